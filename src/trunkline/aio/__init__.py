@@ -1,0 +1,1 @@
+"""Small asyncio pieces everything else is built from."""

@@ -1,0 +1,191 @@
+"""The errors trunkline reports, each with a stable code.
+
+::
+
+    TrunklineError
+    ├── InvalidRequestError            400  invalid_request
+    ├── AuthenticationError            401  unauthenticated
+    ├── ForbiddenError                 403  forbidden
+    │   └── SessionNotAccessibleError  403  session_not_accessible
+    ├── NotFoundError                  404  not_found
+    │   ├── AgentNotFoundError         404  agent_not_found
+    │   ├── VersionNotFoundError       404  version_not_found
+    │   ├── SessionNotFoundError       404  session_not_found
+    │   └── PreviewFeatureError        404  preview_feature_required
+    ├── MethodNotAllowedError          405  method_not_allowed
+    ├── ConflictError                  409  conflict
+    ├── TooLargeError                  413  payload_too_large
+    ├── SessionNotReadyError           424  session_not_ready
+    │   └── VersionNotReadyError       424  version_not_ready
+    ├── UpgradeRequiredError           426  upgrade_required
+    ├── HeadTooLargeError              431  head_too_large
+    ├── HeadTimeoutError               408  head_timeout
+    ├── UpstreamError                  502  upstream_failed
+    └── UnavailableError               503  unavailable
+"""
+
+from typing import Any, ClassVar
+
+
+class TrunklineError(Exception):
+    """The root of every error trunkline raises on purpose.
+
+    ``str(error)`` is written for the person who can mend it: what was wrong, and what would
+    be right. It never holds a secret.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+
+class InvalidRequestError(TrunklineError):
+    """The request isn't of the form the contract asks for."""
+
+    code = "invalid_request"
+    status = 400
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class AuthenticationError(TrunklineError):
+    """Nobody is known to be calling: no token, or one that doesn't verify."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class ForbiddenError(TrunklineError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class SessionNotAccessibleError(ForbiddenError):
+    """The session is another identity's, or isn't there: the answer is the same."""
+
+    code = "session_not_accessible"
+
+
+class NotFoundError(TrunklineError):
+    """Nothing is there under that name."""
+
+    code = "not_found"
+    status = 404
+
+
+class AgentNotFoundError(NotFoundError):
+    """No agent has that name in the project."""
+
+    code = "agent_not_found"
+
+
+class VersionNotFoundError(NotFoundError):
+    """The agent has no such version."""
+
+    code = "version_not_found"
+
+
+class SessionNotFoundError(NotFoundError):
+    """The agent has no such session."""
+
+    code = "session_not_found"
+
+
+class PreviewFeatureError(NotFoundError):
+    """A preview route was called without its flag."""
+
+    code = "preview_feature_required"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class MethodNotAllowedError(TrunklineError):
+    """The path is there, and isn't for this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class ConflictError(TrunklineError):
+    """The request doesn't fit the present state."""
+
+    code = "conflict"
+    status = 409
+
+
+class TooLargeError(TrunklineError):
+    """A body is over its limit."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+class SessionNotReadyError(TrunklineError):
+    """The session's agent couldn't be started, or didn't get ready in time."""
+
+    code = "session_not_ready"
+    status = 424
+
+
+class VersionNotReadyError(SessionNotReadyError):
+    """The version is still being built, or its build failed."""
+
+    code = "version_not_ready"
+
+
+class UpgradeRequiredError(TrunklineError):
+    """The endpoint speaks WebSocket only, and version 13 of it."""
+
+    code = "upgrade_required"
+    status = 426
+
+
+class HeadTooLargeError(TrunklineError):
+    """A request's head is over its limit."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class HeadTimeoutError(TrunklineError):
+    """A request's head didn't arrive in time."""
+
+    code = "head_timeout"
+    status = 408
+
+
+class UpstreamError(TrunklineError):
+    """The agent is running, and broke the protocol or went away."""
+
+    code = "upstream_failed"
+    status = 502
+
+
+class UnavailableError(TrunklineError):
+    """The platform takes nothing on at the moment: it is starting or draining."""
+
+    code = "unavailable"
+    status = 503
+
+
+def envelope(error: TrunklineError) -> dict[str, Any]:
+    """Return the JSON body every refused request is answered with."""
+    return {
+        "error": {
+            "code": error.code,
+            "message": str(error),
+            "param": getattr(error, "param", None),
+            "type": "invalid_request_error" if error.status < 500 else "server_error",
+            "details": [],
+            "additionalInfo": {},
+            "debugInfo": {},
+        }
+    }
+
+
+INTERNAL_ERROR = TrunklineError("something broke on our side; the log has the cause")
