@@ -1,0 +1,59 @@
+"""Every metric of the platform, in Prometheus' terms. ``GET /metrics`` prints them."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_START_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """One registry and what is counted in it."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.upgrades = Counter(
+            "trunkline_upgrades",
+            "WebSocket upgrades asked for, by the status answered.",
+            ["status"],
+            registry=registry,
+        )
+        self.connections = Gauge(
+            "trunkline_connections", "WebSocket connections relayed now.", registry=registry
+        )
+        self.closes = Counter(
+            "trunkline_connections_closed",
+            "Relayed connections that ended, by close code and by who closed.",
+            ["code", "by"],
+            registry=registry,
+        )
+        self.frames = Counter(
+            "trunkline_frames",
+            "Frames relayed, control frames included, by direction; counted at the end.",
+            ["direction"],
+            registry=registry,
+        )
+        self.bytes = Counter(
+            "trunkline_bytes",
+            "Bytes relayed, frame headers included, by direction; counted at the end.",
+            ["direction"],
+            registry=registry,
+        )
+        self.sessions_running = Gauge(
+            "trunkline_sessions_running", "Sessions that have a process now.", registry=registry
+        )
+        self.session_starts = Counter(
+            "trunkline_session_starts",
+            "Starts of a session's process, by outcome (ready, failed).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.session_start_seconds = Histogram(
+            "trunkline_session_start_seconds",
+            "Seconds from the start of a session's process until it was ready or had failed.",
+            buckets=_START_BUCKETS,
+            registry=registry,
+        )
+
+    def render(self) -> bytes:
+        """Return all of them as Prometheus' text format."""
+        return generate_latest(self._registry)
