@@ -1,0 +1,1 @@
+"""Ways to run an agent; all pass one conformance suite. ``interface`` says what each can do."""

@@ -1,0 +1,164 @@
+"""What ``sessions`` asks of a runtime: build a version once, start it often, stop it surely."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from trunkline.protocol.errors import TrunklineError
+from trunkline.protocol.ids import SessionKey, VersionId
+
+
+class LogStream(StrEnum):
+    """Where a line of a session's log came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class LogSink(Protocol):
+    """Takes what an agent prints, from its first byte to its last."""
+
+    def write(self, stream: LogStream, data: bytes) -> None:
+        """Take bytes as read from one of the agent's pipes; they end anywhere."""
+
+    def close_stream(self, stream: LogStream) -> None:
+        """Say that the pipe is at its end, so that an unfinished last line is kept."""
+
+    def event(self, reason: str, message: str) -> None:
+        """Take one event of the agent's life, such as ``Started`` or ``Exited``."""
+
+
+class BuildLog(Protocol):
+    """Takes the words a version's build prints."""
+
+    def write(self, text: str) -> None:
+        """Take text; it ends anywhere."""
+
+
+class BuildFailedError(TrunklineError):
+    """The version's environment couldn't be built. ``str`` is one sentence for its owner."""
+
+    code = "build_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionSource:
+    """What a runtime is given to build one version from."""
+
+    agent: str
+    version: VersionId
+    code_dir: Path
+    """The version's own copy of the agent's folder."""
+    runtime: str | None
+    """What the author asked for, such as ``python_3_13``."""
+    entry_point: tuple[str, ...]
+    """``("main.py",)`` or ``("python", "main.py")``."""
+    dependency_resolution: str
+    """``remote_build`` (install what is required) or ``bundled`` (it is all in the folder)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How to start one version: the result of a build, kept with the version as JSON."""
+
+    command: tuple[str, ...]
+    """Program (absolute path) and arguments."""
+    working_dir: str
+    environment: Mapping[str, str]
+    """Variables the build wants set, such as ``VIRTUAL_ENV``. Never a secret."""
+    notes: tuple[str, ...] = ()
+    """What the author should know, such as a fallback to another Python."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceSpec:
+    """One agent process to be."""
+
+    key: SessionKey
+    version: VersionId
+    launch: Launch
+    home: Path
+    """The session's own ``$HOME``. It exists, and outlives the process."""
+    environment: Mapping[str, str]
+    """The contract's and the definition's variables. ``PORT``, ``HOME``, ``PATH`` and the agent
+    socket are the runtime's to add."""
+    ready_timeout_s: float
+    """How long to wait for ``GET /readiness`` to answer 200."""
+    stop_timeout_s: float
+    """How long the process has from SIGTERM to SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an agent listens: a Unix socket's path, or a port on loopback."""
+
+    path: str | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a process ended: by its own code, or by a signal."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        return f"signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
+
+
+class Instance(Protocol):
+    """One running agent process, ready to take connections."""
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id on this machine."""
+
+    async def wait_exited(self) -> ExitStatus:
+        """Wait for the process to end and its last output to be written to the log.
+
+        Any number of callers may wait; cancelling one touches nothing else.
+        """
+
+    async def stop(self) -> ExitStatus:
+        """SIGTERM, then after ``stop_timeout_s`` SIGKILL, to the whole process group.
+
+        Calling it again, or after the process has ended, only waits.
+        """
+
+
+class Runtime(Protocol):
+    """One way to run agents."""
+
+    @property
+    def name(self) -> str:
+        """``process``, ``container`` or ``kubernetes``."""
+
+    async def build(self, source: VersionSource, log: BuildLog) -> Launch:
+        """Make ready to start a version, at most once per set of requirements.
+
+        Raises:
+            BuildFailedError: If it can't be done; ``log`` has the details.
+        """
+
+    async def start(self, spec: InstanceSpec, logs: LogSink) -> Instance:
+        """Start a process and wait until it is ready.
+
+        Cancelling the call ends the process.
+
+        Raises:
+            SessionNotReadyError: If the process ended first, or wasn't ready in time. By
+                then the process is gone and all it printed is in ``logs``.
+        """
+
+    async def aclose(self) -> None:
+        """Stop everything that still runs. Twice is fine."""

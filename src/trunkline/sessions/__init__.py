@@ -1,0 +1,1 @@
+"""Which session exists, on which version, where it runs, and who owns it."""

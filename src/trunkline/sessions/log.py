@@ -1,0 +1,273 @@
+"""A session's log: what its agent printed and what became of it, bounded, on disk.
+
+Lines are kept in the format Kubernetes' container runtimes use (``TIME STREAM F|P TEXT``;
+``P`` marks a piece of a long line), so familiar tools read them. A log is a row of segment
+files, each named by the offset of its first byte; the oldest goes when the log is over its
+limit. Offsets only grow, so a reader can leave and come back to where it was.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import os
+import weakref
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from trunkline.runtimes.interface import LogStream
+
+_log = logging.getLogger("trunkline.sessions.log")
+
+MAX_LINE_BYTES = 16 * 1024
+_SEGMENTS = 16
+_READ_BYTES = 256 * 1024
+_SUFFIX = ".log"
+#: Events people want to see between the agent's own lines.
+_SHOWN_IN_CONSOLE = frozenset({"Ready", "NotReady", "Exited", "LogTrimmed"})
+
+
+class Channel(StrEnum):
+    """The two logs of a session."""
+
+    CONSOLE = "console"
+    """What the agent printed."""
+    SYSTEM = "system"
+    """What happened to it: starts, exits, connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a log.
+
+    Attributes:
+        timestamp: When it was read from the agent, RFC 3339 in UTC.
+        stream: ``stdout``, ``stderr``, ``status`` or ``system``.
+        message: The text, without its newline.
+        end: The offset just after it, to resume from.
+    """
+
+    timestamp: str
+    stream: str
+    message: str
+    end: int
+
+
+class SegmentedFile:
+    """An append-only file of bounded size, made of segments. Whole lines only."""
+
+    def __init__(self, directory: Path, name: str, max_bytes: int) -> None:
+        self._directory = directory
+        self._name = name
+        self._segment_bytes = max(max_bytes // _SEGMENTS, MAX_LINE_BYTES)
+        self._max_bytes = max_bytes
+        self._descriptor: int | None = None
+        self._starts = sorted(
+            int(path.name.removeprefix(f"{name}-").removesuffix(_SUFFIX))
+            for path in directory.glob(f"{name}-*{_SUFFIX}")
+        )
+        self.end = 0
+        if self._starts:
+            self.end = self._starts[-1] + self._path(self._starts[-1]).stat().st_size
+
+    @property
+    def start(self) -> int:
+        """The offset of the oldest byte that is kept."""
+        return self._starts[0] if self._starts else 0
+
+    def _path(self, start: int) -> Path:
+        return self._directory / f"{self._name}-{start:020d}{_SUFFIX}"
+
+    def append(self, data: bytes) -> int:
+        """Write whole lines; return how many bytes of the oldest had to go."""
+        if not self._starts or self.end - self._starts[-1] >= self._segment_bytes:
+            self._open_segment()
+        elif self._descriptor is None:
+            self._open(self._starts[-1])
+        assert self._descriptor is not None
+        os.write(self._descriptor, data)
+        self.end += len(data)
+        dropped = 0
+        while len(self._starts) > 1 and self.end - self._starts[0] > self._max_bytes:
+            oldest = self._starts.pop(0)
+            self._path(oldest).unlink(missing_ok=True)
+            dropped += self._starts[0] - oldest
+        return dropped
+
+    def _open_segment(self) -> None:
+        self.close()
+        self._starts.append(self.end)
+        self._open(self.end)
+
+    def _open(self, start: int) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self._path(start), flags, 0o600)
+
+    def read(self, position: int, size: int = _READ_BYTES) -> tuple[int, bytes]:
+        """Return up to ``size`` bytes of whole lines and the offset they really start at.
+
+        That is ``position``, or the oldest offset kept if that is later.
+        """
+        position = max(position, self.start)
+        if position >= self.end:
+            return position, b""
+        index = max(i for i, start in enumerate(self._starts) if start <= position)
+        with self._path(self._starts[index]).open("rb") as file:
+            file.seek(position - self._starts[index])
+            data = file.read(size)
+        return position, data[: data.rfind(b"\n") + 1]
+
+    def seek_tail(self, lines: int) -> int:
+        """Return the offset from which ``lines`` lines are left."""
+        position, wanted = self.end, lines + 1
+        for index in range(len(self._starts) - 1, -1, -1):
+            start = self._starts[index]
+            with self._path(start).open("rb") as file:
+                while position > start:
+                    size = min(_READ_BYTES, position - start)
+                    file.seek(position - size - start)
+                    block = file.read(size)
+                    cut = len(block)
+                    while (cut := block.rfind(b"\n", 0, cut)) >= 0:
+                        wanted -= 1
+                        if wanted == 0:
+                            return position - size + cut + 1
+                    position -= size
+        return self.start
+
+    def close(self) -> None:
+        """Let go of the file. Writing opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class SessionLog:
+    """The log of one session, written by its agent's pipes and read by any number of readers."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._max_bytes = max_bytes
+        self._files = {
+            channel: SegmentedFile(directory, channel.value, max_bytes) for channel in Channel
+        }
+        self._unfinished: dict[LogStream, bytes] = {}
+        self._changed: dict[Channel, asyncio.Event] = {c: asyncio.Event() for c in Channel}
+        self._trim_told = False
+
+    def write(self, stream: LogStream, data: bytes) -> None:
+        """Take bytes as the agent's pipe gave them."""
+        *lines, rest = (self._unfinished.pop(stream, b"") + data).split(b"\n")
+        head = f"{_now()} {stream} ".encode()
+        whole, piece = head + b"F ", head + b"P "
+        out: list[bytes] = []
+        for line in lines:
+            while len(line) > MAX_LINE_BYTES:
+                out += piece, line[:MAX_LINE_BYTES], b"\n"
+                line = line[MAX_LINE_BYTES:]
+            out += whole, line, b"\n"
+        while len(rest) > MAX_LINE_BYTES:
+            out += piece, rest[:MAX_LINE_BYTES], b"\n"
+            rest = rest[MAX_LINE_BYTES:]
+        if rest:
+            self._unfinished[stream] = rest
+        if out:
+            self._append(Channel.CONSOLE, b"".join(out))
+
+    def close_stream(self, stream: LogStream) -> None:
+        """Keep what a pipe left without a newline at its end."""
+        if self._unfinished.get(stream):
+            self.write(stream, b"\n")
+
+    def event(self, reason: str, message: str) -> None:
+        """Record something that happened to the session."""
+        text = f"{reason}: {message}".replace("\n", " ").encode()
+        self._append(Channel.SYSTEM, f"{_now()} system F ".encode() + text + b"\n")
+        if reason in _SHOWN_IN_CONSOLE:
+            self._append(Channel.CONSOLE, f"{_now()} status F ".encode() + text + b"\n")
+
+    def _append(self, channel: Channel, data: bytes) -> None:
+        try:
+            dropped = self._files[channel].append(data)
+        except OSError as exc:
+            # A full disk must not end the conversation; it is the operator's to hear of.
+            _log.error("a session's log can't be written: %s", exc)
+            return
+        if dropped and not self._trim_told:
+            self._trim_told = True
+            self.event(
+                "LogTrimmed",
+                f"the log is over log_max_bytes ({self._max_bytes}); the oldest lines go",
+            )
+        self._changed[channel].set()
+
+    def tail(self, channel: Channel, lines: int) -> int:
+        """Return the offset from which the last ``lines`` lines are read."""
+        return self._files[channel].seek_tail(lines)
+
+    def read_end(self, channel: Channel) -> int:
+        """Return the offset just after the last line there is."""
+        return self._files[channel].end
+
+    def read(self, channel: Channel, position: int) -> list[Entry]:
+        """Return the next entries after an offset; an empty list at the end."""
+        at, data = self._files[channel].read(position)
+        return _parse(at, data)
+
+    async def wait_changed(self, channel: Channel, position: int) -> None:
+        """Wait until there is something to read after an offset."""
+        while self._files[channel].end <= position:
+            self._changed[channel].clear()
+            await self._changed[channel].wait()
+
+    def close(self) -> None:
+        """Let go of the files; writing opens them again."""
+        for file in self._files.values():
+            file.close()
+
+
+class SessionLogs:
+    """Hands out one :class:`SessionLog` per session, however many ask."""
+
+    def __init__(self, sessions_dir: Path, max_bytes: int) -> None:
+        self._sessions_dir = sessions_dir
+        self._max_bytes = max_bytes
+        self._open: weakref.WeakValueDictionary[str, SessionLog] = weakref.WeakValueDictionary()
+
+    def of(self, home: str) -> SessionLog:
+        """Return the log of the session with that directory."""
+        log = self._open.get(home)
+        if log is None:
+            log = SessionLog(self._sessions_dir / home / "logs", self._max_bytes)
+            weakref.finalize(log, _close_files, list(log._files.values()))  # noqa: SLF001
+            self._open[home] = log
+        return log
+
+
+def _close_files(files: list[SegmentedFile]) -> None:
+    for file in files:
+        file.close()
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _parse(at: int, data: bytes) -> list[Entry]:
+    entries: list[Entry] = []
+    pieces: dict[bytes, tuple[bytes, bytes]] = {}
+    for line in data.split(b"\n")[:-1]:
+        at += len(line) + 1
+        timestamp, stream, flag, text = line.split(b" ", 3)
+        timestamp, before = pieces.pop(stream, (timestamp, b""))
+        if flag == b"P":
+            pieces[stream] = timestamp, before + text
+        else:
+            entries.append(_entry(timestamp, stream, before + text, at))
+    # Pieces whose last one isn't read yet are shown as they are rather than held back.
+    entries.extend(_entry(when, stream, text, at) for stream, (when, text) in pieces.items())
+    return entries
+
+
+def _entry(timestamp: bytes, stream: bytes, text: bytes, end: int) -> Entry:
+    return Entry(timestamp.decode(), stream.decode(), text.decode(errors="replace"), end)
