@@ -1,0 +1,139 @@
+"""Builds versions in the background: unpacks the code, has the runtime make it ready.
+
+Each version has a folder of its own: the zip as it was uploaded, the code, the build's log.
+"""
+
+import asyncio
+import datetime as dt
+import hashlib
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from trunkline.aio.tasks import TaskOwner
+from trunkline.manifest.unpack import unpack_package
+from trunkline.protocol.errors import TrunklineError
+from trunkline.protocol.ids import AgentName, ProjectName, VersionId
+from trunkline.runtimes.interface import Runtime, VersionSource
+from trunkline.sessions.launches import launch_to_json
+from trunkline.store.interface import Store
+from trunkline.store.records import VersionRecord
+
+_log = logging.getLogger("trunkline.control")
+_AT_ONCE = 2
+_DEFAULT_ENTRY = ("main.py",)
+
+
+class BuildLogFile:
+    """A build's log, written as it goes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, text: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+class VersionBuilds:
+    """Where versions lie, and the builds that are under way."""
+
+    def __init__(self, versions_dir: Path, *, store: Store, runtime: Runtime) -> None:
+        self._versions_dir = versions_dir
+        self._store = store
+        self._runtime = runtime
+        self._tasks = TaskOwner()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    def folder_of(self, project: ProjectName, agent: AgentName, version: VersionId) -> Path:
+        """Return a version's folder."""
+        digest = hashlib.sha256(f"{project}\0{agent}".encode()).hexdigest()[:16]
+        return self._versions_dir / f"{agent[:32]}-{digest}" / version
+
+    def upload_path(self, name: str) -> Path:
+        """Return where an upload of that name is kept until its version has a number."""
+        folder = self._versions_dir / "uploads"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder / name
+
+    def start(self, record: VersionRecord, upload: Path) -> None:
+        """Take a version's zip and build it in the background."""
+        folder = self.folder_of(record.project, record.agent, record.version)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        upload.replace(folder / "code.zip")
+        self._spawn(record)
+
+    async def resume(self) -> None:
+        """Start again the builds that a platform which ended left unfinished."""
+        for record in await self._store.unfinished_versions():
+            folder = self.folder_of(record.project, record.agent, record.version)
+            if (folder / "code.zip").exists():
+                self._spawn(record)
+            else:
+                await self._store.finish_version(
+                    record, error="the upload was interrupted; deploy it again"
+                )
+
+    def read_log(self, record: VersionRecord) -> str:
+        """Return what a version's build has printed so far."""
+        path = self._log_path(record)
+        return path.read_text("utf-8", errors="replace") if path.exists() else ""
+
+    def _log_path(self, record: VersionRecord) -> Path:
+        return self.folder_of(record.project, record.agent, record.version) / "build.log"
+
+    def _spawn(self, record: VersionRecord) -> None:
+        self._tasks.spawn(
+            self._build(record), name=f"build:{record.project}/{record.agent}:{record.version}"
+        )
+
+    async def _build(self, record: VersionRecord) -> None:
+        log = BuildLogFile(self._log_path(record))
+        name = f"{record.agent} version {record.version}"
+        try:
+            async with self._places:
+                log.write(f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ} building {name}\n")
+                launch = await self._runtime.build(await self._source_of(record), log)
+        except TrunklineError as error:
+            _log.warning("build of %s failed: %s", name, error)
+            log.write(f"failed: {error}\n")
+            await self._store.finish_version(record, error=str(error))
+        except Exception:
+            # The version would stay "creating" for ever, and its owner wait for it.
+            log.write("failed: something broke on the platform's side\n")
+            await self._store.finish_version(
+                record, error="something broke on the platform's side; its log has the cause"
+            )
+            raise
+        else:
+            log.write("active\n")
+            await self._store.finish_version(record, launch=launch_to_json(launch))
+
+    async def _source_of(self, record: VersionRecord) -> VersionSource:
+        folder = self.folder_of(record.project, record.agent, record.version)
+        code = folder / "code"
+        await asyncio.to_thread(_unpack_afresh, folder / "code.zip", code)
+        configuration = record.definition.get("code_configuration") or {}
+        return VersionSource(
+            agent=record.agent,
+            version=record.version,
+            code_dir=code,
+            runtime=configuration.get("runtime"),
+            entry_point=tuple(configuration.get("entry_point") or _DEFAULT_ENTRY),
+            dependency_resolution=configuration.get("dependency_resolution") or "remote_build",
+        )
+
+    async def aclose(self) -> None:
+        """End the builds under way; the next start takes them up again. Twice is fine."""
+        await self._tasks.aclose()
+
+
+def _unpack_afresh(archive: Path, target: Path) -> None:
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    for path in (draft, target):
+        if path.exists():
+            shutil.rmtree(path)
+    draft.mkdir(mode=0o700)
+    unpack_package(archive, draft)
+    draft.rename(target)

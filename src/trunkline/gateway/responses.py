@@ -1,0 +1,40 @@
+"""Answers written straight to a connection, before there is a request for uvicorn to answer."""
+
+import http
+import json
+
+from trunkline.protocol.errors import TrunklineError, envelope
+
+
+def refusal(error: TrunklineError, *extra: tuple[str, str]) -> bytes:
+    """Return a whole HTTP response with the error envelope; the connection is to be closed.
+
+    Args:
+        error: What to say.
+        extra: Further headers. They must not come from the peer unchecked.
+    """
+    body = json.dumps(envelope(error)).encode()
+    try:
+        phrase = http.HTTPStatus(error.status).phrase
+    except ValueError:
+        phrase = ""
+    lines = [
+        f"HTTP/1.1 {error.status} {phrase}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        "connection: close",
+        *(f"{name}: {value}" for name, value in headers_for(error)),
+        *(f"{name}: {value}" for name, value in extra),
+    ]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def headers_for(error: TrunklineError) -> list[tuple[str, str]]:
+    """Return the headers an error's status asks for (RFC 9110 sections 11.6.1 and 15.5.22)."""
+    if error.status == http.HTTPStatus.UNAUTHORIZED:
+        return [("www-authenticate", 'Bearer realm="trunkline"')]
+    if error.status == http.HTTPStatus.UPGRADE_REQUIRED:
+        return [("upgrade", "websocket"), ("sec-websocket-version", "13")]
+    if error.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        return [("retry-after", "1")]
+    return []

@@ -1,0 +1,268 @@
+"""Takes one WebSocket upgrade from its head to the relay, or refuses it in plain HTTP."""
+
+import asyncio
+import logging
+import re
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from trunkline.auth.identity import Identity
+from trunkline.gateway import routes, upstream
+from trunkline.gateway.relay import Relay, Summary
+from trunkline.gateway.responses import refusal
+from trunkline.gateway.services import GatewayServices
+from trunkline.protocol import headers
+from trunkline.protocol.errors import (
+    INTERNAL_ERROR,
+    InvalidRequestError,
+    NotFoundError,
+    TrunklineError,
+    UnavailableError,
+    UpgradeRequiredError,
+)
+from trunkline.protocol.ids import SessionKey
+from trunkline.sessions.directory import Lease, new_session_id
+
+_log = logging.getLogger("trunkline.gateway")
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_MAX_EARLY_BYTES = 64 * 1024
+_EXIT_NOTICE_S = 0.5
+_RETRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRequest:
+    """The head of an upgrade.
+
+    Attributes:
+        method: The method.
+        path: The target's path as it was sent.
+        query: The target's query as it was sent.
+        headers: Names in lower case, and values.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[bytes, bytes]]
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header's value; several are joined as a list (RFC 9110 section 5.3)."""
+        found = [value.decode("latin-1") for key, value in self.headers if key == name]
+        return ", ".join(found) if found else None
+
+
+def request_id_of(given: str | None) -> str:
+    """Return the caller's request id if it is fit to be logged, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return uuid.uuid4().hex
+
+
+def new_call_id() -> str:
+    """Return the id of one call, for the agent to send on to what it calls."""
+    return secrets.token_hex(16)
+
+
+class Upgrade(asyncio.Protocol):
+    """One connection while its upgrade is under way.
+
+    It keeps what the client sends too early, notices when the client leaves, and is replaced by
+    the relay's own protocol once the agent has answered.
+    """
+
+    def __init__(
+        self,
+        request: UpgradeRequest,
+        transport: asyncio.Transport,
+        services: GatewayServices,
+        connections: set[Any],
+    ) -> None:
+        self._request = request
+        self._transport = transport
+        self._services = services
+        self._connections = connections
+        self._early = bytearray()
+        self._request_id = request_id_of(request.header(b"x-request-id"))
+        self._session: SessionKey | None = None
+        self._connections.add(self)
+        self._task = services.tasks.spawn(self._run(), name=f"upgrade:{self._request_id}")
+
+    def data_received(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > _MAX_EARLY_BYTES:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._task.cancel()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._task.cancel()
+
+    def shutdown(self) -> None:
+        """Drain: refuse what hasn't been answered yet."""
+        self._task.cancel()
+        self._refuse(UnavailableError("the platform is restarting; connect again"))
+
+    async def _run(self) -> None:
+        try:
+            await self._connect()
+        except TrunklineError as error:
+            self._refuse(error)
+        except Exception:  # noqa: BLE001 - the task's outermost frame
+            _log.exception("an upgrade failed", extra={"request_id": self._request_id})
+            self._refuse(INTERNAL_ERROR)
+
+    def _refuse(self, error: TrunklineError) -> None:
+        self._services.metrics.upgrades.labels(str(error.status)).inc()
+        _log.info(
+            "upgrade refused: status=%d code=%s session=%s request_id=%s",
+            error.status,
+            error.code,
+            self._session,
+            self._request_id,
+        )
+        if self._transport.is_closing():
+            return
+        extra = [(headers.REQUEST_ID, self._request_id)]
+        if self._session is not None:
+            extra.append((headers.SESSION_ID, self._session.session_id))
+        self._transport.write(refusal(error, *extra))
+        self._transport.close()
+
+    async def _connect(self) -> None:
+        request, services = self._request, self._services
+        if not routes.is_websocket_path(request.path):
+            raise NotFoundError("no WebSocket endpoint is at this path")
+        identity = services.verifier.identify(request.header(b"authorization"))
+        _check_handshake(request)
+        target = routes.match_websocket(
+            request.path,
+            request.query,
+            request.header(headers.FOUNDRY_FEATURES.encode()),
+            services.projects,
+        )
+        session_id = target.session_id or new_session_id()
+        self._session = key = SessionKey(target.project, target.agent, session_id)
+        head = upstream.upgrade_head(
+            target.query,
+            request.headers,
+            [
+                (headers.USER_ID, services.pseudonyms.of(identity)),
+                (headers.CALL_ID, new_call_id()),
+                (headers.REQUEST_ID, self._request_id),
+            ],
+        )
+        lease, upgraded = await self._reach(key, identity, head)
+        self._start_relay(lease, upgraded)
+
+    async def _reach(
+        self, key: SessionKey, identity: Identity, head: bytes
+    ) -> tuple[Lease, upstream.Upgraded]:
+        timeout_s = self._services.settings.connect_timeout_s
+        lease = await self._acquire(key, identity)
+        try:
+            return lease, await upstream.upgrade(lease.address, head, timeout_s)
+        except upstream.ConnectError:
+            # Its process ended a moment ago and nobody has noticed yet. Wait for that, and
+            # have the session started again.
+            try:
+                async with asyncio.timeout(_RETRY_S):
+                    await lease.wait_exited()
+            finally:
+                lease.release()
+        except BaseException:
+            lease.release()
+            raise
+        lease = await self._acquire(key, identity)
+        try:
+            return lease, await upstream.upgrade(lease.address, head, timeout_s)
+        except BaseException:
+            lease.release()
+            raise
+
+    async def _acquire(self, key: SessionKey, identity: Identity) -> Lease:
+        return await self._services.sessions.acquire(key, identity, protocol=routes.PROTOCOL)
+
+    def _start_relay(self, lease: Lease, upgraded: upstream.Upgraded) -> None:
+        if self._transport.is_closing():
+            upgraded.transport.abort()
+            lease.release()
+            return
+        services = self._services
+        self._connections.discard(self)
+        relay = Relay(
+            self._transport,
+            upgraded.transport,
+            services.settings,
+            on_end=lambda summary: self._ended(lease, relay, summary),
+            explain_loss=lambda: _explain_loss(lease),
+        )
+        # uvicorn waits for this set to run empty when it stops, and tells its members to.
+        self._connections.add(relay.downstream)
+        services.metrics.upgrades.labels("101").inc()
+        services.metrics.connections.inc()
+        services.sessions.log_of(lease.key).event(
+            "ConnectionOpened", f"request_id={self._request_id}"
+        )
+        self._transport.write(self._response_head(upgraded.head, lease.key))
+        relay.upstream.data_received(upgraded.rest)
+        upgraded.transport.resume_reading()
+        if self._early:
+            relay.downstream.data_received(bytes(self._early))
+            self._transport.resume_reading()
+
+    def _response_head(self, head: bytes, key: SessionKey) -> bytes:
+        ours = [(headers.SESSION_ID, key.session_id), (headers.REQUEST_ID, self._request_id)]
+        names = {name.encode() for name, _ in ours}
+        lines = [
+            line
+            for line in head.split(b"\r\n")
+            if line.partition(b":")[0].strip().lower() not in names
+        ]
+        lines += [f"{name}: {value}".encode("latin-1") for name, value in ours]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _ended(self, lease: Lease, relay: Relay, summary: Summary) -> None:
+        metrics, key = self._services.metrics, lease.key
+        self._connections.discard(relay.downstream)
+        metrics.connections.dec()
+        metrics.closes.labels(str(summary.code), summary.by.value).inc()
+        metrics.frames.labels("in").inc(summary.frames_in)
+        metrics.frames.labels("out").inc(summary.frames_out)
+        metrics.bytes.labels("in").inc(summary.bytes_in)
+        metrics.bytes.labels("out").inc(summary.bytes_out)
+        words = (
+            f"by={summary.by.value} code={summary.code} reason={summary.reason!r} "
+            f"frames_in={summary.frames_in} frames_out={summary.frames_out} "
+            f"bytes_in={summary.bytes_in} bytes_out={summary.bytes_out} "
+            f"age_s={summary.age_s:.3f} request_id={self._request_id}"
+        )
+        self._services.sessions.log_of(key).event("ConnectionClosed", words)
+        _log.info("connection closed: session=%s version=%s %s", key, lease.version.version, words)
+        lease.release()
+
+
+def _check_handshake(request: UpgradeRequest) -> None:
+    # RFC 6455 section 4.2.1.
+    if request.method != "GET":
+        raise InvalidRequestError("a WebSocket upgrade is a GET request")
+    if request.header(b"sec-websocket-version") != "13":
+        raise UpgradeRequiredError("the WebSocket version must be 13")
+    key = request.header(b"sec-websocket-key")
+    if key is None or not _KEY.fullmatch(key.encode("latin-1")):
+        raise InvalidRequestError("Sec-WebSocket-Key must be 16 bytes in base64")
+
+
+async def _explain_loss(lease: Lease) -> str:
+    try:
+        async with asyncio.timeout(_EXIT_NOTICE_S):
+            status = await lease.wait_exited()
+    except TimeoutError:
+        return "the agent ended the connection without a close frame"
+    return f"the agent's process ended: {status}"

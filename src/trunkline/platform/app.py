@@ -1,0 +1,97 @@
+"""The platform's HTTP application: every route, and one shape for every error."""
+
+import logging
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from trunkline.auth.issuer import DevelopmentIssuer
+from trunkline.gateway.responses import headers_for
+from trunkline.platform.health import Health
+from trunkline.platform.request_id import RequestIds
+from trunkline.protocol.errors import (
+    INTERNAL_ERROR,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    TrunklineError,
+    envelope,
+)
+from trunkline.telemetry.metrics import CONTENT_TYPE, Metrics
+
+_log = logging.getLogger("trunkline.http")
+
+
+def build_app(
+    routes: Sequence[BaseRoute], *, health: Health, metrics: Metrics, issuer: DevelopmentIssuer
+) -> Starlette:
+    """Return the application.
+
+    Args:
+        routes: The gateway's and the control plane's.
+        health: What ``/healthz`` and ``/readyz`` say.
+        metrics: What ``/metrics`` prints.
+        issuer: Whose public keys are served.
+    """
+
+    async def alive(_: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def ready(_: Request) -> Response:
+        problem = await health.problem()
+        if problem is None:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready", "reason": problem}, 503)
+
+    async def prometheus(_: Request) -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    async def jwks(_: Request) -> Response:
+        return JSONResponse(issuer.jwks(), headers={"cache-control": "max-age=300"})
+
+    return Starlette(
+        routes=[
+            Route("/healthz", alive),
+            Route("/readyz", ready),
+            Route("/metrics", prometheus),
+            Route("/.well-known/jwks.json", jwks),
+            *routes,
+        ],
+        middleware=[Middleware(RequestIds)],
+        exception_handlers={
+            TrunklineError: _refuse,
+            HTTPException: _refuse_http,
+            Exception: _break,
+        },
+    )
+
+
+def _answer(error: TrunklineError) -> Response:
+    return JSONResponse(envelope(error), error.status, headers=dict(headers_for(error)))
+
+
+async def _refuse(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, TrunklineError)
+    return _answer(exc)
+
+
+async def _refuse_http(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    if exc.status_code == 404:
+        return _answer(NotFoundError(f"nothing is at {request.url.path[:256]}"))
+    if exc.status_code == 405:
+        allowed = (exc.headers or {}).get("Allow", "")
+        response = _answer(MethodNotAllowedError(f"{request.method} isn't for this path"))
+        response.headers["allow"] = allowed
+        return response
+    return _answer(InvalidRequestError(str(exc.detail)))
+
+
+async def _break(_: Request, exc: Exception) -> Response:
+    # Starlette raises it again after the answer, and uvicorn logs the traceback.
+    return _answer(INTERNAL_ERROR)

@@ -1,0 +1,28 @@
+"""Gives every answer a request id, so that a person and the log can speak of the same one."""
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trunkline.gateway.upgrade import request_id_of
+from trunkline.protocol import headers
+
+
+class RequestIds:
+    """ASGI middleware that sets ``x-request-id`` where the application hasn't."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(headers.REQUEST_ID.encode())
+        request_id = request_id_of(given.decode("latin-1") if given else None)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault(headers.REQUEST_ID, request_id)
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)

@@ -1,0 +1,117 @@
+"""uvicorn as the platform runs it: our front door, our signals, our ready line."""
+
+import asyncio
+import contextlib
+import functools
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from trunkline.gateway.door import FrontDoor
+from trunkline.gateway.services import GatewayServices
+from trunkline.protocol.errors import TrunklineError
+
+_BACKLOG = 2048
+
+
+class ListenError(TrunklineError):
+    """The address can't be listened on."""
+
+    code = "cannot_listen"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket's first half: bound, not yet accepting.
+
+    Raises:
+        ListenError: Saying what is in the way and what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as exc:
+        sock.close()
+        raise ListenError(
+            f"can't listen on {host}:{port}: {exc.strerror}; choose another with --host and --port "
+            "(--port 0 takes any that is free)"
+        ) from exc
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """Return where a bound socket is reached from this machine."""
+    host, port = sock.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """One uvicorn server behind :class:`FrontDoor`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        services: GatewayServices,
+        *,
+        on_ready: Callable[[], None],
+        on_drain: Callable[[], None],
+    ) -> None:
+        """Prepare a server.
+
+        Args:
+            app: What ordinary requests are for.
+            services: What upgrades need.
+            on_ready: Called once it accepts connections.
+            on_drain: Called at the first SIGTERM or SIGINT.
+        """
+        door = cast("type[asyncio.Protocol]", functools.partial(FrontDoor, services=services))
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=door,
+                ws="none",
+                lifespan="off",
+                backlog=_BACKLOG,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                log_config=None,
+                # A little over the relays' own bound, so that they cut themselves in good order.
+                timeout_graceful_shutdown=int(services.settings.drain_timeout_s) + 1,
+            )
+        )
+        self._on_ready = on_ready
+        self._on_drain = on_drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop in good order at the first signal, and at once at the second.
+
+        uvicorn's own would raise the signal again after serving, which ends the process before
+        the sessions are stopped.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        self._on_drain()
