@@ -1,0 +1,89 @@
+"""A child process in a process group of its own.
+
+`subprocess` starts it, on whichever event loop: uvloop's own way leaves the parent's inheritable
+descriptors, and copies of the standard ones, open in the child.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def _dying_with_parent() -> tuple[str, ...]:
+    """Return what to put in front of a command so that it ends if the platform is killed."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+
+
+class Child:
+    """A process of ours, and its process group.
+
+    If the platform is killed, so is the process where ``setpriv`` is installed; its children
+    are not. The kernel does that when the *thread* that forked ends: make these in the event
+    loop's thread only.
+
+    Raises:
+        OSError: If it couldn't be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | str,
+        env: Mapping[str, str],
+        stdout: int,
+        stderr: int,
+    ) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - no shell, and running commands is the job
+            (*_dying_with_parent(), *command),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to the process and what it started; nothing happens once it ended."""
+        # Until it is reaped, nobody else can have its number.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    async def wait(self) -> int:
+        """Wait for the end, kill what is left of the group, and return Python's return code.
+
+        For one caller. Cancelling it kills the process too.
+        """
+        try:
+            await self._wait_for_end()
+        finally:
+            self.signal_group(signal.SIGKILL)
+            self._process.poll()
+        return self._process.wait()
+
+    async def _wait_for_end(self) -> None:
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):
+            # Not on Linux, or not allowed.
+            await asyncio.to_thread(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            return
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)

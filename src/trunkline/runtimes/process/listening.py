@@ -1,0 +1,75 @@
+"""Where an agent may listen: a private Unix socket, and a port nobody else gets."""
+
+import contextlib
+import secrets
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from trunkline.protocol.environment import AGENT_SOCKET, PORT
+
+MAX_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
+_SOCKET_NAME = "agent.sock"
+_NAME_BYTES = 6
+
+# Linux lets a second socket bind a port on which nobody listens if both set SO_REUSEADDR, as
+# every server we tried does, and doesn't offer such a port to anyone who asks for a free one.
+# Elsewhere holding the port would keep the agent itself from it.
+_CAN_HOLD_PORT = sys.platform == "linux"
+
+
+class Endpoint:
+    """One agent's places to listen. Made before the process, removed after it."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._directory = run_dir / secrets.token_hex(_NAME_BYTES)
+        self._directory.mkdir(mode=0o700)
+        self.socket_path = str(self._directory / _SOCKET_NAME)
+        self._reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._reservation.bind(("127.0.0.1", 0))
+            self.port: int = self._reservation.getsockname()[1]
+        except OSError:
+            self.remove()
+            raise
+        if not _CAN_HOLD_PORT:
+            self.release_port()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that tell an agent where to listen."""
+        return {PORT: str(self.port), AGENT_SOCKET: self.socket_path}
+
+    def release_port(self) -> None:
+        """Give the port up: the agent listens on the Unix socket."""
+        self._reservation.close()
+
+    def remove(self) -> None:
+        """Remove the socket and give the port up. Twice is fine."""
+        self.release_port()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def prepare_run_dir(run_dir: Path) -> None:
+    """Make the directory agents' sockets are kept in, closed to everyone else.
+
+    Raises:
+        ValueError: If paths in it would be too long for a Unix socket.
+    """
+    longest = run_dir / ("0" * 2 * _NAME_BYTES) / _SOCKET_NAME
+    if (length := len(str(longest).encode())) > MAX_SOCKET_PATH_BYTES:
+        msg = (
+            f"run_dir is too long: a socket in it would have a path of {length} bytes, and "
+            f"{MAX_SOCKET_PATH_BYTES} are allowed"
+        )
+        raise ValueError(msg)
+    run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    run_dir.chmod(0o700)
+
+
+def remove_run_dir(run_dir: Path) -> None:
+    """Remove the directory if nothing is left in it."""
+    with contextlib.suppress(OSError):
+        run_dir.rmdir()

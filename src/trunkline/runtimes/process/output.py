@@ -1,0 +1,84 @@
+"""Reads what a process prints, from the first byte to the last."""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+_TAIL_BYTES = 2048
+MAX_LINE_CHARS = 200
+CHUNK_BYTES = 64 * 1024
+
+
+class OutputPipe:
+    """A pipe a process prints to.
+
+    Nothing is buffered here. Each turn of the event loop reads at most one chunk and hands it
+    on, so a flood of output leaves the loop to others, and a process that prints faster than its
+    output is taken waits in its own ``write``.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        end: Callable[[], None] | None = None,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        """Open the pipe.
+
+        Args:
+            write: Called with what was read.
+            end: Called once, when there is no more.
+            chunk_bytes: How much to read at a time.
+        """
+        self.ended = asyncio.Event()
+        """Set when the pipe was read to its end, or given up."""
+        self._hand_on = write
+        self._end = end
+        self._chunk_bytes = chunk_bytes
+        self._tail = b""
+        self._loop = asyncio.get_running_loop()
+        self._read_fd, self._write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        self._loop.add_reader(self._read_fd, self._read)
+
+    @property
+    def write_fd(self) -> int:
+        """The end for the process. Give it on, then call `close_write_end`."""
+        return self._write_fd
+
+    def close_write_end(self) -> None:
+        """Drop our copy of the process's end; as long as it is open, the pipe never ends."""
+        if self._write_fd >= 0:
+            os.close(self._write_fd)
+            self._write_fd = -1
+
+    def last_line(self) -> str:
+        """Return the end of the last line that isn't blank, or an empty text."""
+        lines = reversed(self._tail.decode(errors="replace").splitlines())
+        last = next((text for line in lines if (text := line.strip())), "")
+        return last[-MAX_LINE_CHARS:]
+
+    def close(self) -> None:
+        """End the stream, whoever still holds the other end. Twice is fine."""
+        self.close_write_end()
+        if self.ended.is_set():
+            return
+        self._loop.remove_reader(self._read_fd)
+        os.close(self._read_fd)
+        self.ended.set()
+        if self._end is not None:
+            self._end()
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._read_fd, self._chunk_bytes)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._tail = (self._tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        self._hand_on(data)

@@ -1,0 +1,37 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from tests.conformance.runtimes.support import AGENT_PLATFORM_ENVIRONMENT, Starter
+from trunkline.runtimes.interface import Runtime
+from trunkline.runtimes.process.runtime import ProcessRuntime
+from trunkline.runtimes.process.settings import ProcessSettings
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def process_runtime(tmp_path: Path) -> Runtime:
+    return ProcessRuntime(
+        ProcessSettings(
+            state_dir=tmp_path / "state",
+            platform_environment=AGENT_PLATFORM_ENVIRONMENT,
+            drain_timeout_s=0.3,
+        )
+    )
+
+
+@pytest.fixture(params=[process_runtime], ids=["process"])
+async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runtime]:
+    made: Runtime = request.param(tmp_path)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def starter(runtime: Runtime, tmp_path: Path) -> Starter:
+    return Starter(runtime, tmp_path)

@@ -1,0 +1,49 @@
+"""Agents end with the platform, even if it has no time to stop them."""
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.runtimes.support import AGENT, wait_gone
+
+PLATFORM = """
+import asyncio, json, os, sys
+from pathlib import Path
+sys.path.insert(0, os.getcwd())
+from tests.conformance.runtimes.support import RecordingSink, Starter
+from trunkline.runtimes.process.runtime import ProcessRuntime
+from trunkline.runtimes.process.settings import ProcessSettings
+import uvloop
+
+async def main(root):
+    runtime = ProcessRuntime(ProcessSettings(state_dir=root, run_dir=root / "run"))
+    instance = await runtime.start(Starter(runtime, root).spec(), RecordingSink())
+    print(json.dumps({"pid": instance.pid}), flush=True)
+    await asyncio.Event().wait()
+
+with asyncio.Runner(loop_factory=getattr(LOOP_MODULE, "new_event_loop")) as runner:
+    runner.run(main(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_agent_dies_with_a_killed_platform(tmp_path: Path, loop: str) -> None:
+    platform = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        PLATFORM.replace("LOOP_MODULE", loop),
+        str(tmp_path),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=AGENT.parents[3],
+    )
+    assert platform.stdout is not None
+    pid = json.loads(await platform.stdout.readline())["pid"]
+    platform.send_signal(signal.SIGKILL)
+    await platform.wait()
+    await wait_gone(pid)
