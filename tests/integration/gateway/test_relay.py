@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import AsyncIterator
 
 import pytest
+from websockets.asyncio.server import ServerConnection, unix_serve
+from websockets.exceptions import ConnectionClosed
+
 from tests.support.gateway import (
     NEW_PATH,
     OLD_PATH,
@@ -14,9 +17,6 @@ from tests.support.gateway import (
     raw_agent,
     running_gateway,
 )
-from websockets.asyncio.server import ServerConnection, unix_serve
-from websockets.exceptions import ConnectionClosed
-
 from trunkline.protocol.close import encode_close
 from trunkline.runtimes.interface import Address, ExitStatus
 

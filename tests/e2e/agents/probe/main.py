@@ -1,0 +1,72 @@
+"""An agent that does what it is told: one command in, one JSON answer out."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.websockets import WebSocket
+
+from trunkline.agentserver import InvocationAgentServerHost
+
+app = InvocationAgentServerHost()
+print("probe says hello", flush=True)
+
+
+def facts() -> dict[str, object]:
+    return {
+        "pid": os.getpid(),
+        "home": os.environ["HOME"],
+        "cwd": os.getcwd(),
+        "python": sys.version.split()[0],
+        "environment": dict(os.environ),
+    }
+
+
+@app.ws_handler
+async def handle(websocket: WebSocket) -> None:
+    async for text in websocket.iter_text():
+        command, _, argument = text.partition(" ")
+        match command:
+            case "facts":
+                answer: object = facts()
+            case "remember":
+                Path.home().joinpath("memory").write_text(argument)
+                answer = "remembered"
+            case "recall":
+                answer = Path.home().joinpath("memory").read_text()
+            case "print":
+                line = "x" * 99 + "\n"
+                for _ in range(int(argument) // 1000):
+                    sys.stdout.write(line * 10)
+                sys.stdout.flush()
+                answer = "printed"
+            case "say":
+                print(argument, flush=True)
+                answer = "said"
+            case "die":
+                os._exit(int(argument))
+            case "raise":
+                raise RuntimeError(argument)
+            case _:
+                answer = text
+        await websocket.send_text(json.dumps(answer))
+
+
+@app.invoke_handler
+async def invoke(request: Request) -> Response:
+    if request.query_params.get("stream"):
+
+        async def parts():
+            for n in range(3):
+                yield f"data: {n}\n\n"
+                await asyncio.sleep(0)
+
+        return StreamingResponse(parts(), media_type="text/event-stream")
+    return JSONResponse({"body": (await request.body()).decode(), **facts()})
+
+
+app.run()

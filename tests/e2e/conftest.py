@@ -1,0 +1,45 @@
+"""One platform per test file: each file is a story, and stories don't share state."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.platform import Platform
+
+AGENTS = Path(__file__).parent / "agents"
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    """Settings of the file's platform, as environment variables."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def platform(settings: dict[str, str]) -> Iterator[Platform]:
+    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
+    platform = Platform(folder / "state", **settings)
+    platform.start()
+    try:
+        yield platform
+        code = platform.stop()
+        log = platform.log()
+    finally:
+        platform.stop()
+        shutil.rmtree(folder)
+    assert code == 0, log
+    assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="module")
+def probe(platform: Platform) -> str:
+    name, _, _ = platform.deploy(AGENTS / "probe")
+    return name
+
+
+@pytest.fixture(scope="module")
+def token(platform: Platform) -> str:
+    return platform.token()

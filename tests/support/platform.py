@@ -1,0 +1,161 @@
+"""The whole platform as a user starts it: ``trunkline up`` in a process of its own."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import connect
+
+READY = re.compile(r"^ready (http://127\.0\.0\.1:\d+)$")
+START_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Platform:
+    """One platform on a state directory; start it, stop it, start it again."""
+
+    def __init__(self, state_dir: Path, **settings: str) -> None:
+        self.state_dir = state_dir
+        self.settings = settings
+        self.url = ""
+        self._process: subprocess.Popen[str] | None = None
+        self.log_path = state_dir.parent / f"{state_dir.name}.log"
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.url}/api/projects/default"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> "Platform":
+        """Start it and wait for its ready line."""
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "trunkline", "up", "--port", "0",
+                 "--state-dir", str(self.state_dir)],
+                stdout=subprocess.PIPE, stderr=log, text=True,
+                env=clean_environment() | self.settings,
+            )  # fmt: skip
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        match = READY.match(line)
+        assert match, f"no ready line but {line!r}: {self.log()}"
+        self.url = match[1]
+        return self
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float = 30) -> int:
+        """Wait for it to end; return its exit code."""
+        assert self._process is not None
+        code = self._process.wait(timeout_s)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
+        return code
+
+    def stop(self) -> int:
+        """SIGTERM, and wait."""
+        if self._process is None:
+            return 0
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def run(self, *arguments: str, stdin: str = "", cwd: Path | None = None) -> Finished:
+        """Run one ``trunkline`` command against this platform."""
+        done = subprocess.run(
+            [sys.executable, "-m", "trunkline", *arguments],
+            input=stdin, capture_output=True, text=True, timeout=120, check=False, cwd=cwd,
+            env=clean_environment()
+            | {"TRUNKLINE_ENDPOINT": self.endpoint, "TRUNKLINE_HOME": str(self.state_dir)},
+        )  # fmt: skip
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def deploy(self, folder: Path, cwd: Path | None = None) -> list[str]:
+        """Deploy a folder; return name, version and endpoint."""
+        done = self.run("deploy", str(folder), cwd=cwd)
+        assert done.code == 0, f"{done.stdout}{done.stderr}\n{self.log()}"
+        return done.stdout.split()
+
+    def token(self, *arguments: str) -> str:
+        done = self.run("token", *arguments)
+        assert done.code == 0, done.stderr
+        return done.stdout.strip()
+
+    def websocket_url(self, agent: str, session_id: str | None = None, query: str = "") -> str:
+        base = f"{self.endpoint}/agents/{agent}/endpoint/protocols/invocations_ws?api-version=v1"
+        if session_id is not None:
+            base += f"&agent_session_id={session_id}"
+        return base.replace("http://", "ws://", 1) + query
+
+    def connect(self, agent: str, session_id: str | None = None, *, token: str) -> connect:
+        return connect(
+            self.websocket_url(agent, session_id),
+            additional_headers={"Authorization": f"Bearer {token}"},
+            proxy=None,
+            open_timeout=60,
+            max_size=None,
+        )
+
+    def events(self, agent: str, session_id: str) -> str:
+        """Return both logs of a session."""
+        console = self.run("monitor", agent, "--session-id", session_id, "--tail", "100")
+        system = self.run(
+            "monitor", agent, "--session-id", session_id, "--type", "system", "--tail", "100"
+        )
+        return console.stdout + system.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what would steer trunkline."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TRUNKLINE_", "FOUNDRY_", "AGENT_"))
+    }
+
+
+async def ask(websocket: Any, command: str) -> Any:
+    """Send a command to the probe agent and return its answer."""
+    await websocket.send(command)
+    return json.loads(await websocket.recv())
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (a zombie doesn't)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until_gone(pid: int, timeout_s: float = 20) -> None:
+    """Wait until a process has ended: it isn't ours to wait for otherwise."""
+    deadline = time.monotonic() + timeout_s
+    while is_alive(pid):
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        await asyncio.sleep(0.02)

@@ -1,0 +1,46 @@
+"""Renders ``docs/reference/settings.md`` from the settings classes: run as a module to print it."""
+
+from trunkline.config import describe
+from trunkline.platform.settings import COMPONENTS
+
+TITLES = {
+    "gateway": "The gateway",
+    "auth": "Tokens",
+    "sessions": "Sessions",
+    "process": "The process runtime",
+}
+HEAD = "\n".join(
+    [
+        "# Settings",
+        "",
+        "Every limit and timeout has a name, a default and a reason. A setting is an environment "
+        "variable of the platform's process; a wrong value, or a variable that starts with "
+        "`TRUNKLINE_` and sets nothing, stops the start with a line that says what would be right. "
+        "When a limit closes a connection or refuses a request, the reason or the answer names it.",
+        "",
+        "`TRUNKLINE_HOME` is the state directory (default: the user's data directory); "
+        "`--state-dir` overrides it. `TRUNKLINE_ENDPOINT` and `TRUNKLINE_TOKEN` are for the "
+        "commands that talk to a platform; see [the command line](cli.md).",
+        "",
+    ]
+)
+
+
+def render() -> str:
+    """Return the whole page."""
+    parts = [HEAD]
+    for component, settings in COMPONENTS.items():
+        parts.append(
+            f"\n## {TITLES[component]}\n\n| Variable | Default | Meaning |\n|---|---|---|\n"
+        )
+        for doc in describe(component, settings):
+            default = doc.default
+            if isinstance(default, tuple):
+                default = ",".join(default)
+            shown = "" if default is None else f"`{default}`"
+            parts.append(f"| `{doc.variable}` | {shown} | {doc.text} |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    print(render(), end="")
