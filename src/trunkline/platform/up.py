@@ -161,6 +161,10 @@ def _say_hello(url: str, options: UpOptions, state_dir: Path) -> None:
         "isolation: each session is a process of its own with its own home; it runs as this user, "
         "with this machine's files and network. Run only agents you trust.\n"
     )
+    if sys.stderr.isatty():
+        sys.stderr.write(
+            "next, in another shell: `trunkline deploy DIR`, then `trunkline connect NAME`\n"
+        )
     if options.host not in _LOOPBACK:
         sys.stderr.write(
             f"warning: {options.host} is reachable from other machines, over plain HTTP, and "

@@ -16,6 +16,6 @@ def set_up_logging(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_UtcFormatter(_FORMAT, "%Y-%m-%dT%H:%M:%S"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Each of their requests to an agent would be a line of its own.
-    for name in ("httpx2", "httpcore2"):
+    # These would have a line for each request to an agent, and for each step of the server.
+    for name in ("httpx2", "httpcore2", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
