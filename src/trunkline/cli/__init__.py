@@ -1,0 +1,1 @@
+"""The ``trunkline`` command: parsing, printing and exit codes. The work is done elsewhere."""

@@ -1,0 +1,108 @@
+"""``trunkline monitor``: a session's log."""
+
+import datetime as dt
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from trunkline import config
+from trunkline.cli import options, output
+from trunkline.cli.logformat import LogFormatter
+from trunkline.cli.output import Format
+from trunkline.cli.running import run
+from trunkline.cli.sinks import describe_loss
+from trunkline.cli.state import SessionMemory
+from trunkline.cli.target import open_project
+from trunkline.client import LogQuery, Project, ServerEvent
+from trunkline.protocol.errors import SessionNotFoundError
+
+app = options.command_app()
+
+
+class Kind(StrEnum):
+    """The two logs of a session."""
+
+    CONSOLE = "console"
+    SYSTEM = "system"
+
+
+@app.command()
+def monitor(  # noqa: PLR0913 - one parameter per option
+    agent: options.AgentArgument,
+    *,
+    session_id: options.SessionOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with the lines to come.")
+    ] = False,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--type", "-t", help="What the agent printed, or what happened to the session."
+        ),
+    ] = Kind.CONSOLE,
+    tail: Annotated[
+        int,
+        typer.Option("--tail", "-l", metavar="N", min=1, max=300, help="Lines to begin with."),
+    ] = 50,
+    utc: Annotated[bool, typer.Option("--utc", help="Show times in UTC.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print the stream of events as it is.")
+    ] = False,
+    endpoint: options.EndpointOption = None,
+    state_dir: options.StateDirOption = None,
+    insecure_http: options.InsecureOption = False,
+    output_format: options.OutputOption = Format.TEXT,
+) -> None:
+    """Show what an agent's session printed.
+
+    The session is the last one used with this agent from here, else the one used last.
+    """
+    query = LogQuery(kind=kind.value, tail=tail, follow=follow)
+    printer = _Printer(raw=raw, utc=utc, output_format=output_format)
+    memory = SessionMemory(state_dir or config.default_state_dir())
+
+    async def work() -> None:
+        async with open_project(endpoint, state_dir, insecure_http=insecure_http) as project:
+            sid = session_id or await find_session(project, agent, memory)
+            output.note(f"Streaming session logs for {agent} (session: {sid})...")
+            stream = project.log_stream(agent, sid, query)
+            stream.on_loss = lambda error: output.note(describe_loss(error))
+            async for event in stream:
+                printer.put(event)
+
+    run(work())
+
+
+async def find_session(project: Project, agent: str, memory: SessionMemory) -> str:
+    """Return the session that is meant when none is named."""
+    remembered = memory.find(project.endpoint.url, agent)
+    if remembered:
+        return remembered
+    sessions = [session async for session in project.list_sessions(agent)]
+    if not sessions:
+        raise SessionNotFoundError(
+            f"{agent} has no session yet: start one with `trunkline connect {agent}`"
+        )
+    return max(sessions, key=lambda session: session.last_accessed_at or 0).agent_session_id
+
+
+class _Printer:
+    def __init__(self, *, raw: bool, utc: bool, output_format: Format) -> None:
+        self._raw = raw
+        self._format = output_format
+        self._formatter = LogFormatter(
+            dt.UTC if utc else None,
+            lambda text, colour: output.coloured(text, colour, sys.stdout),
+        )
+
+    def put(self, event: ServerEvent) -> None:
+        if self._raw:
+            output.put("\n".join(event.lines) + "\n")
+        elif self._format is Format.JSON:
+            output.put_json_line(
+                {"event": event.event or "message", "id": event.id, "data": event.data}
+            )
+        else:
+            output.put(self._formatter.format(event))

@@ -1,0 +1,37 @@
+"""``trunkline token``: a bearer token of the development issuer."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trunkline.cli import output
+from trunkline.cli.identity import TOKEN_LIFETIME_S, local_token
+from trunkline.cli.options import StateDirOption, command_app
+
+app = command_app()
+
+
+@app.command()
+def token(
+    *,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Whose token. Else this system's user."),
+    ] = None,
+    expires_in: Annotated[
+        int, typer.Option("--expires-in", metavar="S", help="Seconds until it is refused.")
+    ] = TOKEN_LIFETIME_S,
+    state_dir: StateDirOption = None,
+) -> None:
+    """Print one bearer token for the platform on this machine, and nothing else.
+
+    Whoever can read the platform's state directory can make tokens for anybody.
+    """
+    output.put(local_token(_checked(state_dir), user, expires_in))
+
+
+def _checked(state_dir: Path | None) -> Path | None:
+    if state_dir is not None and state_dir.exists() and not state_dir.is_dir():
+        raise typer.BadParameter(f"{state_dir} isn't a directory", param_hint="--state-dir")
+    return state_dir

@@ -1,0 +1,32 @@
+"""``trunkline up``: the whole platform in one process."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trunkline import config
+from trunkline.cli.options import command_app
+from trunkline.platform.up import UpOptions, run_up
+
+app = command_app()
+
+
+@app.command()
+def up(
+    *,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")
+    ] = 8080,
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    state_dir: Annotated[
+        Path | None,
+        typer.Option("--state-dir", metavar="DIR", help="Where to keep state."),
+    ] = None,
+) -> None:
+    """Start the whole platform in one process.
+
+    Prints "ready http://HOST:PORT" when it serves, and runs until Ctrl-C.
+    """
+    options = UpOptions(host=host, port=port, state_dir=state_dir or config.default_state_dir())
+    raise typer.Exit(run_up(options))

@@ -1,0 +1,57 @@
+"""Which command is where. The one place that imports late: a command loads what it needs only.
+
+``trunkline --help`` and a mistyped command answer without importing any of them.
+"""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: the module in ``cli.commands`` whose ``app`` it is, and a line of help."""
+
+    module: str
+    summary: str
+    app: str = "app"
+
+
+COMMANDS = {
+    "up": Entry("up", "Start the whole platform in one process."),
+    "deploy": Entry("deploy", "Deploy the agent in a folder."),
+    "connect": Entry("connect", "Talk to an agent over its WebSocket."),
+    "invoke": Entry("invoke", "Call an agent once over HTTP."),
+    "monitor": Entry("monitor", "Show what an agent's session printed."),
+    "list": Entry("agents", "List the agents.", "list_app"),
+    "show": Entry("agents", "Show one agent.", "show_app"),
+    "sessions": Entry("sessions", "List and show the sessions of an agent."),
+    "env": Entry("env", "Keep the values that fill an agent.yaml."),
+    "token": Entry("token", "Print a token for the platform on this machine."),
+}
+
+
+def load_app(name: str) -> Any:
+    """Import one command and return its Typer application."""
+    entry = COMMANDS[name]
+    module = importlib.import_module(f"trunkline.cli.commands.{entry.module}")
+    return getattr(module, entry.app)
+
+
+def open_issuer(state_dir: Path) -> Any:
+    """Return the development issuer of a state directory, which needs the cryptography."""
+    module = importlib.import_module("trunkline.auth.issuer")
+    return module.DevelopmentIssuer.open(state_dir)
+
+
+def load_terminal() -> Any:
+    """Return what draws on terminals, which scripts never pay for."""
+    return importlib.import_module("trunkline.cli.terminal")
+
+
+def describe_failure(error: Exception) -> tuple[str, int]:
+    """Return the line and the exit code for an error that ended a command."""
+    module = importlib.import_module("trunkline.cli.failures")
+    line, code = module.describe(error)
+    return str(line), int(code)

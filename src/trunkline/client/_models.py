@@ -1,0 +1,130 @@
+"""What the control plane tells of agents, versions and sessions.
+
+Keys the platform adds later are kept, so that :meth:`Resource.as_dict` gives back what was said.
+"""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trunkline.client._errors import BadAnswerError
+
+
+class Resource(BaseModel):
+    """Anything the control plane describes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @classmethod
+    def read(cls, document: Any) -> Self:
+        """Check one description.
+
+        Raises:
+            BadAnswerError: If it lacks what every platform says.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise BadAnswerError(
+                f"the platform described {cls.__name__.lower()} {where!r} in a way this client "
+                f"doesn't understand: {first['msg']}"
+            ) from exc
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the description as it was received."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class VersionError(Resource):
+    """Why a version failed."""
+
+    code: str = ""
+    message: str = ""
+
+
+class Version(Resource):
+    """One immutable build of an agent."""
+
+    name: str
+    version: str
+    status: str = ""
+    created_at: int | None = None
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    definition: dict[str, Any] = Field(default_factory=dict)
+    error: VersionError | None = None
+    notes: list[str] = Field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """The status in lower case; platforms differ."""
+        return self.status.lower()
+
+    @property
+    def is_building(self) -> bool:
+        """Whether it may still become active or failed."""
+        return self.state in {"creating", "updating", ""}
+
+    @property
+    def protocols(self) -> list[str]:
+        """The names of the protocols it speaks."""
+        listed = self.definition.get("protocol_versions") or self.definition.get(
+            "container_protocol_versions", []
+        )
+        return [str(entry.get("protocol", "")) for entry in listed if isinstance(entry, dict)]
+
+
+class Versions(Resource):
+    """An agent's versions, as the agent itself tells of them."""
+
+    latest: Version | None = None
+
+
+class Agent(Resource):
+    """A deployed agent."""
+
+    name: str
+    state: str = "enabled"
+    versions: Versions = Field(default_factory=Versions)
+    agent_endpoint: dict[str, Any] | None = None
+    running_sessions: int | None = None
+    """How many of its sessions run; None if the platform doesn't say."""
+
+    @property
+    def latest(self) -> Version | None:
+        """Its newest version."""
+        return self.versions.latest
+
+
+class VersionIndicator(Resource):
+    """Which version a session is bound to."""
+
+    type: str = ""
+    agent_version: str = ""
+
+
+class Session(Resource):
+    """One client's conversation with an agent."""
+
+    agent_session_id: str
+    status: str = ""
+    version_indicator: VersionIndicator | None = None
+    created_at: int | None = None
+    last_accessed_at: int | None = None
+    expires_at: int | None = None
+    stopped_at: int | None = None
+
+    @property
+    def version(self) -> str:
+        """The version it is bound to, or nothing."""
+        return self.version_indicator.agent_version if self.version_indicator else ""
+
+
+class Page(Resource):
+    """One page of a list."""
+
+    data: list[dict[str, Any]] = Field(default_factory=list)
+    last_id: str | None = None
+    has_more: bool = False

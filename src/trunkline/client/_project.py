@@ -1,0 +1,266 @@
+"""A project on a platform: its agents, their versions, sessions and logs, and talking to them."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import IO, Any, Self
+from urllib.parse import quote
+
+import httpx2
+
+from trunkline import config
+from trunkline.client._connect import Connecting, Connection, dial
+from trunkline.client._endpoint import Endpoint, resolve_endpoint
+from trunkline.client._http import Http, json_of
+from trunkline.client._invoke import Invocation
+from trunkline.client._logs import LogQuery, LogStream
+from trunkline.client._models import Agent, Page, Session, Version
+from trunkline.client._tokens import TokenSource, token_from
+from trunkline.protocol import headers
+from trunkline.protocol.errors import TrunklineError
+
+_PAGE = 100
+_HASH_BLOCK_BYTES = 1024 * 1024
+#: A model may think for long before the first byte of its answer.
+INVOKE_TIMEOUT_S = 1800.0
+_FIRST_POLL_S = 0.1
+_MAX_POLL_S = 2.0
+
+
+class BuildFailedError(TrunklineError):
+    """A version didn't become active.
+
+    Attributes:
+        version: The version as it stands.
+    """
+
+    code = "build_failed"
+
+    def __init__(self, version: Version, why: str) -> None:
+        super().__init__(f"version {version.version} of {version.name} {why}")
+        self.version = version
+
+
+class Project:
+    """One project. Concurrent use is fine; close it, or use ``async with``.
+
+    Every method may raise ``RefusedError`` (the platform said no), ``UnreachableError``
+    (it isn't there) and ``InsecureEndpointError`` (a token would be readable on the way).
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint | str,
+        token: TokenSource | None = None,
+        *,
+        allow_insecure_http: bool = False,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Describe the project; nothing is sent yet.
+
+        Args:
+            endpoint: Its address, ``https://HOST/api/projects/PROJECT``.
+            token: The bearer token, or something to call for one before each request.
+            allow_insecure_http: Send the token over plain http to another machine, too.
+            transport: How HTTP requests get there, for tests.
+        """
+        self.endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        self._http = Http(
+            self.endpoint, token, allow_insecure_http=allow_insecure_http, transport=transport
+        )
+
+    @classmethod
+    def from_environment(cls) -> "Project":
+        """Return the project the environment names.
+
+        ``TRUNKLINE_ENDPOINT`` or ``FOUNDRY_PROJECT_ENDPOINT``, else the one of a platform on
+        this machine; with the token in ``TRUNKLINE_TOKEN``.
+        """
+        env = config.environment()
+        return cls(resolve_endpoint(None, env), token_from(env))
+
+    def connect(self, agent: str, *, session_id: str | None = None) -> Connecting:
+        """Open a WebSocket to a session: await it, or enter it with ``async with``.
+
+        Args:
+            agent: The agent's name.
+            session_id: The session to come back to, or to start under that id. Without one a
+                session is started, and ``connection.session_id`` tells its id.
+
+        Raises:
+            RefusedError: If the upgrade is refused, with the platform's code and text.
+            UnreachableError: If nothing answers.
+        """
+
+        async def open_connection() -> Connection:
+            return await dial(self.endpoint, agent, session_id, await self._http.authorization())
+
+        return Connecting(open_connection)
+
+    @asynccontextmanager
+    async def invoke(
+        self,
+        agent: str,
+        body: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        session_id: str | None = None,
+        timeout_s: float = INVOKE_TIMEOUT_S,
+    ) -> AsyncIterator[Invocation]:
+        """Call an agent once and give its answer, to be read as it comes.
+
+        Args:
+            agent: The agent's name.
+            body: What to send.
+            content_type: What the body is.
+            session_id: The session to call.
+            timeout_s: How long the agent may be silent.
+        """
+        query = {headers.QUERY_SESSION_ID: session_id} if session_id else {}
+        async with self._http.stream(
+            "POST",
+            self.endpoint.protocol_url(agent, "invocations"),
+            query,
+            read_timeout_s=timeout_s,
+            header={"content-type": content_type},
+            content=body,
+        ) as answer:
+            yield Invocation(self._http, answer)
+
+    async def list_agents(self) -> AsyncIterator[Agent]:
+        """Yield the project's agents, newest first."""
+        async for document in self._pages(f"{self.endpoint.url}/agents"):
+            yield Agent.read(document)
+
+    async def get_agent(self, agent: str) -> Agent:
+        """Return one agent."""
+        return Agent.read(json_of(await self._http.get(self.endpoint.agent_url(agent))))
+
+    async def list_versions(self, agent: str) -> AsyncIterator[Version]:
+        """Yield an agent's versions, newest first."""
+        async for document in self._pages(f"{self.endpoint.agent_url(agent)}/versions"):
+            yield Version.read(document)
+
+    async def get_version(self, agent: str, version: str) -> Version:
+        """Return one version."""
+        return Version.read(json_of(await self._http.get(self._version_url(agent, version))))
+
+    async def create_version(
+        self, agent: str, description: Mapping[str, Any], archive: IO[bytes] | None = None
+    ) -> Version:
+        """Create a version of an agent; the agent is made if need be.
+
+        Args:
+            agent: The agent's name.
+            description: The request's JSON: ``definition``, and optionally more.
+            archive: The zip of the agent's code, open for reading at its start. None for an
+                agent that is an image.
+
+        Returns:
+            The version, most likely still being built.
+        """
+        url = f"{self.endpoint.agent_url(agent)}/versions"
+        if archive is None:
+            answer = await self._http.request("POST", url, json=description)
+        else:
+            digest = await asyncio.to_thread(_sha256, archive)
+            answer = await self._http.request(
+                "POST",
+                url,
+                header={headers.CODE_SHA256: digest},
+                files={
+                    "metadata": (None, json.dumps(description), "application/json"),
+                    "code": ("agent.zip", archive, "application/octet-stream"),
+                },
+            )
+        return Version.read(json_of(answer))
+
+    async def wait_until_active(
+        self,
+        version: Version,
+        *,
+        timeout_s: float,
+        on_poll: Callable[[Version], None] = lambda _version: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> Version:
+        """Poll a version until it is built.
+
+        Raises:
+            BuildFailedError: If it fails, goes away, or isn't active in time.
+        """
+        pause, waited = _FIRST_POLL_S, 0.0
+        while version.is_building:
+            on_poll(version)
+            if waited >= timeout_s:
+                raise BuildFailedError(version, f"isn't active after {timeout_s:.0f} s")
+            await sleep(pause)
+            waited += pause
+            pause = min(pause * 1.5, _MAX_POLL_S)
+            version = await self.get_version(version.name, version.version)
+        if version.state != "active":
+            said = ""
+            if version.error is not None:
+                said = f": {version.error.message or version.error.code}"
+            raise BuildFailedError(version, f"is {version.state}{said}")
+        return version
+
+    async def get_build_log(self, agent: str, version: str) -> str:
+        """Return what was printed while a version's environment was built."""
+        answer = await self._http.get(f"{self._version_url(agent, version)}/buildlog")
+        return answer.text
+
+    async def list_sessions(self, agent: str) -> AsyncIterator[Session]:
+        """Yield the caller's sessions with an agent, newest first."""
+        async for document in self._pages(self.endpoint.sessions_url(agent)):
+            yield Session.read(document)
+
+    async def get_session(self, agent: str, session_id: str) -> Session:
+        """Return one session."""
+        url = f"{self.endpoint.sessions_url(agent)}/{quote(session_id, safe=':')}"
+        return Session.read(json_of(await self._http.get(url)))
+
+    def log_stream(self, agent: str, session_id: str, query: LogQuery | None = None) -> LogStream:
+        """Return a session's log, to be iterated."""
+        url = self.endpoint.log_stream_url(agent, session_id)
+        return LogStream(self._http, url, query or LogQuery())
+
+    async def aclose(self) -> None:
+        """Close the HTTP connections; WebSockets stay. Twice is fine."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _version_url(self, agent: str, version: str) -> str:
+        return f"{self.endpoint.agent_url(agent)}/versions/{quote(version, safe='')}"
+
+    async def _pages(self, url: str) -> AsyncIterator[dict[str, Any]]:
+        query = {"limit": str(_PAGE)}
+        while True:
+            page = Page.read(json_of(await self._http.get(url, query)))
+            for document in page.data:
+                yield document
+            # A page that names no last id, or the one asked after, has nothing after it.
+            if not (page.has_more and page.last_id) or page.last_id == query.get("after"):
+                return
+            query["after"] = page.last_id
+
+
+def _sha256(file: IO[bytes]) -> str:
+    start = file.tell()
+    digest = hashlib.sha256()
+    while block := file.read(_HASH_BLOCK_BYTES):
+        digest.update(block)
+    file.seek(start)
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""The command line itself."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from trunkline.cli import output, table
+from trunkline.cli.identity import user_name
+from trunkline.cli.main import main, take_debug
+from trunkline.cli.target import choose_token
+from trunkline.client import Endpoint
+
+
+@pytest.mark.parametrize(
+    ("words", "left", "is_debug"),
+    [
+        (["list"], ["list"], False),
+        (["--debug", "list"], ["list"], True),
+        (["list", "--debug"], ["list"], True),
+        (["invoke", "a", "--", "--debug"], ["invoke", "a", "--", "--debug"], False),
+    ],
+)
+def test_debug_stands_anywhere(words: list[str], left: list[str], is_debug: bool) -> None:
+    assert take_debug(words) == (left, is_debug)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(entry.summary in shown for entry in table.COMMANDS.values())
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("trunkline ")
+
+
+@pytest.mark.parametrize("name", sorted(table.COMMANDS))
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"Usage: trunkline {name}" in capsys.readouterr().out
+
+
+def test_a_typo_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conect"]) == 2
+    assert "Did you mean 'connect'" in capsys.readouterr().err
+
+
+def test_an_error_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRUNKLINE_HOME", str(tmp_path))
+    assert main(["list", "--endpoint", "http://host/wrong"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert shown.err.startswith("error: ")
+    assert main(["list", "--endpoint", "http://host/wrong", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_token_prints_a_token_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["token", "--user", "ada", "--state-dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    (line,) = shown.out.splitlines()
+    assert line.count(".") == 2
+    assert shown.err == ""
+
+
+def test_starting_up_imports_little() -> None:
+    code = (
+        "import sys, json, trunkline.cli.main as m\n"
+        "m.main(['--help']); m.main(['nosuch'])\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    heavy = {"rich", "httpx2", "websockets", "cryptography", "starlette", "uvicorn", "ruamel"}
+    assert not heavy & loaded
+    assert not {name for name in loaded if name.startswith("trunkline.platform")}
+    assert not {name for name in loaded if name.startswith("trunkline.cli.commands.")}
+
+
+def test_the_module_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trunkline", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("trunkline ")
+
+
+@pytest.mark.parametrize(
+    ("env", "is_terminal", "expected"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"TERM": "dumb"}, True, False),
+    ],
+)
+def test_colour(
+    env: dict[str, str], is_terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline.config.environment", lambda: env)
+    stream = SimpleNamespace(isatty=lambda: is_terminal)
+    assert output.has_colour(stream) is expected  # type: ignore[arg-type]
+
+
+def test_which_token() -> None:
+    here, there = Endpoint.parse("http://localhost/"), Endpoint.parse("https://host/")
+    assert choose_token(here, "given", str) == "given"
+    assert choose_token(here, None, str) is str
+    assert choose_token(there, None, str) is None
+
+
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", fail)
+    assert user_name().startswith("uid-")
