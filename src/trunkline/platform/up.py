@@ -65,10 +65,10 @@ def run_up(options: UpOptions) -> int:
             uvloop.run(_serve(options, settings))
     except config.SettingsError as exc:
         for problem in exc.problems:
-            sys.stderr.write(f"trunkline: {problem}\n")
+            sys.stderr.write(f"error: {problem}\n")
         return 2
     except TrunklineError as exc:
-        sys.stderr.write(f"trunkline: {exc}\n")
+        sys.stderr.write(f"error: {exc}\n")
         return 1
     return 0
 

@@ -9,6 +9,7 @@
     │   └── SessionNotAccessibleError  403  session_not_accessible
     ├── NotFoundError                  404  not_found
     │   ├── AgentNotFoundError         404  agent_not_found
+    │   ├── ProtocolNotDeclaredError   404  protocol_not_declared
     │   ├── VersionNotFoundError       404  version_not_found
     │   ├── SessionNotFoundError       404  session_not_found
     │   └── PreviewFeatureError        404  preview_feature_required
@@ -80,6 +81,12 @@ class AgentNotFoundError(NotFoundError):
     """No agent has that name in the project."""
 
     code = "agent_not_found"
+
+
+class ProtocolNotDeclaredError(NotFoundError):
+    """The session's version doesn't declare the protocol that was used."""
+
+    code = "protocol_not_declared"
 
 
 class VersionNotFoundError(NotFoundError):

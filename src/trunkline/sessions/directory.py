@@ -16,6 +16,7 @@ from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.identity import Identity
 from trunkline.protocol.errors import (
     AgentNotFoundError,
+    ProtocolNotDeclaredError,
     SessionNotAccessibleError,
     SessionNotReadyError,
     TrunklineError,
@@ -136,16 +137,18 @@ class SessionDirectory:
             protocol: What the caller is about to speak.
 
         Raises:
-            AgentNotFoundError: If there is no such agent, or it doesn't speak the protocol.
+            AgentNotFoundError: If there is no such agent.
+            ProtocolNotDeclaredError: If its version doesn't declare the protocol.
             SessionNotAccessibleError: If the session is somebody else's.
             VersionNotReadyError: If no version of the agent can be started.
             SessionNotReadyError: If the agent couldn't be started.
         """
         record, version = await self._find_or_create(key, caller)
         if protocol not in version.protocols:
-            raise AgentNotFoundError(
+            declared = ", ".join(sorted(version.protocols)) or "none"
+            raise ProtocolNotDeclaredError(
                 f"version {version.version} of agent {key.agent!r} doesn't declare the protocol "
-                f"{protocol}; it declares {', '.join(sorted(version.protocols)) or 'none'}"
+                f"{protocol}; its agent.yaml declares {declared}"
             )
         if self._is_closing:
             raise UnavailableError("the platform is stopping; connect again")
