@@ -1,0 +1,154 @@
+"""The WebSocket route: accepts, runs the agent's handler, closes, and records how it ended."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from trunkline.agentserver._context import (
+    identify_websocket,
+    reset_request_context,
+    set_request_context,
+)
+from trunkline.agentserver._ending import EXTENSION, ClosedBy, Ending, is_sendable
+from trunkline.agentserver._invocations import upgrade_headers
+from trunkline.agentserver._logging import LOGGER_NAME, close_event
+from trunkline.agentserver._middleware import ServerVersion
+from trunkline.agentserver._tracing import Tracing
+from trunkline.protocol.close import CloseCode
+
+logger = logging.getLogger(LOGGER_NAME)
+
+PATH: Final = "/invocations_ws"
+WebSocketHandler = Callable[[WebSocket], Awaitable[None]]
+
+_FAILED_REASON: Final = "Internal server error"
+#: How Starlette's complaints about a socket that has ended begin.
+_ENDED_COMPLAINTS: Final = ('Cannot call "', "WebSocket is not connected")
+
+
+class WebSocketRouteApp:
+    """The ASGI application behind ``/invocations_ws``."""
+
+    def __init__(
+        self,
+        find_handler: Callable[[], WebSocketHandler],
+        session_id: str,
+        version: ServerVersion,
+        tracing: Tracing,
+    ) -> None:
+        self._find_handler = find_handler
+        self._session_id = session_id
+        self._version = version
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket."""
+        started = time.monotonic()
+        ending = scope.get("extensions", {}).get(EXTENSION)
+        if ending is None:
+            # A server other than ours, a test client's for one: we see the end pass by.
+            ending = Ending()
+            receive, send = _observed(receive, send, ending)
+        websocket = WebSocket(scope, receive, send)
+        identity, event_session, requested = identify_websocket(websocket, self._session_id)
+        for name, value in identity.as_state().items():
+            setattr(websocket.state, name, value)
+        token = set_request_context(identity.as_context())
+        error_code: str | None = "cancelled"
+        try:
+            with self._tracing.continued(websocket.headers, session_id=identity.session_id):
+                error_code = await self._serve(websocket, ending, event_session)
+        finally:
+            if error_code is not None:
+                ending.settle(CloseCode.INTERNAL_ERROR, ClosedBy.HOST)
+            reset_request_context(token)
+            close_event(
+                session_id=event_session,
+                requested_session_id=requested,
+                ending=ending,
+                duration_ms=int((time.monotonic() - started) * 1000),
+                error_code=error_code,
+            )
+
+    async def _serve(self, websocket: WebSocket, ending: Ending, session_id: str) -> str | None:
+        """Return what went wrong, in a word, or None."""
+        try:
+            await websocket.accept(headers=upgrade_headers(websocket.scope, self._version))
+        except Exception:
+            logger.exception("accepting the WebSocket of session %s failed", session_id)
+            ending.settle(CloseCode.INTERNAL_ERROR, ClosedBy.HOST)
+            return "accept_failed"
+        try:
+            await self._find_handler()(websocket)
+        except Exception as error:
+            if ending.is_settled and _is_about_the_end(error):
+                return None
+            if isinstance(error, WebSocketDisconnect):
+                await _close(websocket, ending, _normal_if_unsendable(error.code))
+                return None
+            logger.exception("the WebSocket handler of session %s failed", session_id)
+            await _close(websocket, ending, CloseCode.INTERNAL_ERROR, _FAILED_REASON)
+            return "internal_error"
+        except BaseException:
+            if ending.is_abandoned:
+                logger.debug(
+                    "session %s: the handler was cancelled, its client had left", session_id
+                )
+                _forget_cancellation()
+                return None
+            await _close(websocket, ending, CloseCode.INTERNAL_ERROR, _FAILED_REASON)
+            raise
+        await _close(websocket, ending, CloseCode.NORMAL)
+        return None
+
+
+async def _close(websocket: WebSocket, ending: Ending, code: int, reason: str = "") -> None:
+    """Close, unless somebody has; never fails."""
+    if not ending.is_settled and websocket.application_state is WebSocketState.CONNECTED:
+        try:
+            await websocket.close(code, reason)
+        except (OSError, RuntimeError, WebSocketDisconnect):
+            logger.debug("the WebSocket was gone before it could be closed")
+    ending.settle(code, ClosedBy.HANDLER)
+
+
+def _is_about_the_end(error: BaseException) -> bool:
+    """Tell whether an exception only says that the WebSocket has ended."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_about_the_end(inner) for inner in error.exceptions)
+    if isinstance(error, RuntimeError):
+        return str(error).startswith(_ENDED_COMPLAINTS)
+    return isinstance(error, (WebSocketDisconnect, ConnectionError, asyncio.CancelledError)) or (
+        type(error).__name__ == "ClientDisconnected"
+    )
+
+
+def _normal_if_unsendable(code: int | None) -> int:
+    return code if code and is_sendable(code) else CloseCode.NORMAL
+
+
+def _forget_cancellation() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+def _observed(receive: Receive, send: Send, ending: Ending) -> tuple[Receive, Send]:
+    async def observed_receive() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            ending.settle(message.get("code") or CloseCode.NORMAL, ClosedBy.CLIENT)
+        return message
+
+    async def observed_send(message: Message) -> None:
+        await send(message)
+        if message["type"] == "websocket.close":
+            code: Any = message.get("code") or CloseCode.NORMAL
+            ending.settle(code, ClosedBy.HANDLER)
+
+    return observed_receive, observed_send

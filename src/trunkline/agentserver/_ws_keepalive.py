@@ -1,0 +1,81 @@
+"""Pings, and noticing that nobody answers them."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+#: After the event loop was held up the answer may have arrived and not been read: what is due
+#: on the loop comes before what can be read. So silence is looked at twice.
+_SECOND_LOOK_S: Final = 0.5
+
+
+class KeepAlive:
+    """Pings a peer every so often and gives it up when it stays silent from one ping to the next.
+
+    Anything that arrives counts as a sign of life, also part of a frame that takes long.
+    """
+
+    __slots__ = (
+        "_interval_s",
+        "_is_answer_due",
+        "_is_suspect",
+        "_last_seen",
+        "_loop",
+        "_on_dead",
+        "_ping",
+        "_seen",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        interval_s: float,
+        *,
+        ping: Callable[[], None],
+        seen: Callable[[], object],
+        on_dead: Callable[[], None],
+    ) -> None:
+        """Begin, unless the interval is 0.
+
+        Args:
+            loop: Where the timer runs.
+            interval_s: Seconds between two pings; also how long an answer may take.
+            ping: Sends one ping.
+            seen: Returns a value that differs after anything was received, or None if the
+                peer can't be heard at present because nothing is read.
+            on_dead: Called once, when the peer has been silent for a whole interval.
+        """
+        self._loop = loop
+        self._interval_s = interval_s
+        self._ping = ping
+        self._seen = seen
+        self._on_dead = on_dead
+        self._is_answer_due = False
+        self._is_suspect = False
+        self._last_seen: object = None
+        self._timer: asyncio.TimerHandle | None = None
+        if interval_s > 0:
+            self._timer = loop.call_later(interval_s, self._tick)
+
+    def stop(self) -> None:
+        """Stop. Twice is fine."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        seen = self._seen()
+        if self._is_answer_due and seen is not None and seen == self._last_seen:
+            if self._is_suspect:
+                self._timer = None
+                self._on_dead()
+            else:
+                self._is_suspect = True
+                self._timer = self._loop.call_later(_SECOND_LOOK_S, self._tick)
+            return
+        self._is_suspect = False
+        self._is_answer_due = seen is not None
+        self._last_seen = seen
+        self._timer = self._loop.call_later(self._interval_s, self._tick)
+        self._ping()
