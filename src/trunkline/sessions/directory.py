@@ -240,12 +240,7 @@ class SessionDirectory:
                 version=version.version,
                 launch=launch_from_json(version.launch),
                 home=home,
-                environment=agent_environment(
-                    slot.key,
-                    version,
-                    endpoint=self.endpoint,
-                    keepalive_interval_s=self._settings.keepalive_interval_s,
-                ),
+                environment=agent_environment(slot.key, version, self._settings, self.endpoint),
                 ready_timeout_s=self._settings.ready_timeout_s,
                 stop_timeout_s=self._settings.stop_timeout_s,
             )

@@ -16,8 +16,9 @@ class SessionSettings:
     """Seconds an agent has from its start until `GET /readiness` answers 200. Models take
     seconds to load; a minute is long enough for those and short enough to hear of a hang."""
 
-    stop_timeout_s: float = 10.0
-    """Seconds an agent has from SIGTERM to SIGKILL."""
+    stop_timeout_s: float = 20.0
+    """Seconds an agent has from SIGTERM to SIGKILL. Its host is told to take a little under half
+    of it for what is still open, and as much again for the shutdown handler."""
 
     log_max_bytes: int = 256 * 1024 * 1024
     """Bytes kept of each session's log. When it is over, the oldest lines go, and the log says
