@@ -1,0 +1,1 @@
+"""The models, behind interfaces that know nothing of them."""
