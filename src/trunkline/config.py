@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import math
 import os
 import textwrap
 from collections.abc import Mapping
@@ -150,7 +151,9 @@ def check_unknown(env: Mapping[str, str], components: Mapping[str, type[Any]]) -
     for name in sorted(env):
         if not name.startswith(PREFIX) or name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1)
+        # Compared without the prefix they share, which would make any two of them alike.
+        stems = {known_name.removeprefix(PREFIX): known_name for known_name in known}
+        near = [stems[s] for s in difflib.get_close_matches(name.removeprefix(PREFIX), stems, n=1)]
         hint = f"; did you mean {near[0]}?" if near else ""
         problems.append(f"{name} is not a setting{hint}")
     if problems:
@@ -162,16 +165,26 @@ def _parse(text: str, hint: Any) -> Any:
     if hint is bool:
         return _parse_bool(text)
     if hint in (Path, Path | None):
+        if not text:
+            raise ValueError("give a path")
         return Path(text).expanduser()
     if hint == tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError:
-            kind = "a whole number" if hint is int else "a number"
-            raise ValueError(f"give {kind}") from None
+        return _parse_number(text, hint)
     return text
+
+
+def _parse_number(text: str, hint: type[int] | type[float]) -> int | float:
+    kind = "a whole number" if hint is int else "a number"
+    try:
+        number = hint(text)
+    except ValueError:
+        raise ValueError(f"give {kind}") from None
+    # A deadline of nan is never over, and one of inf no deadline.
+    if not math.isfinite(number):
+        raise ValueError(f"give {kind}")
+    return number
 
 
 def _parse_bool(text: str) -> bool:

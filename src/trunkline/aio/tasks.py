@@ -17,11 +17,19 @@ class TaskOwner:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, _T], *, name: str) -> asyncio.Task[_T]:
-        """Start ``work`` as a task of this owner."""
+    def spawn(
+        self, work: Coroutine[Any, Any, _T], *, name: str, is_awaited: bool = False
+    ) -> asyncio.Task[_T]:
+        """Start ``work`` as a task of this owner.
+
+        Args:
+            work: What to run.
+            name: The task's name, for logs and debuggers.
+            is_awaited: Whether somebody takes its result: then a failure is theirs to tell.
+        """
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard if is_awaited else self._done)
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:

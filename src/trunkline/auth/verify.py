@@ -72,7 +72,7 @@ class TokenVerifier:
         try:
             header = jwt.get_unverified_header(token)
             unverified = jwt.decode(token, options={"verify_signature": False})
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):
             raise AuthenticationError("the token isn't a JSON Web Token") from None
         algorithm, issuer = header.get("alg"), unverified.get("iss")
         if algorithm not in ALLOWED_ALGORITHMS:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -26,6 +27,7 @@ from trunkline.store.records import SessionRecord
 _PREFIX = "/api/projects/{project}/agents/{agent}"
 _DEFAULT_TAIL = 300
 _MAX_TAIL = 1_000_000
+_DIGITS = re.compile(r"[0-9]{1,19}")
 #: Seconds of silence after which a stream says that it is still there.
 _QUIET_S = 15.0
 
@@ -181,6 +183,6 @@ def _flag(text: str, name: str) -> bool:
 def _number(text: str | None, name: str, default: int, most: int) -> int:
     if text is None:
         return default
-    if not text.isdecimal() or int(text) > most:
+    if not _DIGITS.fullmatch(text) or int(text) > most:
         raise InvalidRequestError(f"{name} must be a whole number up to {most}", param=name)
     return int(text)

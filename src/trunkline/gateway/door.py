@@ -5,6 +5,7 @@ each head, on a fresh connection and on a kept-alive one alike.
 """
 
 import asyncio
+from enum import Enum, auto
 from typing import Any
 
 import httptools
@@ -14,7 +15,8 @@ from uvicorn.server import ServerState
 
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
-from trunkline.gateway.upgrade import Upgrade, UpgradeRequest
+from trunkline.gateway.upgrade import Upgrade, UpgradeRequest, request_id_of
+from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     HeadTimeoutError,
     HeadTooLargeError,
@@ -24,10 +26,25 @@ from trunkline.protocol.errors import (
 
 #: What a header costs besides its name and value: ``": "`` and CR LF.
 _HEADER_OVERHEAD = 4
+_LINGER_S = 2.0
+_LINGER_BYTES = 512 * 1024
+
+
+class _Part(Enum):
+    """Where in a message the bytes are that come next."""
+
+    QUIET = auto()
+    HEAD = auto()
+    BODY = auto()
 
 
 class FrontDoor(HttpToolsProtocol):
-    """uvicorn's HTTP protocol under the gateway's limits."""
+    """uvicorn's HTTP protocol under the gateway's limits.
+
+    A message goes through three parts: its head, its body, and the quiet until the next one.
+    Both limits hold for the head, and the size limit for whatever of a body isn't payload:
+    chunk headers and trailers.
+    """
 
     def __init__(
         self,
@@ -42,24 +59,26 @@ class FrontDoor(HttpToolsProtocol):
         self._services = services
         self._settings = services.settings
         self._head_timer: asyncio.TimerHandle | None = None
-        self._is_in_head = True
-        self._head_bytes = 0
+        self._part = _Part.QUIET
+        #: Bytes of the head, or of what isn't payload behind it, that came in whole reads.
+        self._overhead_bytes = 0
+        #: Bytes of the head's lines that the parser has completed.
         self._parsed_bytes = 0
+        #: Whether this read held more than one part, or payload: then it isn't all overhead.
+        self._read_is_mixed = False
         self._refused = False
+        self._linger_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # A connection that says nothing at all is bounded by the same deadline.
-        self._start_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
 
-    def _start_head(self) -> None:
-        self._is_in_head = True
-        self._head_bytes = 0
-        self._parsed_bytes = 0
+    def _start_head_timer(self) -> None:
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(
                 self._settings.head_timeout_s, self._head_is_late
@@ -85,9 +104,20 @@ class FrontDoor(HttpToolsProtocol):
         self._refused = True
         self._stop_head_timer()
         # With an answer to an earlier request under way, a further one would be read as its body.
-        if not self._is_answering():
-            self.transport.write(refusal(error))
-        self.transport.close()
+        if self._is_answering():
+            self.transport.close()
+        else:
+            self.transport.write(refusal(error, (headers.REQUEST_ID, request_id_of(None))))
+            self._linger()
+
+    def _linger(self) -> None:
+        # Closing with bytes unread makes TCP reset the connection, and the client may lose the
+        # answer to the reset. What still comes is thrown away for a moment instead.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._head_timer = self.loop.call_later(_LINGER_S, self.transport.close)
+        else:
+            self.transport.close()
 
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
@@ -102,9 +132,15 @@ class FrontDoor(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
+            self._linger_bytes += len(data)
+            if self._linger_bytes > _LINGER_BYTES:
+                self.transport.close()
             return
         self._unset_keepalive_if_required()
-        self._head_bytes += len(data)
+        if self._part is _Part.QUIET:
+            # Also for what the parser passes over before a request, such as empty lines.
+            self._start_head_timer()
+        self._read_is_mixed = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -114,13 +150,18 @@ class FrontDoor(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(InvalidRequestError("this isn't an HTTP request"))
             return
-        # Bytes of a header that isn't complete are nowhere but in the parser; count what came.
-        if self._is_in_head and self._head_bytes > self._settings.max_head_bytes:
+        # A line that isn't complete is nowhere but in the parser: count what came.
+        self._overhead_bytes = 0 if self._read_is_mixed else self._overhead_bytes + len(data)
+        if self._overhead_bytes > self._settings.max_head_bytes:
             self._refuse_large_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._start_head()
+        # Bytes that came before it in the same read belong to another message.
+        self._read_is_mixed = self._read_is_mixed or self._part is _Part.BODY
+        self._part = _Part.HEAD
+        self._parsed_bytes = 0
+        self._start_head_timer()
 
     def on_url(self, url: bytes) -> None:
         self._parsed_bytes += len(url)
@@ -130,9 +171,12 @@ class FrontDoor(HttpToolsProtocol):
         self._parsed_bytes += len(name) + len(value) + _HEADER_OVERHEAD
         if self._parsed_bytes <= self._settings.max_head_bytes:
             super().on_header(name, value)
+        elif self._part is _Part.BODY:
+            self._refuse_large_head()
 
     def on_headers_complete(self) -> None:
-        self._is_in_head = False
+        self._part = _Part.BODY
+        self._read_is_mixed = True
         self._stop_head_timer()
         if self._parsed_bytes > self._settings.max_head_bytes:
             self._refuse_large_head()
@@ -140,10 +184,13 @@ class FrontDoor(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._read_is_mixed = True
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._part = _Part.QUIET
+        self._read_is_mixed = True
         if not self._refused:
             super().on_message_complete()
 

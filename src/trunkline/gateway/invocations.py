@@ -1,6 +1,9 @@
 """Passes HTTP invocations through to the session's agent, streaming both ways."""
 
+import asyncio
+import logging
 import ssl
+from collections.abc import AsyncIterator
 
 import httpx2
 from starlette.requests import ClientDisconnect, Request
@@ -8,16 +11,24 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.identity import Identity
 from trunkline.gateway import routes
+from trunkline.gateway.reach import ConnectError, reach
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.upgrade import new_call_id, request_id_of
 from trunkline.protocol import headers
-from trunkline.protocol.errors import InvalidRequestError, UpgradeRequiredError, UpstreamError
+from trunkline.protocol.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    UpgradeRequiredError,
+    UpstreamError,
+)
 from trunkline.protocol.ids import SessionKey
 from trunkline.runtimes.interface import Address
 from trunkline.sessions.directory import Lease, new_session_id
 
+_log = logging.getLogger("trunkline.gateway")
 _PREFIX = "/api/projects/{project}/agents/{agent}/endpoint/protocols"
 _PROTOCOL = "invocations"
 _DOCS = ("openapi.json", "asyncapi.json", "asyncapi.yaml")
@@ -56,24 +67,12 @@ class Invocations:
         services = self._services
         identity = services.verifier.identify(request.headers.get("authorization"))
         key = self._key_of(request)
-        request_id = request_id_of(request.headers.get(headers.REQUEST_ID))
-        lease = await services.sessions.acquire(key, identity, protocol=_PROTOCOL)
-        client = self._open(lease.address)
+        call = _Call(request, self._headers_for(request, identity), self._no_tls)
         try:
-            response = await client.send(
-                self._outgoing(request, lease.address, identity, request_id), stream=True
-            )
-        except BaseException as exc:
-            lease.release()
-            await client.aclose()
-            if isinstance(exc, ClientDisconnect):
-                return Response(status_code=_CLIENT_CLOSED_REQUEST)
-            if isinstance(exc, httpx2.ConnectError):
-                raise UpstreamError("the agent isn't listening; it is ending: try again") from exc
-            if isinstance(exc, httpx2.TransportError):
-                raise UpstreamError("the agent went away before it answered") from exc
-            raise
-        return _PassedThrough(response, client, lease, request_id)
+            lease, (client, response) = await reach(services, key, identity, _PROTOCOL, call.send)
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return _PassedThrough(response, client, lease, call.request_id)
 
     def _key_of(self, request: Request) -> SessionKey:
         values = routes.parse_query(request.scope["query_string"].decode("latin-1"))
@@ -88,25 +87,86 @@ class Invocations:
             routes.parse_session_id(values) or new_session_id(),
         )
 
-    def _outgoing(
-        self, request: Request, address: Address, identity: Identity, request_id: str
-    ) -> httpx2.Request:
-        # Everything after the last "/protocols" is the agent's own path, byte for byte.
-        path = request.scope["raw_path"].decode("latin-1").rpartition("/protocols")[2]
-        query = routes.without_consumed(request.scope["query_string"].decode("latin-1"))
+    def _headers_for(self, request: Request, identity: Identity) -> list[tuple[str, str]]:
         ours = {
             headers.USER_ID: self._services.pseudonyms.of(identity),
             headers.CALL_ID: new_call_id(),
-            headers.REQUEST_ID: request_id,
+            headers.REQUEST_ID: request_id_of(request.headers.get(headers.REQUEST_ID)),
         }
         named = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in request.headers.raw]
         forwarded = [(n, v) for n, v in named if headers.reaches_agent(n) and n not in ours]
+        return [*forwarded, *ours.items()]
+
+
+class _Call:
+    """One request on its way to an agent."""
+
+    def __init__(
+        self, request: Request, named: list[tuple[str, str]], no_tls: ssl.SSLContext
+    ) -> None:
+        self._request = request
+        self._headers = named
+        self._no_tls = no_tls
+        self._target = _target_of(request)
+        self._body_is_sent = asyncio.Event()
+        self.request_id = dict(named)[headers.REQUEST_ID]
+
+    async def send(self, lease: Lease) -> tuple[httpx2.AsyncClient, httpx2.Response]:
+        """Send it and wait for the answer's head.
+
+        Raises:
+            ClientDisconnect: If the caller leaves first.
+            ConnectError: If nobody listens.
+            UpstreamError: If the agent ends the connection before it answers.
+        """
+        client = self._open(lease.address)
+        try:
+            return client, await self._race(client, self._outgoing(lease.address))
+        except BaseException as exc:
+            await client.aclose()
+            if isinstance(exc, httpx2.ConnectError):
+                raise ConnectError("the agent isn't listening; it may be ending") from exc
+            if isinstance(exc, httpx2.TransportError):
+                raise UpstreamError("the agent went away before it answered") from exc
+            raise
+
+    async def _race(self, client: httpx2.AsyncClient, outgoing: httpx2.Request) -> httpx2.Response:
+        # The caller may leave while the agent thinks; then nobody waits for its answer.
+        owner = TaskOwner()
+        answer = owner.spawn(
+            client.send(outgoing, stream=True), name="invocation:answer", is_awaited=True
+        )
+        leaving = owner.spawn(self._wait_left(), name="invocation:left")
+        try:
+            await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ClientDisconnect
+            return answer.result()
+        finally:
+            await owner.aclose()
+
+    async def _wait_left(self) -> None:
+        await self._body_is_sent.wait()
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        async for chunk in self._request.stream():
+            yield chunk
+        self._body_is_sent.set()
+
+    def _outgoing(self, address: Address) -> httpx2.Request:
+        has_body = self._request.method == "POST"
+        if not has_body:
+            self._body_is_sent.set()
         host = "agent" if address.path is not None else f"127.0.0.1:{address.port}"
         return httpx2.Request(
-            request.method,
-            f"http://{host}{path}{'?' + query if query else ''}",
-            headers=[*forwarded, *ours.items()],
-            content=request.stream() if request.method == "POST" else None,
+            self._request.method,
+            f"http://{host}/",
+            headers=self._headers,
+            content=self._body() if has_body else None,
+            # As it was sent: a URL would be normalised, and a path could then leave its place.
+            extensions={"target": self._target},
         )
 
     def _open(self, address: Address) -> httpx2.AsyncClient:
@@ -117,8 +177,18 @@ class Invocations:
             trust_env=False,
             limits=httpx2.Limits(max_keepalive_connections=0),
         )
-        # An invocation may take as long as its agent likes; the client decides when to leave.
+        # An invocation may take as long as its agent likes; the caller decides when to leave.
         return httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False)
+
+
+def _target_of(request: Request) -> bytes:
+    # What follows the first "/endpoint/protocols" is the agent's own path. Neither a project nor
+    # an agent can have that in its name, and what isn't below /invocations isn't for here.
+    path: bytes = request.scope["raw_path"].partition(b"/endpoint/protocols")[2]
+    if not path.startswith(b"/invocations"):
+        raise NotFoundError("nothing is at this path")
+    query = routes.without_consumed(request.scope["query_string"].decode("latin-1"))
+    return path + (b"?" + query.encode("latin-1") if query else b"")
 
 
 class _PassedThrough(StreamingResponse):
@@ -141,10 +211,10 @@ class _PassedThrough(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
-        except httpx2.TransportError as exc:
-            # The head is out: all that is left is to end the connection short of the body's
-            # end, so that the caller sees it isn't whole.
-            raise UpstreamError("the agent went away in the middle of its answer") from exc
+        except httpx2.TransportError:
+            # The head is out. Returning without the body's end makes uvicorn close the
+            # connection short of it, so that the caller sees the answer isn't whole.
+            _log.warning("session %s: the agent went away in mid-answer", self._lease.key)
         finally:
             self._lease.release()
             await self._client.aclose()

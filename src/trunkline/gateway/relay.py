@@ -128,6 +128,7 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = time.monotonic()
         self._is_closing = False
+        self._client_is_gone = False
         self._has_ended = False
         self._ended: tuple[ClosedBy, int, str] | None = None
         self.downstream = _Leg(self, downstream, FrameScanner(settings.max_frame_bytes))
@@ -207,12 +208,16 @@ class Relay:
         if leg.peer.is_lost:
             return
         if leg is self.downstream:
+            self._client_is_gone = True
             self._note(ClosedBy.NETWORK, CloseCode.ABNORMAL, "the client went away")
             self.upstream.transport.close()
         else:
             self._agent_gone()
 
     def _agent_gone(self) -> None:
+        if self._client_is_gone:
+            # We closed the agent's connection because the client left: nobody is to be told.
+            return
         client, scanner = self.downstream, self.upstream.scanner
         if client.close_due is not None or not scanner.is_between_frames:
             # Half a frame is out and its rest won't come: a close frame would be read as it.
@@ -247,7 +252,7 @@ class Relay:
             self._ended = by, int(code), reason
 
     def _start_timer(self) -> None:
-        if self._timer is None:
+        if self._timer is None and not self._has_ended:
             self._timer = self._loop.call_later(self._settings.close_timeout_s, self._cut)
 
     def _cut(self) -> None:
@@ -261,6 +266,8 @@ class Relay:
         self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()
+        # They refer to each other; without this they would stay until a garbage collection.
+        self.downstream.peer, self.upstream.peer = self.downstream, self.upstream
         by, code, reason = self._ended or (ClosedBy.NETWORK, int(CloseCode.ABNORMAL), "")
         self._on_end(
             Summary(

@@ -8,8 +8,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from trunkline.auth.identity import Identity
 from trunkline.gateway import routes, upstream
+from trunkline.gateway.reach import reach
 from trunkline.gateway.relay import Relay, Summary
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
@@ -30,7 +30,6 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_EARLY_BYTES = 64 * 1024
 _EXIT_NOTICE_S = 0.5
-_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,36 +157,16 @@ class Upgrade(asyncio.Protocol):
                 (headers.REQUEST_ID, self._request_id),
             ],
         )
-        lease, upgraded = await self._reach(key, identity, head)
+        lease, upgraded = await reach(
+            services,
+            key,
+            identity,
+            routes.PROTOCOL,
+            lambda lease: upstream.upgrade(
+                lease.address, head, services.settings.connect_timeout_s
+            ),
+        )
         self._start_relay(lease, upgraded)
-
-    async def _reach(
-        self, key: SessionKey, identity: Identity, head: bytes
-    ) -> tuple[Lease, upstream.Upgraded]:
-        timeout_s = self._services.settings.connect_timeout_s
-        lease = await self._acquire(key, identity)
-        try:
-            return lease, await upstream.upgrade(lease.address, head, timeout_s)
-        except upstream.ConnectError:
-            # Its process ended a moment ago and nobody has noticed yet. Wait for that, and
-            # have the session started again.
-            try:
-                async with asyncio.timeout(_RETRY_S):
-                    await lease.wait_exited()
-            finally:
-                lease.release()
-        except BaseException:
-            lease.release()
-            raise
-        lease = await self._acquire(key, identity)
-        try:
-            return lease, await upstream.upgrade(lease.address, head, timeout_s)
-        except BaseException:
-            lease.release()
-            raise
-
-    async def _acquire(self, key: SessionKey, identity: Identity) -> Lease:
-        return await self._services.sessions.acquire(key, identity, protocol=routes.PROTOCOL)
 
     def _start_relay(self, lease: Lease, upgraded: upstream.Upgraded) -> None:
         if self._transport.is_closing():
@@ -211,11 +190,13 @@ class Upgrade(asyncio.Protocol):
             "ConnectionOpened", f"request_id={self._request_id}"
         )
         self._transport.write(self._response_head(upgraded.head, lease.key))
-        relay.upstream.data_received(upgraded.rest)
+        # Reading goes on before the bytes at hand are relayed: if they fill the peer's buffer,
+        # the pause that follows must be the last word.
         upgraded.transport.resume_reading()
+        relay.upstream.data_received(upgraded.rest)
         if self._early:
-            relay.downstream.data_received(bytes(self._early))
             self._transport.resume_reading()
+            relay.downstream.data_received(bytes(self._early))
 
     def _response_head(self, head: bytes, key: SessionKey) -> bytes:
         ours = [(headers.SESSION_ID, key.session_id), (headers.REQUEST_ID, self._request_id)]

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import cast
 
+from trunkline.gateway.reach import ConnectError
 from trunkline.protocol import headers
 from trunkline.protocol.errors import NotFoundError, UpstreamError
 from trunkline.runtimes.interface import Address
@@ -25,10 +26,6 @@ class Upgraded:
     transport: asyncio.Transport
     head: bytes
     rest: bytes
-
-
-class ConnectError(UpstreamError):
-    """The agent's socket refused the connection: its process has ended or is ending."""
 
 
 class _Answer(asyncio.Protocol):

@@ -74,6 +74,19 @@ class FrameScanner:
             data = self._head + data
             self._head = b""
         size = len(data)
+        # Most reads are one whole frame: that needs neither the loop nor its state.
+        if self._left == 0 and size > 2 and not self._is_stopping and data[0] & _OPCODE != _CLOSE:
+            second = data[1]
+            length = second & _LENGTH
+            header = 2
+            if length == 126 and size > 4:
+                length = data[2] << 8 | data[3]
+                header = 4
+            if second & _MASKED:
+                header += 4
+            if header + length == size and length <= self.max_frame_bytes and length != 127:
+                self.frames += 1
+                return data
         position = 0
         # Where letting through ends, or -1 while it doesn't.
         cut = 0 if self._is_stopped else -1

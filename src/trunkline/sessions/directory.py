@@ -143,13 +143,7 @@ class SessionDirectory:
             VersionNotReadyError: If no version of the agent can be started.
             SessionNotReadyError: If the agent couldn't be started.
         """
-        record, version = await self._find_or_create(key, caller)
-        if protocol not in version.protocols:
-            declared = ", ".join(sorted(version.protocols)) or "none"
-            raise ProtocolNotDeclaredError(
-                f"version {version.version} of agent {key.agent!r} doesn't declare the protocol "
-                f"{protocol}; its agent.yaml declares {declared}"
-            )
+        record, version = await self._find_or_create(key, caller, protocol)
         if self._is_closing:
             raise UnavailableError("the platform is stopping; connect again")
         slot = self._slots.setdefault(key, _Slot(key))
@@ -165,11 +159,12 @@ class SessionDirectory:
         return Lease(self, slot, instance, version)
 
     async def _find_or_create(
-        self, key: SessionKey, caller: Identity
+        self, key: SessionKey, caller: Identity, protocol: str
     ) -> tuple[SessionRecord, VersionRecord]:
         record = await self._store.find_session(key)
         if record is None:
             version = await self._version_for_new(key)
+            _check_protocol(key, version, protocol)
             now = _now()
             record = await self._store.add_session(
                 SessionRecord(
@@ -189,6 +184,7 @@ class SessionDirectory:
             )
         bound = await self._store.find_version(key.project, key.agent, record.version)
         assert bound is not None, "versions with sessions are never removed"
+        _check_protocol(key, bound, protocol)
         return record, bound
 
     async def _version_for_new(self, key: SessionKey) -> VersionRecord:
@@ -226,7 +222,14 @@ class SessionDirectory:
             )
         # The start belongs to all who wait: without shield(), the first client to hang up
         # would end it for the rest.
-        return await asyncio.shield(slot.starting)
+        starting = slot.starting
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if starting.cancelled() and task is not None and not task.cancelling():
+                raise UnavailableError("the platform is stopping; connect again") from None
+            raise
 
     async def _start(self, slot: _Slot, record: SessionRecord, version: VersionRecord) -> Instance:
         try:
@@ -266,6 +269,7 @@ class SessionDirectory:
             return instance
         finally:
             slot.starting = None
+            self._forget_if_unused(slot)
 
     async def _watch(self, slot: _Slot, instance: Instance, log: SessionLog) -> None:
         # Holding the log here keeps its file open while the agent lives.
@@ -318,6 +322,7 @@ class SessionDirectory:
             slot.instance = None
         finally:
             slot.stopping = None
+            self._forget_if_unused(slot)
 
     def _forget_if_unused(self, slot: _Slot) -> None:
         is_unused = (
@@ -337,6 +342,15 @@ class SessionDirectory:
         await self._runtime.aclose()
         await self._tasks.aclose()
         await self._store.settle_sessions()
+
+
+def _check_protocol(key: SessionKey, version: VersionRecord, protocol: str) -> None:
+    if protocol not in version.protocols:
+        declared = ", ".join(sorted(version.protocols)) or "none"
+        raise ProtocolNotDeclaredError(
+            f"version {version.version} of agent {key.agent!r} doesn't declare the protocol "
+            f"{protocol}; its agent.yaml declares {declared}"
+        )
 
 
 def _home_of(key: SessionKey) -> str:

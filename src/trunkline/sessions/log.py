@@ -1,9 +1,9 @@
 """A session's log: what its agent printed and what became of it, bounded, on disk.
 
 Lines are kept in the format Kubernetes' container runtimes use (``TIME STREAM F|P TEXT``;
-``P`` marks a piece of a long line), so familiar tools read them. A log is a row of segment
-files, each named by the offset of its first byte; the oldest goes when the log is over its
-limit. Offsets only grow, so a reader can leave and come back to where it was.
+``P`` marks a line that goes on in the next one), so familiar tools read them. A log is a row
+of segment files, each named by the offset of its first byte; the oldest goes when the log is
+over its limit. Offsets only grow, so a reader can leave and come back to where it was.
 """
 
 import asyncio
@@ -19,10 +19,11 @@ from trunkline.runtimes.interface import LogStream
 
 _log = logging.getLogger("trunkline.sessions.log")
 
-MAX_LINE_BYTES = 16 * 1024
+MAX_LINE_BYTES = 64 * 1024
 _SEGMENTS = 16
 _READ_BYTES = 256 * 1024
 _SUFFIX = ".log"
+_LINE_PARTS = 4
 #: Events people want to see between the agent's own lines.
 _SHOWN_IN_CONSOLE = frozenset({"Ready", "NotReady", "Exited", "LogTrimmed"})
 
@@ -85,8 +86,7 @@ class SegmentedFile:
         elif self._descriptor is None:
             self._open(self._starts[-1])
         assert self._descriptor is not None
-        os.write(self._descriptor, data)
-        self.end += len(data)
+        self._write(self._descriptor, data)
         dropped = 0
         while len(self._starts) > 1 and self.end - self._starts[0] > self._max_bytes:
             oldest = self._starts.pop(0)
@@ -94,10 +94,21 @@ class SegmentedFile:
             dropped += self._starts[0] - oldest
         return dropped
 
+    def _write(self, descriptor: int, data: bytes) -> None:
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(descriptor, data[written:])
+        except OSError:
+            # Half a line would shift every offset after it.
+            os.ftruncate(descriptor, self.end - self._starts[-1])
+            raise
+        self.end += len(data)
+
     def _open_segment(self) -> None:
         self.close()
-        self._starts.append(self.end)
         self._open(self.end)
+        self._starts.append(self.end)
 
     def _open(self, start: int) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -106,14 +117,18 @@ class SegmentedFile:
     def read(self, position: int, size: int = _READ_BYTES) -> tuple[int, bytes]:
         """Return up to ``size`` bytes of whole lines and the offset they really start at.
 
-        That is ``position``, or the oldest offset kept if that is later.
+        That is ``position``, or the next line's start if it isn't one, or the oldest offset
+        kept if that is later.
         """
         position = max(position, self.start)
         if position >= self.end:
             return position, b""
         index = max(i for i, start in enumerate(self._starts) if start <= position)
         with self._path(self._starts[index]).open("rb") as file:
-            file.seek(position - self._starts[index])
+            offset = position - self._starts[index]
+            if offset:
+                file.seek(offset - 1)
+                position += len(file.readline()) - 1
             data = file.read(size)
         return position, data[: data.rfind(b"\n") + 1]
 
@@ -181,7 +196,7 @@ class SessionLog:
 
     def event(self, reason: str, message: str) -> None:
         """Record something that happened to the session."""
-        text = f"{reason}: {message}".replace("\n", " ").encode()
+        text = f"{reason}: {message}".replace("\n", " ").encode()[:MAX_LINE_BYTES]
         self._append(Channel.SYSTEM, f"{_now()} system F ".encode() + text + b"\n")
         if reason in _SHOWN_IN_CONSOLE:
             self._append(Channel.CONSOLE, f"{_now()} status F ".encode() + text + b"\n")
@@ -255,19 +270,11 @@ def _now() -> str:
 
 def _parse(at: int, data: bytes) -> list[Entry]:
     entries: list[Entry] = []
-    pieces: dict[bytes, tuple[bytes, bytes]] = {}
     for line in data.split(b"\n")[:-1]:
         at += len(line) + 1
-        timestamp, stream, flag, text = line.split(b" ", 3)
-        timestamp, before = pieces.pop(stream, (timestamp, b""))
-        if flag == b"P":
-            pieces[stream] = timestamp, before + text
-        else:
-            entries.append(_entry(timestamp, stream, before + text, at))
-    # Pieces whose last one isn't read yet are shown as they are rather than held back.
-    entries.extend(_entry(when, stream, text, at) for stream, (when, text) in pieces.items())
+        parts = line.split(b" ", 3)
+        # What isn't one of our lines (the disk was full, somebody edited it) is passed over.
+        if len(parts) == _LINE_PARTS:
+            timestamp, stream, _, text = (part.decode(errors="replace") for part in parts)
+            entries.append(Entry(timestamp, stream, text, at))
     return entries
-
-
-def _entry(timestamp: bytes, stream: bytes, text: bytes, end: int) -> Entry:
-    return Entry(timestamp.decode(), stream.decode(), text.decode(errors="replace"), end)

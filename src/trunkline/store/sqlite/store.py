@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from trunkline.store.records import (
 from trunkline.store.sqlite.schema import load_queries, migrate
 
 _T = TypeVar("_T")
-_MAX_DIGITS = 18
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class SqliteStore:
@@ -105,7 +106,7 @@ class SqliteStore:
     async def find_version(
         self, project: ProjectName, agent: AgentName, version: VersionId
     ) -> VersionRecord | None:
-        if not version.isdecimal() or len(version) > _MAX_DIGITS:
+        if not _NUMBER.fullmatch(version):
             return None
         row = await self._run(
             lambda: self._row("find_version", project=project, agent=agent, number=int(version))

@@ -1,0 +1,56 @@
+"""Gets a session and a connection to its agent, also when the agent has just ended."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from trunkline.auth.identity import Identity
+from trunkline.gateway.services import GatewayServices
+from trunkline.protocol.errors import UpstreamError
+from trunkline.protocol.ids import SessionKey
+from trunkline.sessions.directory import Lease
+
+_T = TypeVar("_T")
+_EXIT_NOTICE_S = 5.0
+
+
+class ConnectError(UpstreamError):
+    """The agent's socket refused the connection: its process has ended or is ending."""
+
+
+async def reach(
+    services: GatewayServices,
+    key: SessionKey,
+    identity: Identity,
+    protocol: str,
+    connect: Callable[[Lease], Awaitable[_T]],
+) -> tuple[Lease, _T]:
+    """Acquire the session and connect to its agent; returning the lease is the caller's.
+
+    If nobody listens, the agent's process ended a moment ago and nobody has noticed yet. That
+    is waited for, the session is started again, and the connection tried once more.
+
+    Raises:
+        TrunklineError: What acquiring or connecting raises. No lease is held then.
+    """
+    lease = await services.sessions.acquire(key, identity, protocol=protocol)
+    try:
+        return lease, await connect(lease)
+    except ConnectError as error:
+        try:
+            async with asyncio.timeout(_EXIT_NOTICE_S):
+                await lease.wait_exited()
+        except TimeoutError:
+            # It lives, and doesn't listen: starting another wouldn't be it.
+            raise error from None
+        finally:
+            lease.release()
+    except BaseException:
+        lease.release()
+        raise
+    lease = await services.sessions.acquire(key, identity, protocol=protocol)
+    try:
+        return lease, await connect(lease)
+    except BaseException:
+        lease.release()
+        raise
