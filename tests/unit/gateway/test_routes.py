@@ -68,8 +68,11 @@ def test_a_preview_api_version_is_checked_when_there_is_one() -> None:
         match(PREVIEW_PATH, f"project_name=default&agent_name=echo&{FLAG}&api-version=v0")
 
 
-@pytest.mark.parametrize("path", [NEW.replace("default", "nope"), NEW.replace("echo", "bad_name"),
-                                  NEW.replace("echo", "a" * 64), NEW + "/", "/", NEW[:-3]])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [NEW.replace("default", "nope"), NEW.replace("echo", "bad_name"), NEW.replace("echo", "a" * 64),
+     NEW + "/", "/", NEW[:-3]],
+)  # fmt: skip
 def test_what_is_not_there(path: str) -> None:
     with pytest.raises(NotFoundError):
         match(path, "api-version=v1")

@@ -1,5 +1,7 @@
 """The scanner sees the same frames however the bytes are cut."""
 
+import itertools
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -32,7 +34,7 @@ def announced(length: int, *, opcode: int = 2) -> bytes:
 
 def feed(scanner: FrameScanner, data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [scanner.feed(data[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [scanner.feed(data[a:b]) for a, b in itertools.pairwise(edges)]
 
 
 payloads = st.lists(

@@ -1,0 +1,146 @@
+"""What is SQLite's own: the schema, and the one thread."""
+
+import asyncio
+import sqlite3
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from trunkline.protocol.ids import AgentName, ProjectName
+from trunkline.store.records import NewVersion
+from trunkline.store.sqlite.schema import SchemaTooNewError, load_queries, migrate
+from trunkline.store.sqlite.store import SqliteStore
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, timeout=10)
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    return int(db.execute("pragma user_version").fetchone()[0])
+
+
+def test_a_schema_from_the_future_is_refused_and_left_alone() -> None:
+    db = open_file(Path(":memory:"))
+    migrate(db)
+    known = version_of(db)
+    db.execute(f"pragma user_version = {known + 1}")
+    with pytest.raises(SchemaTooNewError, match=rf"schema {known + 1}.*up to {known}") as caught:
+        migrate(db)
+    assert "--state-dir" in str(caught.value)
+    assert version_of(db) == known + 1
+    assert not db.in_transaction
+    db.close()
+
+
+async def test_a_store_of_the_future_does_not_open(tmp_path: Path) -> None:
+    path = tmp_path / "trunkline.db"
+    await (await SqliteStore.open(path)).aclose()
+    db = open_file(path)
+    db.execute("pragma user_version = 999")
+    db.close()
+    with pytest.raises(SchemaTooNewError, match="schema 999"):
+        await SqliteStore.open(path)
+
+
+def test_migrating_twice_changes_nothing() -> None:
+    db = open_file(Path(":memory:"))
+    migrate(db)
+    before = db.execute("select sql from sqlite_schema order by name").fetchall()
+    db.execute("insert into agents values ('p', 'a', 't')")
+    migrate(db)
+    assert db.execute("select sql from sqlite_schema order by name").fetchall() == before
+    assert db.execute("select count(*) from agents").fetchone() == (1,)
+    db.close()
+
+
+def test_a_migration_that_fails_leaves_nothing_behind() -> None:
+    db = open_file(Path(":memory:"))
+    db.execute("create table sessions (x)")
+    with pytest.raises(sqlite3.OperationalError, match="sessions"):
+        migrate(db)
+    tables = db.execute("select name from sqlite_schema where type = 'table'").fetchall()
+    assert tables == [("sessions",)]
+    assert version_of(db) == 0
+    assert not db.in_transaction
+    db.close()
+
+
+def test_two_processes_that_open_a_new_file_at_once_both_succeed(tmp_path: Path) -> None:
+    together = Barrier(4)
+
+    def open_it(_: int) -> int:
+        db = open_file(tmp_path / "new.db")
+        together.wait()
+        migrate(db)
+        version = version_of(db)
+        db.close()
+        return version
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(open_it, range(4))) == {1}
+
+
+def test_every_query_of_the_store_is_there() -> None:
+    queries = load_queries()
+    assert {"add_version", "find_session", "settle_sessions"} <= set(queries)
+    assert all(text.endswith(";") for text in queries.values())
+
+
+async def test_the_state_directory_is_for_its_owner_alone(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "state" / "trunkline.db")
+    await store.aclose()
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+async def test_a_file_that_is_no_database_does_not_open(tmp_path: Path) -> None:
+    path = tmp_path / "trunkline.db"
+    path.write_bytes(b"this is text, and long enough to be read as a header" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        await SqliteStore.open(path)
+
+
+async def test_a_call_cancelled_while_it_runs_is_done_whole(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "trunkline.db")
+    loop = asyncio.get_running_loop()
+    is_running, may_go_on = asyncio.Event(), threading.Event()
+    new = NewVersion(
+        project=ProjectName("p"),
+        agent=AgentName("a"),
+        definition={},
+        description=None,
+        metadata={},
+        content_hash="h",
+        code_sha256="c",
+    )
+
+    def work() -> None:
+        store._db.execute("begin immediate")
+        loop.call_soon_threadsafe(is_running.set)
+        may_go_on.wait()
+        store._rows("add_agent", project="p", agent="a", now="2026-01-01T00:00:00+00:00")
+        store._db.execute("commit")
+
+    try:
+        task = asyncio.create_task(store._run(work))
+        await is_running.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        queued = asyncio.create_task(store.add_version(new))
+        await asyncio.sleep(0)
+        queued.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        may_go_on.set()
+        agent = await store.find_agent(ProjectName("p"), AgentName("a"))
+        assert agent is not None
+        # The one that waited its turn never ran.
+        assert list(await store.list_versions(ProjectName("p"), AgentName("a"))) == []
+    finally:
+        may_go_on.set()
+        await store.aclose()
