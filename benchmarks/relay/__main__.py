@@ -1,0 +1,127 @@
+"""``python -m benchmarks.relay``: trunkline's relay, nginx and HAProxy, side by side."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.relay.measure import DIRECT, Plan, Samples, measure
+from benchmarks.relay.proxies import MissingProxyError, find_proxies, start_targets, versions
+from benchmarks.support.processes import ChildError, Children, exit_on_sigterm, raise_file_limit
+from benchmarks.support.report import console, machine, middle, ratio, table
+
+FRAME_SIZES = (640, 16 * 1024)
+OURS, OTHERS = "trunkline", ("nginx", "HAProxy")
+
+
+def parse(arguments: list[str] | None = None) -> Plan:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.relay",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=12, help="how often each proxy has its turn")
+    parser.add_argument(
+        "--round-trips", type=int, default=6000, help="per turn and frame size, all connections"
+    )
+    parser.add_argument(
+        "--connections", type=int, default=32, help="connections, each with one frame in flight"
+    )
+    parser.add_argument("--idle-connections", type=int, default=1000, help="for memory")
+    parser.add_argument("--quick", action="store_true", help="two short rounds, to try it out")
+    options = parser.parse_args(arguments)
+    for name in ("rounds", "round_trips", "connections", "idle_connections"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    share = 6 if options.quick else 1
+    return Plan(
+        frame_sizes=FRAME_SIZES,
+        rounds=2 if options.quick else options.rounds,
+        round_trips=max(options.round_trips // share, 1),
+        single_round_trips=max(options.round_trips // 6 // share, 1),
+        connections=options.connections,
+        idle_connections=max(options.idle_connections // share, 1),
+    )
+
+
+def main() -> int:
+    plan = parse()
+    exit_on_sigterm()
+    raise_file_limit()
+    out = console()
+    try:
+        paths = find_proxies()
+        with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as name:
+            folder = Path(name)
+            # nginx's worker isn't root.
+            folder.chmod(0o755)
+            with Children(folder) as children, out.status("starting") as status:
+                targets = start_targets(children, paths, folder)
+                load = children.start_python("load", "benchmarks.support.load")
+                samples = measure(load, targets, plan, status.update)
+    except (MissingProxyError, ChildError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    report(out, plan, samples, versions(paths))
+    return 0
+
+
+def report(out: Console, plan: Plan, samples: Samples, compared: Mapping[str, str]) -> None:
+    out.print(f"{machine()}; " + "; ".join(f"{name} {text}" for name, text in compared.items()))
+    out.print(
+        f"One worker or thread each, TCP on loopback, no TLS. Medians of {plan.rounds} rounds, the "
+        "proxies taking turns.\nA round trip is one masked binary frame to an echo server and "
+        "the echo back: two frames.\nCPU is what the proxy's process used, user and system."
+    )
+    for size in plan.frame_sizes:
+        out.print()
+        out.print(_frames_table(plan, samples, size))
+    out.print()
+    out.print(
+        table(
+            "Memory per idle connection",
+            ["", f"KiB, {plan.idle_connections} connections", f"{OURS} / it"],
+            [
+                [name, f"{kib:.1f}", "" if name == OURS else ratio(samples.idle_kib[OURS], kib)]
+                for name, kib in samples.idle_kib.items()
+            ],
+        )
+    )
+
+
+def _frames_table(plan: Plan, samples: Samples, size: int) -> Table:
+    def row(name: str) -> list[str]:
+        cells = [name]
+        for found in (samples.cpu_us, samples.single_cpu_us):
+            cells.append(f"{median(found[name, size]):.1f}")
+            ratios = samples.ratios(found, OURS, name, size)
+            cells.append("" if name == OURS else middle(ratios))
+        for found in (samples.p50_us, samples.p99_us):
+            cells.append(f"{samples.added_us(found, name, size):.0f}")
+        return cells
+
+    p50, p99 = (median(found[DIRECT, size]) for found in (samples.p50_us, samples.p99_us))
+    return table(
+        f"{size}-byte frames (direct: p50 {p50:.0f} µs, p99 {p99:.0f} µs)",
+        [
+            "",
+            f"CPU µs/round trip\n{plan.connections} connections",
+            f"{OURS} / it\n(half the rounds)",
+            "CPU µs/round trip\n1 connection",
+            f"{OURS} / it\n(half the rounds)",
+            "added p50 µs\n1 connection",
+            "added p99 µs\n1 connection",
+        ],
+        [row(name) for name in (OURS, *OTHERS)],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""trunkline's gateway in a process of its own, in front of one upstream that is always there.
+
+Server, front door, token verification, upgrade and relay are the product's own. Only the
+session directory is replaced: it leases the same address to everybody.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import uvloop
+
+from trunkline.auth.identity import Identity
+from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
+from trunkline.auth.pseudonym import Pseudonyms
+from trunkline.auth.verify import AuthSettings, TokenVerifier
+from trunkline.gateway.invocations import Invocations
+from trunkline.gateway.routes import Projects
+from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.settings import GatewaySettings
+from trunkline.platform.app import build_app
+from trunkline.platform.health import Health
+from trunkline.platform.server import Server, listen
+from trunkline.protocol.ids import SessionKey
+from trunkline.runtimes.interface import Address, ExitStatus
+from trunkline.telemetry.metrics import Metrics
+
+
+class FixedLease:
+    """A lease on the one upstream."""
+
+    version = SimpleNamespace(version="1")
+
+    def __init__(self, key: SessionKey, address: Address) -> None:
+        self.key = key
+        self.address = address
+
+    async def wait_exited(self) -> ExitStatus:
+        await asyncio.Event().wait()
+        return ExitStatus(code=0)
+
+    def release(self) -> None:
+        pass
+
+
+class FixedSessions:
+    """Stands for the session directory."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._log = SimpleNamespace(event=lambda reason, message: None)
+
+    async def acquire(self, key: SessionKey, caller: Identity, *, protocol: str) -> FixedLease:
+        return FixedLease(key, self._address)
+
+    def log_of(self, key: SessionKey) -> Any:
+        return self._log
+
+
+class _Store:
+    async def ping(self) -> None:
+        pass
+
+
+async def serve(upstream_port: int, state_dir: Path) -> None:
+    issuer = DevelopmentIssuer.open(state_dir)
+    metrics, settings = Metrics(), GatewaySettings()
+    services = GatewayServices(
+        settings=settings,
+        projects=Projects(settings.projects),
+        verifier=TokenVerifier(AuthSettings(), {ISSUER: issuer.jwks()["keys"]}),
+        pseudonyms=Pseudonyms.open(state_dir),
+        sessions=FixedSessions(Address(port=upstream_port)),  # type: ignore[arg-type]
+        metrics=metrics,
+    )
+    app = build_app(
+        Invocations(services).routes(),
+        health=Health(_Store()),  # type: ignore[arg-type]
+        metrics=metrics,
+        issuer=issuer,
+    )
+    with listen("127.0.0.1", 0) as sock:
+
+        def ready() -> None:
+            port, token = sock.getsockname()[1], issuer.issue("benchmark")
+            print(json.dumps({"port": port, "token": token}), flush=True)
+
+        await Server(app, services, on_ready=ready, on_drain=lambda: None).serve([sock])
+        await services.tasks.aclose()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--upstream", type=int, required=True)
+    with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as folder:
+        uvloop.run(serve(parser.parse_args().upstream, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What is measured of a proxy, and in which order."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+from benchmarks.relay.proxies import Target
+from benchmarks.support.processes import Child, ChildError
+
+DIRECT = "direct"
+_WARM_UP_TRIPS = 500
+_WARM_UP_CONNECTIONS = 50
+_SETTLE_S = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much is measured."""
+
+    frame_sizes: tuple[int, ...]
+    rounds: int
+    round_trips: int
+    single_round_trips: int
+    connections: int
+    idle_connections: int
+
+
+#: One figure a round, by target and frame size.
+Found = dict[tuple[str, int], list[float]]
+
+
+def _nothing_found() -> Found:
+    return defaultdict(list)
+
+
+@dataclass
+class Samples:
+    """What the rounds found. Rounds are compared with themselves first, then medians taken."""
+
+    cpu_us: Found = field(default_factory=_nothing_found)
+    single_cpu_us: Found = field(default_factory=_nothing_found)
+    p50_us: Found = field(default_factory=_nothing_found)
+    p99_us: Found = field(default_factory=_nothing_found)
+    idle_kib: dict[str, float] = field(default_factory=dict)
+
+    def added_us(self, found: Found, name: str, size: int) -> float:
+        """Return what a proxy adds to a latency, each round against its own direct one."""
+        pairs = zip(found[name, size], found[DIRECT, size], strict=True)
+        return median(through - direct for through, direct in pairs)
+
+    def ratios(self, found: Found, ours: str, theirs: str, size: int) -> list[float]:
+        """Return one ratio a round, in ascending order."""
+        pairs = zip(found[ours, size], found[theirs, size], strict=True)
+        return sorted(our / their for our, their in pairs)
+
+
+def measure(
+    load: Child, targets: list[Target], plan: Plan, progress: Callable[[str], None]
+) -> Samples:
+    samples = Samples()
+    # First, while no heap has room left over from frames.
+    for target in targets:
+        if target.name != DIRECT:
+            progress(f"{plan.idle_connections} idle connections through {target.name}")
+            samples.idle_kib[target.name] = _idle_kib(load, target, plan.idle_connections)
+    for number in range(plan.rounds):
+        for size in plan.frame_sizes:
+            # Another target goes first in each round.
+            turn = number % len(targets)
+            for target in targets[turn:] + targets[:turn]:
+                progress(f"round {number + 1} of {plan.rounds}: {size} bytes, {target.name}")
+                _measure_frames(load, target, size, plan, samples)
+    return samples
+
+
+def _measure_frames(load: Child, target: Target, size: int, plan: Plan, samples: Samples) -> None:
+    key = target.name, size
+    found, cpu_us = _run(load, target, size, 1, plan.single_round_trips)
+    samples.single_cpu_us[key].append(cpu_us)
+    samples.p50_us[key].append(found["p50_us"])
+    samples.p99_us[key].append(found["p99_us"])
+    _, cpu_us = _run(load, target, size, plan.connections, plan.round_trips)
+    samples.cpu_us[key].append(cpu_us)
+
+
+def _run(
+    load: Child, target: Target, size: int, connections: int, round_trips: int
+) -> tuple[dict[str, float], float]:
+    _open(load, target, size, connections)
+    try:
+        load.ask(do="run", round_trips=min(_WARM_UP_TRIPS, round_trips))
+        before = target.child.cpu_ns()
+        found = load.ask(do="run", round_trips=round_trips)
+        cpu_us = (target.child.cpu_ns() - before) / 1000 / round_trips
+        load.ask(do="close")
+    except ChildError:
+        _name_culprit(target)
+        raise
+    return found, cpu_us
+
+
+def _idle_kib(load: Child, target: Target, connections: int) -> float:
+    _open(load, target, 1, _WARM_UP_CONNECTIONS)
+    load.ask(do="close")
+    time.sleep(_SETTLE_S)
+    before = target.child.memory_bytes()
+    _open(load, target, 1, connections)
+    time.sleep(_SETTLE_S)
+    grown = target.child.memory_bytes() - before
+    load.ask(do="close")
+    return grown / 1024 / connections
+
+
+def _open(load: Child, target: Target, size: int, connections: int) -> None:
+    try:
+        load.ask(
+            do="open",
+            port=target.port,
+            path=target.path,
+            headers=dict(target.headers),
+            frame_bytes=size,
+            connections=connections,
+        )
+    except ChildError:
+        _name_culprit(target)
+        raise
+
+
+def _name_culprit(target: Target) -> None:
+    # The load generator only knows that a connection failed.
+    if target.child.has_ended:
+        raise target.child.failure("ended while it was measured")
