@@ -105,7 +105,7 @@ class Agents:
                 "send the version's code as multipart/form-data with the parts `metadata` and "
                 "`code`; agents from an image need a container runtime, and this platform has none"
             )
-        form = await limited(request, _MAX_UPLOAD_BYTES).form(max_files=1, max_fields=8)
+        form = await limited(request, _MAX_UPLOAD_BYTES).form(max_files=2, max_fields=8)
         try:
             body = await _metadata_of(form.get("metadata"))
             code = form.get("code")
@@ -131,6 +131,7 @@ class Agents:
         upload: Path,
     ) -> VersionRecord:
         definition = body.definition.to_wire()
+        _check_text([definition, body.description, body.metadata])
         record, is_new = await self._services.store.add_version(
             NewVersion(
                 project=project,
@@ -170,6 +171,16 @@ def _check_sha256(announced: str | None, actual: str) -> None:
             f"{headers.CODE_SHA256} says {announced[:64]}, and the zip that arrived has {actual}",
             param=headers.CODE_SHA256,
         )
+
+
+def _check_text(values: Any) -> None:
+    # JSON can spell half of a surrogate pair, which is no character and can't be stored.
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidRequestError(
+            "the part `metadata` has a text with half of a surrogate pair in it", param="metadata"
+        ) from exc
 
 
 def _content_hash(definition: Mapping[str, Any], code_sha256: str) -> str:

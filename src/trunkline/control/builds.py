@@ -32,8 +32,12 @@ class BuildLogFile:
         self._path = path
 
     def write(self, text: str) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as exc:
+            # A full disk must not keep the version from being told that it failed.
+            _log.warning("a build's log can't be written: %s", exc)
 
 
 class VersionBuilds:

@@ -26,7 +26,7 @@ from trunkline.store.records import SessionRecord
 
 _PREFIX = "/api/projects/{project}/agents/{agent}"
 _DEFAULT_TAIL = 300
-_MAX_TAIL = 1_000_000
+_MAX_TAIL = 10_000
 _DIGITS = re.compile(r"[0-9]{1,19}")
 #: Seconds of silence after which a stream says that it is still there.
 _QUIET_S = 15.0
@@ -110,7 +110,7 @@ class Sessions:
     ) -> AsyncIterator[bytes]:
         log = self._services.sessions.log_of(record.key)
         yield _event([self._state_of(record)])
-        position = after if after >= 0 else log.tail(channel, tail)
+        position = after if after >= 0 else await log.tail(channel, tail)
         end = None if is_following else log.read_end(channel)
         while True:
             entries = log.read(channel, position)

@@ -194,6 +194,28 @@ class FrontDoor(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._part is _Part.BODY and not self._refused and not self.transport.is_closing():
+            # The answer is out, and the rest of the request's body may never come: there can be
+            # no further request behind it.
+            self._refused = True
+            self._unset_keepalive_if_required()
+            self._linger()
+
+    def _get_upgrade(self) -> bytes | None:
+        # RFC 9110 section 7.8: it takes both headers, each may stand in several lines, and
+        # HTTP/1.0 has none of it.
+        tokens = {
+            token.strip().lower()
+            for name, value in self.headers
+            if name == b"connection"
+            for token in value.split(b",")
+        }
+        if b"upgrade" not in tokens or self.parser.get_http_version() != "1.1":
+            return None
+        return next((value.lower() for name, value in self.headers if name == b"upgrade"), None)
+
     def _should_upgrade_to_ws(self) -> bool:
         return True
 

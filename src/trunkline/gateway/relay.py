@@ -68,7 +68,7 @@ class _Leg(asyncio.Protocol):
         self.bytes_read += len(data)
         scanner = self.scanner
         out = scanner.feed(data)
-        if out and not self.peer.is_lost:
+        if out and not self.peer.transport.is_closing():
             self.peer.transport.write(out)
         if scanner.close is not None or scanner.oversize_bytes or self.peer.close_due is not None:
             self.relay.on_attention(self)
@@ -130,6 +130,7 @@ class Relay:
         self._is_closing = False
         self._client_is_gone = False
         self._has_ended = False
+        self._unsent_bytes: int | None = None
         self._ended: tuple[ClosedBy, int, str] | None = None
         self.downstream = _Leg(self, downstream, FrameScanner(settings.max_frame_bytes))
         self.upstream = _Leg(self, upstream, FrameScanner(settings.max_frame_bytes))
@@ -205,6 +206,8 @@ class Relay:
             self._finish()
 
     def _gone(self, leg: _Leg) -> None:
+        # What is still buffered for the other side has this long to go out, and no longer.
+        self._start_timer()
         if leg.peer.is_lost:
             return
         if leg is self.downstream:
@@ -256,9 +259,17 @@ class Relay:
             self._timer = self._loop.call_later(self._settings.close_timeout_s, self._cut)
 
     def _cut(self) -> None:
-        for leg in (self.downstream, self.upstream):
-            if not leg.is_lost:
-                leg.transport.abort()
+        self._timer = None
+        legs = [leg for leg in (self.downstream, self.upstream) if not leg.is_lost]
+        unsent = sum(leg.transport.get_write_buffer_size() for leg in legs)
+        if unsent > 0 and (self._unsent_bytes is None or unsent <= self._unsent_bytes // 2):
+            # Somebody reads slowly, but reads: the last words before a close are worth it.
+            # Having to halve what is left bounds how often.
+            self._unsent_bytes = unsent
+            self._start_timer()
+            return
+        for leg in legs:
+            leg.transport.abort()
 
     def _finish(self) -> None:
         if self._has_ended:

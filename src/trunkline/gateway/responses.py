@@ -5,6 +5,9 @@ import json
 
 from trunkline.protocol.errors import TrunklineError, envelope
 
+#: What nginx logs for a client that left; nobody is there to get it.
+CLIENT_CLOSED_REQUEST = 499
+
 
 def refusal(error: TrunklineError, *extra: tuple[str, str]) -> bytes:
     """Return a whole HTTP response with the error envelope; the connection is to be closed.

@@ -13,7 +13,7 @@ from trunkline.gateway.reach import reach
 from trunkline.gateway.relay import Relay, Summary
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
-from trunkline.protocol import headers
+from trunkline.protocol import close, headers
 from trunkline.protocol.errors import (
     INTERNAL_ERROR,
     InvalidRequestError,
@@ -213,7 +213,7 @@ class Upgrade(asyncio.Protocol):
         metrics, key = self._services.metrics, lease.key
         self._connections.discard(relay.downstream)
         metrics.connections.dec()
-        metrics.closes.labels(str(summary.code), summary.by.value).inc()
+        metrics.closes.labels(_code_label(summary.code), summary.by.value).inc()
         metrics.frames.labels("in").inc(summary.frames_in)
         metrics.frames.labels("out").inc(summary.frames_out)
         metrics.bytes.labels("in").inc(summary.bytes_in)
@@ -224,9 +224,16 @@ class Upgrade(asyncio.Protocol):
             f"bytes_in={summary.bytes_in} bytes_out={summary.bytes_out} "
             f"age_s={summary.age_s:.3f} request_id={self._request_id}"
         )
+        lease.release()
         self._services.sessions.log_of(key).event("ConnectionClosed", words)
         _log.info("connection closed: session=%s version=%s %s", key, lease.version.version, words)
-        lease.release()
+
+
+def _code_label(code: int) -> str:
+    # The client chooses the code: each one it makes up must not be a time series of its own.
+    if code in close.WORDS:
+        return str(code)
+    return "application" if 4000 <= code <= 4999 else "other"
 
 
 def _check_handshake(request: UpgradeRequest) -> None:

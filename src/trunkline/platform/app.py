@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from trunkline.auth.issuer import DevelopmentIssuer
-from trunkline.gateway.responses import headers_for
+from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST, headers_for
 from trunkline.platform.health import Health
 from trunkline.platform.request_id import RequestIds
 from trunkline.protocol.errors import (
@@ -65,6 +65,7 @@ def build_app(
         middleware=[Middleware(RequestIds)],
         exception_handlers={
             TrunklineError: _refuse,
+            ClientDisconnect: _nobody_there,
             HTTPException: _refuse_http,
             Exception: _break,
         },
@@ -73,6 +74,10 @@ def build_app(
 
 def _answer(error: TrunklineError) -> Response:
     return JSONResponse(envelope(error), error.status, headers=dict(headers_for(error)))
+
+
+async def _nobody_there(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _refuse(_: Request, exc: Exception) -> Response:

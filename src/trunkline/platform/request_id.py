@@ -1,10 +1,15 @@
 """Gives every answer a request id, so that a person and the log can speak of the same one."""
 
+import asyncio
+import logging
+
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trunkline.gateway.upgrade import request_id_of
 from trunkline.protocol import headers
+
+_log = logging.getLogger("trunkline.http")
 
 
 class RequestIds:
@@ -25,4 +30,8 @@ class RequestIds:
                 MutableHeaders(scope=message).setdefault(headers.REQUEST_ID, request_id)
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The platform is stopping and this took too long. uvicorn closes the connection.
+            _log.warning("cut at the end: %s %s", scope["method"], scope["path"])

@@ -59,6 +59,8 @@ def run_up(options: UpOptions) -> int:
     on standard error, one line each.
     """
     set_up_logging()
+    # Everything in the state directory is for this user only: keys, definitions, homes, logs.
+    os.umask(0o077)
     try:
         settings = load_settings(config.environment(), options.state_dir.resolve())
         with _state_dir(options.state_dir):

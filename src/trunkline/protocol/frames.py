@@ -61,7 +61,7 @@ class FrameScanner:
             self._is_stopped = True
 
     # One loop on purpose: a call per frame would cost more than the scan itself.
-    def feed(self, data: bytes) -> bytes:  # noqa: C901, PLR0912
+    def feed(self, data: bytes) -> bytes:  # noqa: C901, PLR0912, PLR0915
         """Take bytes as read and return those that may be sent on.
 
         Almost always that is ``data`` itself. A header cut off by the end of the read is kept

@@ -19,7 +19,6 @@ from trunkline.protocol.errors import (
     ProtocolNotDeclaredError,
     SessionNotAccessibleError,
     SessionNotReadyError,
-    TrunklineError,
     UnavailableError,
     VersionNotReadyError,
 )
@@ -253,9 +252,10 @@ class SessionDirectory:
             slot.instance = instance
             self._metrics.sessions_running.inc()
             self._tasks.spawn(self._watch(slot, instance, log), name=f"watch:{slot.key}")
-        except TrunklineError as exc:
+        except Exception as exc:
             self._metrics.session_starts.labels("failed").inc()
-            await self._store.touch_session(slot.key, _now(), SessionStatus.FAILED)
+            status = SessionStatus.IDLE if self._is_closing else SessionStatus.FAILED
+            await self._store.touch_session(slot.key, _now(), status)
             if isinstance(exc, SessionNotReadyError):
                 raise SessionNotReadyError(
                     f"{exc}. `trunkline monitor {slot.key.agent} --session-id "
@@ -278,7 +278,7 @@ class SessionDirectory:
         if slot.instance is instance:
             slot.instance = None
             slot.stop_idle_clock()
-            if slot.stopping is None:
+            if slot.stopping is None and not self._is_closing:
                 _log.warning("session %s: its agent ended by itself, %s", slot.key, status)
         log.close()
         await self._store.touch_session(slot.key, _now(), SessionStatus.IDLE)

@@ -21,7 +21,8 @@ _log = logging.getLogger("trunkline.sessions.log")
 
 MAX_LINE_BYTES = 64 * 1024
 _SEGMENTS = 16
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 128 * 1024
+_ENTRIES_AT_ONCE = 500
 _SUFFIX = ".log"
 _LINE_PARTS = 4
 #: Events people want to see between the agent's own lines.
@@ -132,23 +133,34 @@ class SegmentedFile:
             data = file.read(size)
         return position, data[: data.rfind(b"\n") + 1]
 
-    def seek_tail(self, lines: int) -> int:
-        """Return the offset from which ``lines`` lines are left."""
+    async def seek_tail(self, lines: int) -> int:
+        """Return the offset from which ``lines`` lines are left.
+
+        Others run between the blocks it reads.
+        """
         position, wanted = self.end, lines + 1
-        for index in range(len(self._starts) - 1, -1, -1):
-            start = self._starts[index]
-            with self._path(start).open("rb") as file:
-                while position > start:
-                    size = min(_READ_BYTES, position - start)
-                    file.seek(position - size - start)
-                    block = file.read(size)
-                    cut = len(block)
-                    while (cut := block.rfind(b"\n", 0, cut)) >= 0:
-                        wanted -= 1
-                        if wanted == 0:
-                            return position - size + cut + 1
-                    position -= size
+        while position > self.start:
+            begin = max(position - _READ_BYTES, self._segment_of(position - 1))
+            block = self._read_block(begin, position - begin)
+            newlines = block.count(b"\n")
+            if newlines >= wanted:
+                cut = len(block)
+                for _ in range(wanted):
+                    cut = block.rfind(b"\n", 0, cut)
+                return begin + cut + 1
+            wanted -= newlines
+            position = begin
+            await asyncio.sleep(0)
         return self.start
+
+    def _segment_of(self, position: int) -> int:
+        return max((start for start in self._starts if start <= position), default=self.start)
+
+    def _read_block(self, begin: int, size: int) -> bytes:
+        start = self._segment_of(begin)
+        with self._path(start).open("rb") as file:
+            file.seek(begin - start)
+            return file.read(size)
 
     def close(self) -> None:
         """Let go of the file. Writing opens it again."""
@@ -216,9 +228,9 @@ class SessionLog:
             )
         self._changed[channel].set()
 
-    def tail(self, channel: Channel, lines: int) -> int:
+    async def tail(self, channel: Channel, lines: int) -> int:
         """Return the offset from which the last ``lines`` lines are read."""
-        return self._files[channel].seek_tail(lines)
+        return await self._files[channel].seek_tail(lines)
 
     def read_end(self, channel: Channel) -> int:
         """Return the offset just after the last line there is."""
@@ -270,7 +282,8 @@ def _now() -> str:
 
 def _parse(at: int, data: bytes) -> list[Entry]:
     entries: list[Entry] = []
-    for line in data.split(b"\n")[:-1]:
+    # A bounded number at a time: turning all of a block into text would hold up the loop.
+    for line in data.split(b"\n", _ENTRIES_AT_ONCE)[:-1]:
         at += len(line) + 1
         parts = line.split(b" ", 3)
         # What isn't one of our lines (the disk was full, somebody edited it) is passed over.

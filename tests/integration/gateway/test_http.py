@@ -537,3 +537,96 @@ async def test_the_platforms_own_pages() -> None:
         gateway.health.is_draining = True
         ready = await ask(gateway, "GET", "/readyz")
         assert (ready.status, json.loads(ready.body)["reason"]) == (503, "draining")
+
+
+async def test_an_answer_may_come_before_the_body_is_sent() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        await reader.read()
+
+    async with raw_agent(handler) as address, running_gateway(address) as gateway:
+        reader, writer = await gateway.open()
+        writer.write(head(gateway, "POST", f"{PREFIX}?{V1}", "Content-Length: 1000000"))
+        writer.write(b"only a little of it")
+        answer = await reader.readuntil(b"big")
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        # Its body isn't whole, so nothing can follow it on this connection.
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_both_directions_stream_at_once() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while (size := int(await reader.readline(), 16)) > 0:
+            chunk = await reader.readexactly(size + 2)
+            writer.write(b"%x\r\n" % size + chunk.upper())
+        writer.write(b"0\r\n\r\n")
+        await reader.read()
+
+    async with raw_agent(handler) as address, running_gateway(address) as gateway:
+        reader, writer = await gateway.open()
+        writer.write(head(gateway, "POST", f"{PREFIX}?{V1}", "Transfer-Encoding: chunked"))
+        for word in (b"one", b"two"):
+            writer.write(b"3\r\n" + word + b"\r\n")
+            await reader.readuntil(word.upper())
+        writer.write(b"0\r\n\r\n")
+        await reader.readuntil(b"0\r\n\r\n")
+        writer.close()
+
+
+@pytest.mark.parametrize("status", [b"600 x", b"999 x", b"101 Switching Protocols"])
+async def test_a_status_that_is_none_is_a_502(status: bytes) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    async with raw_agent(handler) as address, running_gateway(address) as gateway:
+        async with client_of(gateway) as client:
+            assert (await client.post(f"{PREFIX}?{V1}")).status_code == 502
+
+
+async def test_a_get_has_no_body_whatever_its_headers_say() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen = await reader.readuntil(b"\r\n\r\n")
+        body = b"content-length" in seen.lower()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + b"%5d" % body)
+        await reader.read()
+
+    async with raw_agent(handler) as address, running_gateway(address) as gateway:
+        reader, writer = await gateway.open()
+        writer.write(head(gateway, "GET", f"{PREFIX}/id?{V1}", "Content-Length: 3") + b"abc")
+        answer = await reader.readuntil(b"    0")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+@pytest.mark.parametrize(("value", "status"), [("é".encode(), 200), (b"\xe9", 400)])
+async def test_header_values_are_utf8_or_refused(value: bytes, status: int) -> None:
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    async with raw_agent(handler) as address, running_gateway(address) as gateway:
+        async with client_of(gateway) as client:
+            url = f"{PREFIX}?{V1}"
+            answer = await client.post(url, headers=[(b"x-client-tag", value)])
+            assert answer.status_code == status
+    assert all(value in text for text in seen)
+    assert len(seen) == (status == 200)
+
+
+async def test_a_refused_body_that_goes_on_for_ever_does_not_hold_its_connection() -> None:
+    async with gateway_to(Starlette()) as gateway:
+        reader, writer = await gateway.open()
+        lines = [f"POST {PREFIX}?{V1} HTTP/1.1", "Host: x", "Content-Length: 1000"]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\nx")
+        assert (await reader.readuntil(b"}}}")).startswith(b"HTTP/1.1 401 ")
+        assert await reader.read() == b""
+        writer.close()

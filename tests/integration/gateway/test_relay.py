@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection, unix_serve
@@ -21,6 +23,11 @@ from trunkline.protocol.close import encode_close
 from trunkline.runtimes.interface import Address, ExitStatus
 
 MASK = b"\0\0\0\0"
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.asynccontextmanager
@@ -370,3 +377,65 @@ async def test_a_drain_closes_with_1001_on_both_sides() -> None:
         assert gateway.health.is_draining
         assert "by=drain code=1001" in gateway.sessions.events[-1][1]
         assert not gateway.sessions.held
+
+
+async def test_a_client_that_vanishes_from_an_agent_that_does_not_read_is_forgotten() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept_upgrade(reader, writer)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await gone.wait()
+
+    gone = asyncio.Event()
+    async with raw_agent(handler) as address:
+        async with running_gateway(
+            address, close_timeout_s=0.3, write_buffer_bytes=2**20
+        ) as gateway:
+            reader, writer = await gateway.open()
+            writer.write(gateway.upgrade_head())
+            await reader.readuntil(b"\r\n\r\n")
+            # More than the agent's socket takes, less than makes the gateway stop reading.
+            writer.write((b"\x82\xfe" + (60_000).to_bytes(2) + MASK + bytes(60_000)) * 12)
+            await writer.drain()
+            await gateway.answers()
+            writer.close()
+            await gateway.sessions.closed.wait()
+            assert not gateway.sessions.held
+            gone.set()
+
+
+async def test_a_client_cannot_fill_memory_while_its_agent_is_leaving() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept_upgrade(reader, writer)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await is_flooding.wait()
+        writer.write_eof()
+        await gone.wait()
+
+    is_flooding, gone = asyncio.Event(), asyncio.Event()
+    block = (b"\x82\xfe" + (60_000).to_bytes(2) + MASK + bytes(60_000)) * 16
+    async with raw_agent(handler) as address:
+        async with running_gateway(address, close_timeout_s=0.5) as gateway:
+            gateway.sessions.exited.set_result(ExitStatus(code=0))
+            reader, writer = await gateway.open()
+            writer.write(gateway.upgrade_head())
+            await reader.readuntil(b"\r\n\r\n")
+
+            async def flood() -> None:
+                while True:
+                    writer.write(block)
+                    await writer.drain()
+
+            before = resident_bytes()
+            flooding = asyncio.create_task(flood())
+            # Full up to here: the gateway has stopped reading, and the flood waits.
+            for _ in range(3):
+                await gateway.answers()
+            is_flooding.set()
+            await gateway.sessions.closed.wait()
+            flooding.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await flooding
+            # Without a bound it is all that fits through loopback in the half second.
+            assert resident_bytes() - before < 96 * 2**20
+            writer.transport.abort()
+            gone.set()

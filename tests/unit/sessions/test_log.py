@@ -43,6 +43,10 @@ def messages(log: SessionLog, stream: str | None = None, **kwargs: int) -> list[
     return [e.message for e in read_all(log, **kwargs) if stream in (None, e.stream)]
 
 
+def tail(log: SessionLog, lines: int) -> int:
+    return asyncio.run(log.tail(Channel.CONSOLE, lines))
+
+
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     edges = [0, *sorted(min(edge, len(data)) for edge in at), len(data)]
     return [data[a:b] for a, b in itertools.pairwise(edges)]
@@ -68,9 +72,7 @@ def test_lines_are_the_same_wherever_the_pipe_cuts_them(
     left = data.draw(st.integers(0, len(entries) - 1))
     assert read_all(log, after=entries[left].end) == entries[left + 1 :]
     wanted = data.draw(st.integers(0, len(entries) + 2))
-    assert messages(log, after=log.tail(Channel.CONSOLE, wanted)) == (
-        expected[-wanted:] if wanted else []
-    )
+    assert messages(log, after=tail(log, wanted)) == (expected[-wanted:] if wanted else [])
     log.close()
 
 
@@ -239,14 +241,14 @@ def test_the_tail_spans_segments_and_blocks(tmp_path: Path) -> None:
         log.write(OUT, b"%d %s\n" % (number, b"x" * 60))
     assert len(list(tmp_path.glob("console-*.log"))) > 1
     for wanted in (1, 2, 5000, 11_999, 12_000):
-        shown = messages(log, after=log.tail(Channel.CONSOLE, wanted))
+        shown = messages(log, after=tail(log, wanted))
         assert len(shown) == wanted
         assert shown[0].startswith(f"{12_000 - wanted} ")
-    assert len(messages(log, after=log.tail(Channel.CONSOLE, 99_999))) == 12_000
+    assert len(messages(log, after=tail(log, 99_999))) == 12_000
 
 
 def test_the_tail_of_nothing(log: SessionLog) -> None:
-    assert log.tail(Channel.CONSOLE, 10) == 0
+    assert tail(log, 10) == 0
     assert log.read_end(Channel.CONSOLE) == 0
     assert log.read(Channel.CONSOLE, 0) == []
     assert log.read(Channel.CONSOLE, 10**9) == []
@@ -347,7 +349,7 @@ def test_a_segment_that_cannot_be_made_leaves_the_log_readable(
         patch.setattr("trunkline.sessions.log.os.open", full)
         log.write(OUT, b"lost\n")
     assert messages(log) == held
-    assert messages(log, after=log.tail(Channel.CONSOLE, 1)) == held[-1:]
+    assert messages(log, after=tail(log, 1)) == held[-1:]
     log.write(OUT, b"after\n")
     assert messages(log) == [*held, "after"]
     log.close()
