@@ -1,4 +1,4 @@
-"""How one WebSocket ended. The server fills it in, the host reports it."""
+"""How one WebSocket went and ended. The server fills it in, the host reports it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,11 +33,19 @@ class Ending:
         closed_by: Whose doing it was; empty until there is an end.
         is_abandoned: Whether the handler was cancelled because its client had left and it
             hadn't noticed.
+        received_messages: Messages that came in whole, read by the handler or not.
+        received_bytes: Their payload.
+        sent_messages: Messages that were accepted for sending.
+        sent_bytes: Their payload.
     """
 
     code: int = CloseCode.NORMAL
     closed_by: str = ""
     is_abandoned: bool = False
+    received_messages: int = 0
+    received_bytes: int = 0
+    sent_messages: int = 0
+    sent_bytes: int = 0
 
     @property
     def is_settled(self) -> bool:

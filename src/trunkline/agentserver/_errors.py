@@ -47,6 +47,11 @@ def not_implemented() -> JSONResponse:
     return error_response(501, "not_implemented", "The agent does not implement this")
 
 
+def shutting_down() -> JSONResponse:
+    """Return the answer to a request that came too late."""
+    return error_response(503, "shutting_down", "The agent is shutting down")
+
+
 def failure_response(error: Exception) -> Response:
     """Return the answer when a handler raised.
 

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, WebSocketRoute
+from starlette.types import ASGIApp, Scope
 
+from trunkline.agentserver import _logging as logs
 from trunkline.agentserver._checks import (
     check_coroutine_function,
     check_one_argument,
@@ -22,32 +23,19 @@ from trunkline.agentserver._checks import (
     own_version,
 )
 from trunkline.agentserver._config import AgentConfig, check_grace, check_seconds
+from trunkline.agentserver._draining import Draining
 from trunkline.agentserver._invocations import NoSuchRoute, RequestHandler, http_routes
-from trunkline.agentserver._logging import LOGGER_NAME, check_level, write_to_stderr
 from trunkline.agentserver._middleware import HostHeaders, ServerVersion
-from trunkline.agentserver._server import AgentServer, listening
+from trunkline.agentserver._server import AgentServer, Stopping, listening
 from trunkline.agentserver._tracing import Tracing
 from trunkline.agentserver._websocket import PATH, WebSocketHandler, WebSocketRouteApp
 from trunkline.agentserver._ws_settings import WebSocketSettings
 
-logger = logging.getLogger(LOGGER_NAME)
+logger = logging.getLogger(logs.LOGGER_NAME)
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
 _MIB: Final = 1024 * 1024
-
-
-def set_log_level(
-    *, connection_string: str, log_level: str | None, enable_sensitive_data: bool
-) -> None:
-    """Set up observability the plain way: the host's log level, and nothing that leaves.
-
-    It stands where another function may be given as ``configure_observability``, and takes
-    what that would get.
-    """
-    del connection_string, enable_sensitive_data
-    if log_level is not None:
-        logger.setLevel(log_level)
 
 
 class InvocationAgentServerHost(Starlette):
@@ -73,10 +61,11 @@ class InvocationAgentServerHost(Starlette):
         asyncapi_spec_yaml: str | None = None,
         applicationinsights_connection_string: str | None = None,
         graceful_shutdown_timeout: int | None = None,
+        drain_timeout_s: float = 0.0,
         log_level: str | None = None,
         access_log: logging.Logger | None = logger,
         access_log_format: str | None = None,
-        configure_observability: Callable[..., object] | None = set_log_level,
+        configure_observability: Callable[..., object] | None = logs.set_log_level,
         routes: Sequence[BaseRoute] | None = None,
         ws_keepalive_interval_s: float | None = None,
         ws_max_message_bytes: int = 16 * _MIB,
@@ -94,6 +83,8 @@ class InvocationAgentServerHost(Starlette):
             applicationinsights_connection_string: Handed to ``configure_observability``.
             graceful_shutdown_timeout: Seconds for what is open at the end, and again for the
                 shutdown handler; 0 doesn't call it.
+            drain_timeout_s: How long WebSockets and requests may go on after the first signal
+                before WebSockets are closed; ``/readiness`` answers 503 meanwhile.
             log_level: Level of the host's log, by name.
             access_log: Gets two lines per HTTP request; None for no such lines.
             access_log_format: Taken so that code written for other hosts runs; the lines
@@ -125,6 +116,7 @@ class InvocationAgentServerHost(Starlette):
             if graceful_shutdown_timeout is None
             else check_grace(graceful_shutdown_timeout)
         )
+        self._drain_s = check_seconds("drain_timeout_s", drain_timeout_s, allow_zero=True)
         self._ws_settings = WebSocketSettings(
             keepalive_interval_s=config.ws_keepalive_interval_s
             if ws_keepalive_interval_s is None
@@ -141,7 +133,9 @@ class InvocationAgentServerHost(Starlette):
         self._version = ServerVersion(own_version())
         self._access_log = access_log
         self._tracing = Tracing()
+        self._draining = Draining()
         self._ws_handler: WebSocketHandler | None = None
+        self._ws_route: WebSocketRoute | None = None
         self._http_handlers: dict[str, RequestHandler] = {}
         self._shutdown_fn: Callable[[], Any] | None = None
         self._pre_shutdown_callbacks: list[Callable[[], object]] = []
@@ -158,11 +152,11 @@ class InvocationAgentServerHost(Starlette):
             **starlette_options,
         )
         self.router.default = NoSuchRoute(self._version)
-        _observe(
+        logs.observe(
             configure_observability,
             connection_string=applicationinsights_connection_string
             or config.appinsights_connection_string,
-            log_level=check_level(log_level),
+            log_level=logs.check_level(log_level),
             enable_sensitive_data=config.capture_message_content,
         )
 
@@ -195,9 +189,14 @@ class InvocationAgentServerHost(Starlette):
             )
         else:
             app = WebSocketRouteApp(
-                self._find_ws_handler, self._config.session_id, self._version, self._tracing
+                self._find_ws_handler,
+                self._config.session_id,
+                self._version,
+                self._tracing,
+                self._draining,
             )
-            self.router.routes.append(WebSocketRoute(PATH, app, name="invocations_ws"))
+            self._ws_route = WebSocketRoute(PATH, app, name="invocations_ws")
+            self.router.routes.append(self._ws_route)
         self._ws_handler = handler
         return handler
 
@@ -244,7 +243,7 @@ class InvocationAgentServerHost(Starlette):
             port: Port to listen on; if not given, ``PORT``, else 8088. Neither counts when
                 ``TRUNKLINE_AGENT_SOCKET`` names a Unix socket.
         """
-        write_to_stderr()
+        logs.write_to_stderr()
         with contextlib.ExitStack() as stack:
             try:
                 sock = stack.enter_context(self._listening(host, port))
@@ -278,7 +277,9 @@ class InvocationAgentServerHost(Starlette):
         return AgentServer(
             self,
             self._ws_settings,
-            grace_s=self._grace_s,
+            stopping=Stopping(
+                draining=self._draining, drain_s=self._drain_s, grace_s=self._grace_s
+            ),
             on_start=lambda: self._log_start(address),
             on_stop=self._call_pre_shutdown_callbacks,
             owns_process=owns_process,
@@ -299,6 +300,25 @@ class InvocationAgentServerHost(Starlette):
             self._version.header.decode("latin-1"),
         )
 
+    def find_websocket_app(self, scope: Scope) -> ASGIApp:
+        """Return what serves a WebSocket: the handler's route itself if it may be.
+
+        Starlette's own middleware does nothing for a handler whose failures end in the route,
+        and every call around a handler costs something for each of its messages.
+        """
+        if self.user_middleware:
+            return self
+        for route in self.routes:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                if route is not self._ws_route:
+                    return self
+                scope["app"] = self
+                scope["router"] = self.router
+                scope.update(found)
+                return self._ws_route.app
+        return self
+
     def build_middleware_stack(self) -> ASGIApp:
         """Put the host's headers around everything, failures included."""
         return HostHeaders(super().build_middleware_stack(), self._version, self._access_log)
@@ -309,6 +329,14 @@ class InvocationAgentServerHost(Starlette):
     def session_id(self) -> str:
         """The session this process serves, as the environment says; empty if it doesn't."""
         return self._config.session_id
+
+    @property
+    def draining(self) -> Draining:
+        """Set from the first signal on: ``is_set()`` tells, ``await wait()`` waits for it.
+
+        Handlers find it as ``websocket.state.draining``, too.
+        """
+        return self._draining
 
     @property
     def sse_keepalive_interval_s(self) -> float:
@@ -367,14 +395,3 @@ async def _lifespan(app: InvocationAgentServerHost) -> AsyncIterator[Any]:
         state = await stack.enter_async_context(author(app)) if author is not None else None
         stack.push_async_callback(app._shut_down)  # noqa: SLF001
         yield state
-
-
-def _observe(configure: Callable[..., object] | None, **options: object) -> None:
-    if configure is None:
-        return
-    try:
-        configure(**options)
-    except ValueError:
-        raise
-    except Exception:
-        logger.warning("setting up observability failed; going on without", exc_info=True)

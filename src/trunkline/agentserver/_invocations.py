@@ -17,7 +17,13 @@ from trunkline.agentserver._context import (
     reset_request_context,
     set_request_context,
 )
-from trunkline.agentserver._errors import failure_response, not_found, not_implemented
+from trunkline.agentserver._draining import Draining
+from trunkline.agentserver._errors import (
+    failure_response,
+    not_found,
+    not_implemented,
+    shutting_down,
+)
 from trunkline.agentserver._logging import LOGGER_NAME
 from trunkline.agentserver._middleware import ServerVersion, request_id_for
 from trunkline.agentserver._sse import keep_alive
@@ -36,6 +42,8 @@ class Agent(Protocol):
     def session_id(self) -> str: ...
     @property
     def sse_keepalive_interval_s(self) -> float: ...
+    @property
+    def draining(self) -> Draining: ...
     @property
     def tracing(self) -> Tracing: ...
     def find_handler(self, kind: str) -> RequestHandler | None: ...
@@ -89,6 +97,8 @@ class InvocationRoute:
             reset_request_context(token)
 
     async def _respond(self, request: Request) -> Response:
+        if self._kind == "invoke" and self._agent.draining.is_set():
+            return shutting_down()
         handler = self._agent.find_handler(self._kind)
         if handler is None:
             return self._missing()
@@ -143,7 +153,7 @@ def http_routes(
         agent, "invoke", identify=identify_post, missing=not_implemented, names_session=True
     )
     return [
-        Route("/readiness", _ready, methods=["GET"], name="readiness"),
+        Route("/readiness", _readiness(agent), methods=["GET"], name="readiness"),
         Route(
             "/invocations/docs/openapi.json",
             _document(openapi, "The agent has no OpenAPI document"),
@@ -199,8 +209,13 @@ def upgrade_headers(scope: Scope, version: ServerVersion) -> list[tuple[bytes, b
     ]
 
 
-async def _ready(_request: Request) -> Response:
-    return JSONResponse({"status": "healthy"})
+def _readiness(agent: Agent) -> RequestHandler:
+    async def readiness(_request: Request) -> Response:
+        if agent.draining.is_set():
+            return JSONResponse({"status": "draining"}, status_code=503)
+        return JSONResponse({"status": "healthy"})
+
+    return readiness
 
 
 def _document(content: dict[str, Any] | str | None, missing: str) -> RequestHandler:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from trunkline.agentserver._ending import Ending
@@ -53,6 +54,10 @@ def close_event(
         f"{_FIELD}close_code": ending.code,
         f"{_FIELD}duration_ms": duration_ms,
         f"{_FIELD}closed_by": ending.closed_by,
+        f"{_FIELD}received_messages": ending.received_messages,
+        f"{_FIELD}received_bytes": ending.received_bytes,
+        f"{_FIELD}sent_messages": ending.sent_messages,
+        f"{_FIELD}sent_bytes": ending.sent_bytes,
     }
     if requested_session_id:
         fields[f"{_FIELD}requested_session_id"] = requested_session_id
@@ -66,3 +71,28 @@ def close_event(
         ending.closed_by,
         extra=fields,
     )
+
+
+def set_log_level(
+    *, connection_string: str, log_level: str | None, enable_sensitive_data: bool
+) -> None:
+    """Set up observability the plain way: the host's log level, and nothing that leaves.
+
+    It stands where another function may be given as ``configure_observability``, and takes
+    what that would get.
+    """
+    del connection_string, enable_sensitive_data
+    if log_level is not None:
+        log.setLevel(log_level)
+
+
+def observe(configure: Callable[..., object] | None, **options: object) -> None:
+    """Have observability set up. Only a wrong value stops the start."""
+    if configure is None:
+        return
+    try:
+        configure(**options)
+    except ValueError:
+        raise
+    except Exception:
+        log.warning("setting up observability failed; going on without", exc_info=True)

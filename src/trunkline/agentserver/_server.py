@@ -11,12 +11,15 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from trunkline.agentserver._draining import Draining
+from trunkline.agentserver._http import BoundedHttp
 from trunkline.agentserver._logging import LOGGER_NAME
 from trunkline.agentserver._ws_protocol import WebSocketConnection
 from trunkline.agentserver._ws_settings import WebSocketSettings
@@ -35,12 +38,27 @@ _CANCEL_GRACE_S: Final = 1.0
 _WATCHDOG_MARGIN_S: Final = 3.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """Who is told of it, and how long each part may take."""
+
+    draining: Draining
+    """Set when stopping begins."""
+
+    drain_s: float
+    """From the first signal until the listener closes and WebSockets are sent 1001."""
+
+    grace_s: int
+    """From then on, for what is open; and again for the shutdown handler."""
+
+
 class AgentServer(uvicorn.Server):
     """One host being served.
 
-    A first SIGTERM or SIGINT drains: it stops listening, closes WebSockets with 1001, lets
-    requests finish, all within the grace period, then cancels what is left and runs the
-    shutdown handler. A second one ends the process at once.
+    A first SIGTERM or SIGINT drains: handlers are told and may end by themselves for a while.
+    Then it stops listening, closes WebSockets with 1001, lets requests finish within the grace
+    period, cancels what is left and runs the shutdown handler. A second one ends the process
+    at once.
     """
 
     def __init__(
@@ -48,7 +66,7 @@ class AgentServer(uvicorn.Server):
         app: ASGIApp,
         settings: WebSocketSettings,
         *,
-        grace_s: int,
+        stopping: Stopping,
         on_start: Callable[[], None],
         on_stop: Callable[[], None],
         owns_process: bool,
@@ -58,7 +76,7 @@ class AgentServer(uvicorn.Server):
         Args:
             app: The ASGI application.
             settings: Limits and times of its WebSockets.
-            grace_s: How long open requests and WebSockets may take to end.
+            stopping: How to stop.
             on_start: Called when connections are taken and signals are heeded.
             on_stop: Called when the first signal arrives, before anything is closed.
             owns_process: Whether the process may be ended when something refuses to stop.
@@ -66,8 +84,11 @@ class AgentServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
-                ws=functools.partial(WebSocketConnection, settings=settings),  # type: ignore[arg-type]
+                http=BoundedHttp,
+                ws=functools.partial(  # type: ignore[arg-type]
+                    WebSocketConnection, settings=settings, draining=stopping.draining
+                ),
+                interface="asgi3",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -78,7 +99,7 @@ class AgentServer(uvicorn.Server):
                 backlog=_BACKLOG,
             )
         )
-        self._grace_s = grace_s
+        self._stopping = stopping
         self._on_start = on_start
         self._on_stop = on_stop
         self._owns_process = owns_process
@@ -89,6 +110,7 @@ class AgentServer(uvicorn.Server):
         """Serve until :meth:`stop`, a signal, or cancellation; then drain."""
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
+        self._stopping.draining.clear()
         with self.capture_signals():
             await self.startup(sockets)
             self._on_start()
@@ -101,6 +123,8 @@ class AgentServer(uvicorn.Server):
     def stop(self) -> None:
         """Begin to drain. Call it on the loop's thread; twice is fine."""
         if not self._stop.is_set():
+            # Before anything is closed: who asks finds out why.
+            self._stopping.draining.set()
             self._on_stop()
             self._stop.set()
 
@@ -108,13 +132,19 @@ class AgentServer(uvicorn.Server):
         """Drain, and run the application's shutdown. Takes a bounded time."""
         if self._owns_process:
             self._watch_exit()
+        state = self.server_state
+        # Still listening, so that probes see that the host isn't ready; and whatever is open
+        # goes on, while it knows that it should come to its end.
+        await self._wait_until(lambda: not state.tasks, self._stopping.drain_s)
         for server in self.servers:
             server.close()
         for sock in sockets or ():
             sock.close()
-        for connection in list(self.server_state.connections):
+        for connection in list(state.connections):
             connection.shutdown()
-        await self._wait_until_idle(self._grace_s)
+        await self._wait_until(
+            lambda: not (state.connections or state.tasks), self._stopping.grace_s
+        )
         await self._cancel_rest()
         await self.lifespan.shutdown()
 
@@ -144,12 +174,11 @@ class AgentServer(uvicorn.Server):
         else:
             self._hurry.set()
 
-    async def _wait_until_idle(self, seconds: float) -> None:
-        state = self.server_state
+    async def _wait_until(self, is_done: Callable[[], bool], seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                # Objects of uvicorn's come and go in these sets, and none tells of its going.
-                while (state.connections or state.tasks) and not self._hurry.is_set():  # noqa: ASYNC110
+                # Objects of uvicorn's come and go in its sets, and none tells of its going.
+                while not is_done() and not self._hurry.is_set():  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_S)
 
     async def _cancel_rest(self) -> None:
@@ -164,7 +193,7 @@ class AgentServer(uvicorn.Server):
 
     def _watch_exit(self) -> None:
         # A handler may swallow its cancellation, or sit in a thread nobody can interrupt.
-        patience = 2 * self._grace_s + _WATCHDOG_MARGIN_S
+        patience = self._stopping.drain_s + 2 * self._stopping.grace_s + _WATCHDOG_MARGIN_S
         timer = threading.Timer(
             patience, _exit_now, (1, f"still running {patience:g} s after the signal: ending")
         )

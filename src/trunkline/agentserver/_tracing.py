@@ -5,12 +5,14 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 _BAGGAGE_PREFIX = "azure.ai.agentserver."
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _NO_TRACE = "0" * 32
+#: One for all: most requests belong to no trace, and WebSockets are many and long.
+_NOTHING = nullcontext()
 
 
 def trace_id_of(traceparent: str) -> str:
@@ -38,8 +40,7 @@ class Tracing:
     def __init__(self) -> None:
         self._is_absent = False
 
-    @contextmanager
-    def continued(self, headers: Mapping[str, str], **ids: str) -> Iterator[None]:
+    def continued(self, headers: Mapping[str, str], **ids: str) -> AbstractContextManager[None]:
         """Continue the trace that ``headers`` speak of.
 
         Args:
@@ -47,24 +48,7 @@ class Tracing:
             ids: Entries for the baggage, without their common prefix; empty ones are left out.
         """
         otel = self._load(is_needed="traceparent" in headers or "baggage" in headers)
-        if otel is None:
-            yield
-            return
-        propagate, baggage, context = otel
-        carrier = {
-            name: headers[name] for name in ("traceparent", "tracestate", "baggage")
-            if headers.get(name)
-        }  # fmt: skip
-        current = propagate.extract(carrier, context=context.get_current())
-        for name, value in ids.items():
-            if value:
-                key = name if name == "x_request_id" else _BAGGAGE_PREFIX + name
-                current = baggage.set_baggage(key, value, context=current)
-        token = context.attach(current)
-        try:
-            yield
-        finally:
-            context.detach(token)
+        return _NOTHING if otel is None else _continued(otel, headers, ids)
 
     def _load(self, *, is_needed: bool) -> tuple[Any, Any, Any] | None:
         if self._is_absent or (not is_needed and "opentelemetry" not in sys.modules):
@@ -81,3 +65,24 @@ class Tracing:
         except ImportError:
             self._is_absent = True
             return None
+
+
+@contextmanager
+def _continued(
+    otel: tuple[Any, Any, Any], headers: Mapping[str, str], ids: Mapping[str, str]
+) -> Iterator[None]:
+    propagate, baggage, context = otel
+    carrier = {
+        name: headers[name] for name in ("traceparent", "tracestate", "baggage")
+        if headers.get(name)
+    }  # fmt: skip
+    current = propagate.extract(carrier, context=context.get_current())
+    for name, value in ids.items():
+        if value:
+            key = name if name == "x_request_id" else _BAGGAGE_PREFIX + name
+            current = baggage.set_baggage(key, value, context=current)
+    token = context.attach(current)
+    try:
+        yield
+    finally:
+        context.detach(token)

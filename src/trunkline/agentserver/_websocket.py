@@ -6,14 +6,17 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from trunkline.agentserver._agent_websocket import websocket_for
 from trunkline.agentserver._context import (
     identify_websocket,
     reset_request_context,
     set_request_context,
 )
+from trunkline.agentserver._draining import Draining
 from trunkline.agentserver._ending import EXTENSION, ClosedBy, Ending, is_sendable
 from trunkline.agentserver._invocations import upgrade_headers
 from trunkline.agentserver._logging import LOGGER_NAME, close_event
@@ -40,11 +43,13 @@ class WebSocketRouteApp:
         session_id: str,
         version: ServerVersion,
         tracing: Tracing,
+        draining: Draining,
     ) -> None:
         self._find_handler = find_handler
         self._session_id = session_id
         self._version = version
         self._tracing = tracing
+        self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket."""
@@ -54,15 +59,31 @@ class WebSocketRouteApp:
             # A server other than ours, a test client's for one: we see the end pass by.
             ending = Ending()
             receive, send = _observed(receive, send, ending)
-        websocket = WebSocket(scope, receive, send)
-        identity, event_session, requested = identify_websocket(websocket, self._session_id)
+        websocket = websocket_for(scope, receive, send)
+        # Not the handler's object: what is looked up in it stays as long as it does.
+        request = HTTPConnection(scope)
+        identity, event_session, requested = identify_websocket(request, self._session_id)
         for name, value in identity.as_state().items():
             setattr(websocket.state, name, value)
+        websocket.state.draining = self._draining
         token = set_request_context(identity.as_context())
         error_code: str | None = "cancelled"
         try:
-            with self._tracing.continued(websocket.headers, session_id=identity.session_id):
-                error_code = await self._serve(websocket, ending, event_session)
+            with self._tracing.continued(request.headers, session_id=identity.session_id):
+                error_code = "accept_failed"
+                if await self._accept(websocket, ending, event_session):
+                    error_code = "cancelled"
+                    try:
+                        # Nothing else lies between the task and the handler: each call there
+                        # costs something whenever the handler waits.
+                        await self._find_handler()(websocket)
+                    except BaseException as error:
+                        error_code = await _failed(websocket, ending, event_session, error)
+                        if error_code == "cancelled":
+                            raise
+                    else:
+                        await _close(websocket, ending, CloseCode.NORMAL)
+                        error_code = None
         finally:
             if error_code is not None:
                 ending.settle(CloseCode.INTERNAL_ERROR, ClosedBy.HOST)
@@ -75,36 +96,35 @@ class WebSocketRouteApp:
                 error_code=error_code,
             )
 
-    async def _serve(self, websocket: WebSocket, ending: Ending, session_id: str) -> str | None:
-        """Return what went wrong, in a word, or None."""
+    async def _accept(self, websocket: WebSocket, ending: Ending, session_id: str) -> bool:
         try:
             await websocket.accept(headers=upgrade_headers(websocket.scope, self._version))
         except Exception:
             logger.exception("accepting the WebSocket of session %s failed", session_id)
             ending.settle(CloseCode.INTERNAL_ERROR, ClosedBy.HOST)
-            return "accept_failed"
-        try:
-            await self._find_handler()(websocket)
-        except Exception as error:
-            if ending.is_settled and _is_about_the_end(error):
-                return None
-            if isinstance(error, WebSocketDisconnect):
-                await _close(websocket, ending, _normal_if_unsendable(error.code))
-                return None
-            logger.exception("the WebSocket handler of session %s failed", session_id)
-            await _close(websocket, ending, CloseCode.INTERNAL_ERROR, _FAILED_REASON)
-            return "internal_error"
-        except BaseException:
-            if ending.is_abandoned:
-                logger.debug(
-                    "session %s: the handler was cancelled, its client had left", session_id
-                )
-                _forget_cancellation()
-                return None
-            await _close(websocket, ending, CloseCode.INTERNAL_ERROR, _FAILED_REASON)
-            raise
-        await _close(websocket, ending, CloseCode.NORMAL)
+            return False
+        return True
+
+
+async def _failed(
+    websocket: WebSocket, ending: Ending, session_id: str, error: BaseException
+) -> str | None:
+    """Close after a handler that raised. Return what went wrong, in a word, or None."""
+    if not isinstance(error, Exception):
+        if ending.is_abandoned:
+            logger.debug("session %s: the handler was cancelled, its client had left", session_id)
+            _forget_cancellation()
+            return None
+        await _close(websocket, ending, CloseCode.INTERNAL_ERROR, _FAILED_REASON)
+        return "cancelled"
+    if ending.is_settled and _is_about_the_end(error):
         return None
+    if isinstance(error, WebSocketDisconnect):
+        await _close(websocket, ending, _normal_if_unsendable(error.code))
+        return None
+    logger.error("the WebSocket handler of session %s failed", session_id, exc_info=error)
+    await _close(websocket, ending, CloseCode.INTERNAL_ERROR, _FAILED_REASON)
+    return "internal_error"
 
 
 async def _close(websocket: WebSocket, ending: Ending, code: int, reason: str = "") -> None:
@@ -141,14 +161,25 @@ def _forget_cancellation() -> None:
 def _observed(receive: Receive, send: Send, ending: Ending) -> tuple[Receive, Send]:
     async def observed_receive() -> Message:
         message = await receive()
-        if message["type"] == "websocket.disconnect":
+        if message["type"] == "websocket.receive":
+            ending.received_messages += 1
+            ending.received_bytes += _size(message)
+        elif message["type"] == "websocket.disconnect":
             ending.settle(message.get("code") or CloseCode.NORMAL, ClosedBy.CLIENT)
         return message
 
     async def observed_send(message: Message) -> None:
         await send(message)
-        if message["type"] == "websocket.close":
+        if message["type"] == "websocket.send":
+            ending.sent_messages += 1
+            ending.sent_bytes += _size(message)
+        elif message["type"] == "websocket.close":
             code: Any = message.get("code") or CloseCode.NORMAL
             ending.settle(code, ClosedBy.HANDLER)
 
     return observed_receive, observed_send
+
+
+def _size(message: Message) -> int:
+    text = message.get("text")
+    return len(message.get("bytes") or b"") if text is None else len(text.encode())

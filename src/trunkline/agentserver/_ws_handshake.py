@@ -14,11 +14,18 @@ import httptools
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
 _END: Final = b"\r\n\r\n"
-#: What the frame parser is shown in place of a client's head, which was checked before.
-_PLAIN_REQUEST: Final = (
-    b"GET / HTTP/1.1\r\nhost: agent\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-    b"sec-websocket-version: 13\r\nsec-websocket-key: %b\r\n\r\n"
-)
+#: Kept as long as their connections: one copy for all.
+_KNOWN_NAMES: Final = {
+    name: name
+    for name in (
+        b"accept", b"accept-encoding", b"accept-language", b"authorization", b"cache-control",
+        b"connection", b"cookie", b"host", b"origin", b"pragma", b"sec-websocket-extensions",
+        b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version",
+        b"traceparent", b"upgrade", b"user-agent", b"x-agent-foundry-call-id",
+        b"x-agent-session-id", b"x-agent-user-id", b"x-forwarded-for", b"x-forwarded-proto",
+        b"x-request-id",
+    )
+}  # fmt: skip
 _FORBIDDEN_IN_HEADER: Final = (b"\r", b"\n", b"\0")
 
 
@@ -54,7 +61,8 @@ class UpgradeRequest:
         headers = []
         for line in lines:
             name, _, value = line.partition(b":")
-            headers.append((name.lower(), value.strip(b" \t")))
+            name = name.lower()
+            headers.append((_KNOWN_NAMES.get(name, name), value.strip(b" \t")))
         if method != b"GET":
             raise BadHandshakeError(HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket starts with GET")
         try:
@@ -75,11 +83,6 @@ class UpgradeRequest:
                 if token.strip()
             ],
         )
-
-
-def plain_request(key: bytes) -> bytes:
-    """Return the smallest handshake with this key."""
-    return _PLAIN_REQUEST % key
 
 
 def switching_protocols(

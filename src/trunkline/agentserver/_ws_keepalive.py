@@ -1,12 +1,27 @@
 """Pings, and noticing that nobody answers them."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 #: After the event loop was held up the answer may have arrived and not been read: what is due
 #: on the loop comes before what can be read. So silence is looked at twice.
 _SECOND_LOOK_S: Final = 0.5
+
+
+class Peer(Protocol):
+    """Whom to keep alive."""
+
+    def ping(self) -> None:
+        """Send one ping."""
+
+    def seen(self) -> object:
+        """Return a value that differs after anything was received.
+
+        None says that the peer can't be heard at present because nothing is read.
+        """
+
+    def is_dead(self) -> None:
+        """Take note that the peer has been silent for a whole interval. Called once."""
 
 
 class KeepAlive:
@@ -21,36 +36,21 @@ class KeepAlive:
         "_is_suspect",
         "_last_seen",
         "_loop",
-        "_on_dead",
-        "_ping",
-        "_seen",
+        "_peer",
         "_timer",
     )
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        interval_s: float,
-        *,
-        ping: Callable[[], None],
-        seen: Callable[[], object],
-        on_dead: Callable[[], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float, peer: Peer) -> None:
         """Begin, unless the interval is 0.
 
         Args:
             loop: Where the timer runs.
             interval_s: Seconds between two pings; also how long an answer may take.
-            ping: Sends one ping.
-            seen: Returns a value that differs after anything was received, or None if the
-                peer can't be heard at present because nothing is read.
-            on_dead: Called once, when the peer has been silent for a whole interval.
+            peer: Whom to ping.
         """
         self._loop = loop
         self._interval_s = interval_s
-        self._ping = ping
-        self._seen = seen
-        self._on_dead = on_dead
+        self._peer = peer
         self._is_answer_due = False
         self._is_suspect = False
         self._last_seen: object = None
@@ -65,11 +65,11 @@ class KeepAlive:
             self._timer = None
 
     def _tick(self) -> None:
-        seen = self._seen()
+        seen = self._peer.seen()
         if self._is_answer_due and seen is not None and seen == self._last_seen:
             if self._is_suspect:
                 self._timer = None
-                self._on_dead()
+                self._peer.is_dead()
             else:
                 self._is_suspect = True
                 self._timer = self._loop.call_later(_SECOND_LOOK_S, self._tick)
@@ -78,4 +78,4 @@ class KeepAlive:
         self._is_answer_due = seen is not None
         self._last_seen = seen
         self._timer = self._loop.call_later(self._interval_s, self._tick)
-        self._ping()
+        self._peer.ping()

@@ -22,13 +22,15 @@ class FrameError(Exception):
 
 
 class MessageAssembler:
-    """Puts fragmented messages together; an unfragmented one costs a comparison and no copy."""
+    """Puts fragmented messages together."""
 
-    __slots__ = ("_decoder", "_kind", "_max_bytes", "_parts")
+    __slots__ = ("_decoder", "_kind", "_max_bytes", "_parts", "size_bytes")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._kind = CONTINUATION
+        #: Of the message that was last whole.
+        self.size_bytes = 0
         self._parts = bytearray()
         self._decoder: codecs.IncrementalDecoder | None = None
 
@@ -61,6 +63,7 @@ class MessageAssembler:
         if not is_last:
             return None
         data = bytes(self._parts)
+        self.size_bytes = len(data)
         kind = self._kind
         self._parts = bytearray()
         self._kind = CONTINUATION

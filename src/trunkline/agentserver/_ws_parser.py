@@ -9,11 +9,16 @@ from picows import WSAutoPingStrategy, WSListener, WSTransport
 from picows.picows import WSProtocol as WSProtocol  # type: ignore[attr-defined]
 
 from trunkline.agentserver._logging import LOGGER_NAME
-from trunkline.agentserver._ws_handshake import plain_request
 
 logger = logging.getLogger(LOGGER_NAME)
 
-_READ_BUFFER_BYTES: Final = 8192
+#: Grows as frames need it.
+_READ_BUFFER_BYTES: Final = 2048
+#: What the parser is shown in place of a client's head, which was checked before.
+_PLAIN_HEAD: Final = (
+    b"GET / HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 class _SocketView:
@@ -91,7 +96,6 @@ class _ParserLog:
 def start_parser(
     transport: asyncio.Transport,
     listener: WSListener,
-    key: bytes,
     *,
     max_frame_bytes: int,
     on_failure: Callable[[], None],
@@ -104,7 +108,6 @@ def start_parser(
     Args:
         transport: The connection.
         listener: Gets every frame, and is told when the connection is lost.
-        key: The client's handshake key.
         max_frame_bytes: A longer frame is a failure, with 1009.
         on_failure: Called when the parser found the peer at fault, just before it sends a
             close frame that says so.
@@ -129,10 +132,11 @@ def start_parser(
     )
     parser.connection_made(view)
     view.write = _drop
-    head = plain_request(key)
-    parser.get_buffer(-1)[: len(head)] = head
-    parser.buffer_updated(len(head))
+    parser.get_buffer(-1)[: len(_PLAIN_HEAD)] = _PLAIN_HEAD
+    parser.buffer_updated(len(_PLAIN_HEAD))
     view.write = transport.write
+    # Nobody asks for them again, and they stay as long as the connection.
+    parser.transport.request.headers = parser.transport.response.headers = None
     return parser, parser.transport
 
 

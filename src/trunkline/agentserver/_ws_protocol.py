@@ -1,10 +1,9 @@
 """The application's half of a WebSocket: ASGI, as uvicorn's servers speak it."""
 
-import asyncio
 import logging
 from collections.abc import Coroutine
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from picows import WSMsgType
 from uvicorn.config import Config
@@ -12,18 +11,20 @@ from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remo
 from uvicorn.server import ServerState
 
 from trunkline.agentserver import _ws_handshake as handshake
+from trunkline.agentserver._draining import Draining
 from trunkline.agentserver._ending import EXTENSION, ClosedBy, is_sendable
 from trunkline.agentserver._logging import LOGGER_NAME
+from trunkline.agentserver._ws_link import Phase
 from trunkline.agentserver._ws_settings import WebSocketSettings
-from trunkline.agentserver._ws_wire import MESSAGE_OVERHEAD_BYTES, Phase, WireConnection
+from trunkline.agentserver._ws_wire import WireConnection
 from trunkline.protocol.close import CloseCode
 
 logger = logging.getLogger(LOGGER_NAME)
 
 _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
-#: After so many messages sent in a row the others on the event loop get their turn.
-_SENDS_PER_TURN: Final = 64
+_STOPPING: Final = "the agent is shutting down"
+_RECEIVE: Final = "websocket.receive"
 
 
 class WebSocketConnection(WireConnection):
@@ -33,6 +34,8 @@ class WebSocketConnection(WireConnection):
     the application accepts or refuses; until then nothing is read from the network.
     """
 
+    __slots__ = ("_app", "_app_state", "_draining", "_key", "_refusal")
+
     def __init__(
         self,
         config: Config,
@@ -40,52 +43,59 @@ class WebSocketConnection(WireConnection):
         app_state: dict[str, Any],
         *,
         settings: WebSocketSettings,
+        draining: Draining,
     ) -> None:
         super().__init__(server_state, settings)
         self._app = config.loaded_app
         self._app_state = app_state
-        self._request: handshake.UpgradeRequest = None  # type: ignore[assignment]
+        self._draining = draining
+        self._key = b""
         self._refusal: tuple[int, list[tuple[bytes, bytes]], bytearray] | None = None
-        self._sends = 0
 
     def data_received(self, data: bytes) -> None:
-        """Take the head; whatever a peer sends after the end is dropped."""
+        """Take the head, and what comes later while there is no parser."""
         if self._phase is not Phase.HEAD:
+            super().data_received(data)
             return
         self._phase = Phase.CONNECTING
         self.transport.pause_reading()
         try:
-            self._request = handshake.UpgradeRequest.parse(data)
+            request = handshake.UpgradeRequest.parse(data)
         except handshake.BadHandshakeError as error:
             self._refuse(handshake.plain_refusal(error.status, str(error)))
             return
-        self._inbox.put_nowait({"type": "websocket.connect"})
-        self._spawn(self._run())
+        if self._draining.is_set():
+            self._refuse(handshake.plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, _STOPPING))
+            return
+        self._key = request.key
+        self.inbox.put_event({"type": "websocket.connect"})
+        self._spawn(self._run(self._scope(request)))
 
     def shutdown(self) -> None:
         """Say goodbye, since the server is going away."""
-        reason = "the agent is shutting down"
         if self._phase is Phase.OPEN:
-            self._close(CloseCode.GOING_AWAY, reason, ClosedBy.DRAIN)
+            self._close(CloseCode.GOING_AWAY, _STOPPING, ClosedBy.DRAIN)
         elif self._phase is Phase.CONNECTING:
-            self._refuse(handshake.plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason))
+            self._refuse(handshake.plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, _STOPPING))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._task = self._loop.create_task(work, name="websocket")
         self._server_state.tasks.add(self._task)
         self._task.add_done_callback(self._server_state.tasks.discard)
 
-    async def _run(self) -> None:
+    async def _run(self, scope: dict[str, Any]) -> None:
         is_failed = True
+        find = getattr(self._app, "find_websocket_app", None)
+        app = self._app if find is None else find(scope)
         try:
-            await self._app(self._scope(), self.receive, self.send)
+            await app(scope, self.receive, self.send)
             is_failed = False
         except ClientDisconnected:
             is_failed = False
         except Exception:
             logger.exception("the WebSocket application failed")
         finally:
-            self._handler_noticed()
+            self.handler_noticed()
             self._conclude(is_failed=is_failed)
 
     def _conclude(self, *, is_failed: bool) -> None:
@@ -99,8 +109,7 @@ class WebSocketConnection(WireConnection):
                 handshake.plain_refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
             )
 
-    def _scope(self) -> dict[str, Any]:
-        request = self._request
+    def _scope(self, request: handshake.UpgradeRequest) -> dict[str, Any]:
         return {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -123,18 +132,15 @@ class WebSocketConnection(WireConnection):
 
         Several tasks may wait at once; the end is told to each of them. Cancelling is safe.
         """
-        message = await self._inbox.get()
-        if message["type"] == "websocket.receive":
-            payload = message.get("text")
-            size = len(message["bytes"] if payload is None else payload)
-            self._queued_bytes -= size + MESSAGE_OVERHEAD_BYTES
-            if self._is_read_paused and self._queued_bytes * 2 < self._settings.max_queued_bytes:
-                self._is_read_paused = False
-                self.transport.resume_reading()
-        elif message["type"] == "websocket.disconnect":
-            self._handler_noticed()
-            self._inbox.put_nowait(message)
-        return message
+        while (item := self.inbox.take()) is None:
+            await self.inbox.arrival()
+        if isinstance(item, str):
+            return {"type": _RECEIVE, "text": item}
+        if isinstance(item, bytes):
+            return {"type": _RECEIVE, "bytes": item}
+        if item["type"] == "websocket.disconnect":
+            self.handler_noticed()
+        return item
 
     async def send(self, message: dict[str, Any]) -> None:
         """Take an ASGI event; return once the network can take more.
@@ -145,22 +151,12 @@ class WebSocketConnection(WireConnection):
         if message["type"] != "websocket.send":
             self._control(message)
             return
-        if not self._is_writable.is_set():
-            await self._is_writable.wait()
-        if self._phase is not Phase.OPEN or self._ws is None:
-            self._raise_ended("websocket.send")
-            return
         text = message.get("text")
-        if text is not None:
-            self._ws.send(_TEXT, text)
-        else:
-            self._ws.send(_BINARY, message["bytes"])
-        # While the peer reads as fast as we write nothing here ever waits, and a loop of sends
-        # would keep everybody else from running.
-        self._sends += 1
-        if self._sends >= _SENDS_PER_TURN:
-            self._sends = 0
-            await asyncio.sleep(0)
+        kind, payload = (_BINARY, message["bytes"]) if text is None else (_TEXT, text.encode())
+        while not self.send_now(kind, payload):
+            if self._phase is not Phase.OPEN:
+                self._raise_ended("websocket.send")
+            await self.until_sendable()
 
     def _control(self, message: dict[str, Any]) -> None:
         kind = message["type"]
@@ -180,10 +176,10 @@ class WebSocketConnection(WireConnection):
                 raise ClientDisconnected
             self.transport.write(
                 handshake.switching_protocols(
-                    self._request.key, message.get("subprotocol"), message.get("headers", ())
+                    self._key, message.get("subprotocol"), message.get("headers", ())
                 )
             )
-            self.open(self._request.key)
+            self.open()
         elif kind == "websocket.close":
             self._refuse(handshake.refusal(HTTPStatus.FORBIDDEN, (), b""))
         elif kind == "websocket.http.response.start" and self._refusal is None:
@@ -201,7 +197,8 @@ class WebSocketConnection(WireConnection):
         self._end(CloseCode.ABNORMAL, "", ClosedBy.HOST)
         self.transport.close()
 
-    def _raise_ended(self, kind: str) -> None:
+    def _raise_ended(self, kind: str) -> NoReturn:
         if self._phase is Phase.CONNECTING:
             raise RuntimeError(f"{kind!r} came before the WebSocket was accepted")
+        self.handler_noticed()
         raise ClientDisconnected

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from starlette.websockets import WebSocketDisconnect
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -458,3 +459,83 @@ async def test_cancelling_run_async_drains(monkeypatch, tmp_path, events):
         await task
     assert said == ["pre-shutdown", "shutdown"]
     assert (await events.next())["closed_by"] == "drain"
+
+
+async def test_the_event_counts_messages_and_payload_each_way(events):
+    async def handler(websocket):
+        await websocket.receive_text()
+        await websocket.receive_bytes()
+        await websocket.receive_text()
+        await websocket.send_text("hé")
+        await websocket.send_bytes(bytes(10_000))
+        await websocket.send_bytes(memoryview(b"abc"))
+
+    async with serve(handler) as host:
+        client = await host.raw()
+        client.send(TEXT, "hé".encode())
+        client.send(BINARY, bytes(70_000))
+        client.send(TEXT, b"a", fin=False)
+        client.send(CONTINUATION, b"b", fin=True)
+        assert [await client.frame() for _ in range(3)] == [
+            (TEXT, "hé".encode()),
+            (BINARY, bytes(10_000)),
+            (BINARY, b"abc"),
+        ]
+        event = await events.next()
+        await client.leave()
+    assert (event["received_messages"], event["received_bytes"]) == (3, 70_005)
+    assert (event["sent_messages"], event["sent_bytes"]) == (3, 10_006)
+
+
+async def test_the_handler_gets_a_starlette_websocket():
+    async def handler(websocket):
+        assert isinstance(websocket, WebSocket)
+        assert websocket.app is websocket.scope["app"]
+        await websocket.send_json({"path": websocket.url.path})
+        assert await websocket.receive_json() == [1]
+        with pytest.raises(KeyError):
+            await websocket.receive_bytes()
+        await websocket.close(4000)
+        with pytest.raises(RuntimeError):
+            await websocket.send_text("late")
+
+    async with serve(handler) as host, host.connect() as client:
+        assert await client.recv() == '{"path":"/invocations_ws"}'
+        await client.send("[1]")
+        await client.send("text")
+        await client.wait_closed()
+        assert client.close_code == 4000
+
+
+async def test_an_authors_middleware_surrounds_the_handler(events):
+    seen = []
+
+    class Middleware:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def noted(message):
+                seen.append(message["type"])
+                await send(message)
+
+            await self.app(scope, receive, noted)
+
+    async with serve(echo, middleware=[(Middleware, (), {})]) as host, host.connect() as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        await client.close()
+        event = await events.next()
+    assert [kind for kind in seen if "websocket" in kind] == ["websocket.accept", "websocket.send"]
+    assert (event["received_messages"], event["sent_messages"]) == (1, 1)
+
+
+async def test_a_route_of_the_authors_that_comes_first_wins():
+    async def other(websocket):
+        await websocket.accept()
+        await websocket.send_text("other")
+        await websocket.close()
+
+    routes = [WebSocketRoute("/invocations_ws", other)]
+    async with serve(echo, routes=routes) as host, host.connect() as client:
+        assert await client.recv() == "other"

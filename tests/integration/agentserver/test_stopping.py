@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 AGENT = """
     import asyncio, sys
@@ -217,3 +217,90 @@ async def test_the_host_loads_nothing_of_the_platform(tmp_path):
     )
     code, lines = await run_to_end(source, tmp_path, {})
     assert (code, lines) == (0, [])
+
+
+DRAINING = """
+    import asyncio
+    from trunkline.agentserver import InvocationAgentServerHost
+
+    app = InvocationAgentServerHost(drain_timeout_s=DRAIN, graceful_shutdown_timeout=5)
+
+    @app.ws_handler
+    async def talk(websocket):
+        await websocket.send_text("hello")
+        await websocket.state.draining.wait()
+        await websocket.send_text("draining")
+        if websocket.query_params.get("mode") == "stay":
+            await websocket.receive_text()
+
+    app.run()
+"""
+
+
+async def answer_to(host, request):
+    reader, writer = await asyncio.open_unix_connection(host.socket_path)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+READINESS = b"GET /readiness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+async def test_while_draining_handlers_know_and_probes_see(start_host):
+    host = await start_host(DRAINING.replace("DRAIN", "20"))
+    client = await host.connect("/invocations_ws?mode=stay")
+    assert await client.recv() == "hello"
+    assert b" 200 OK" in await answer_to(host, READINESS)
+    host.process.send_signal(signal.SIGTERM)
+    assert await client.recv() == "draining"
+    answer = await answer_to(host, READINESS)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer.endswith(b'{"status":"draining"}')
+    with pytest.raises(InvalidStatus) as refused:
+        await host.connect()
+    assert refused.value.response.status_code == 503
+    # The last one ends, and nobody waits for the rest of the 20 s.
+    await client.send("done")
+    async with asyncio.timeout(10):
+        code, lines = await finish(host)
+    assert code == 0
+    assert client.close_code == 1000
+    assert "closed_by=handler" in "\n".join(lines)
+
+
+async def test_what_is_open_after_the_drain_is_closed_with_1001(start_host):
+    host = await start_host(DRAINING.replace("DRAIN", "0.5"))
+    client = await host.connect("/invocations_ws?mode=stay")
+    assert await client.recv() == "hello"
+    host.process.send_signal(signal.SIGTERM)
+    assert await client.recv() == "draining"
+    with pytest.raises(ConnectionClosed):
+        await client.recv()
+    assert client.close_code == 1001
+    assert (await finish(host))[0] == 0
+
+
+async def test_a_handler_may_end_its_sockets_itself_when_it_hears_of_it(start_host):
+    host = await start_host(DRAINING.replace("DRAIN", "20"))
+    client = await host.connect()
+    assert await client.recv() == "hello"
+    host.process.send_signal(signal.SIGTERM)
+    assert await client.recv() == "draining"
+    async with asyncio.timeout(10):
+        assert (await finish(host))[0] == 0
+    await client.wait_closed()
+    assert client.close_code == 1000
+
+
+async def test_a_second_signal_cuts_the_drain_short(start_host):
+    host = await start_host(DRAINING.replace("DRAIN", "30"))
+    client = await host.connect("/invocations_ws?mode=stay")
+    assert await client.recv() == "hello"
+    host.process.send_signal(signal.SIGTERM)
+    assert await client.recv() == "draining"
+    host.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert (await finish(host))[0] == 128 + signal.SIGTERM
+    await client.close()

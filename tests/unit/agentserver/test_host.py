@@ -39,6 +39,7 @@ def test_everything_exported_is_there():
         ({"ws_keepalive_interval_s": -1}, ValueError, "ws_keepalive_interval_s"),
         ({"ws_close_timeout_s": 0}, ValueError, "ws_close_timeout_s"),
         ({"ws_disconnect_grace_s": "1"}, TypeError, "ws_disconnect_grace_s"),
+        ({"drain_timeout_s": -1}, ValueError, "drain_timeout_s"),
     ],
 )
 def test_bad_arguments_are_refused(options, error, text):

@@ -216,3 +216,12 @@ class TestIdentity:
         found = self.ask(env="s", headers={"x-agent-user-id": "u", "x-agent-foundry-call-id": "c"})
         assert found["context"] == ["c", "u", "s"]
         assert found["user"] == "u"
+
+
+def test_the_event_counts_under_any_server(events):
+    with client_for(echo).websocket_connect(PATH) as websocket:
+        websocket.send_text("héllo")
+        websocket.receive_text()
+    (event,) = events()
+    assert (event["received_messages"], event["received_bytes"]) == (1, 6)
+    assert (event["sent_messages"], event["sent_bytes"]) == (1, 6)

@@ -26,19 +26,16 @@ class Peer:
         self.loop = FakeLoop()
         self.pings = 0
         self.dead = 0
-        self.seen = 0
-        self.keepalive = KeepAlive(
-            self.loop,
-            interval_s,
-            ping=self._ping,
-            seen=lambda: self.seen,
-            on_dead=self._die,
-        )
+        self.frames = 0
+        self.keepalive = KeepAlive(self.loop, interval_s, self)
 
-    def _ping(self):
+    def ping(self):
         self.pings += 1
 
-    def _die(self):
+    def seen(self):
+        return self.frames
+
+    def is_dead(self):
         self.dead += 1
 
 
@@ -46,7 +43,7 @@ def test_a_peer_that_answers_lives():
     peer = Peer()
     for _ in range(5):
         peer.loop.advance()
-        peer.seen += 1
+        peer.frames += 1
     assert (peer.pings, peer.dead) == (5, 0)
     assert peer.loop.delay == 5.0
 
@@ -67,7 +64,7 @@ def test_an_answer_found_at_the_second_look_counts():
     peer = Peer()
     peer.loop.advance()
     peer.loop.advance()
-    peer.seen += 1
+    peer.frames += 1
     peer.loop.advance()
     assert (peer.pings, peer.dead) == (2, 0)
     assert peer.loop.delay == 5.0
@@ -76,10 +73,10 @@ def test_an_answer_found_at_the_second_look_counts():
 def test_a_peer_that_nobody_listens_to_is_not_blamed():
     peer = Peer()
     peer.loop.advance()
-    peer.seen = None
+    peer.frames = None
     for _ in range(3):
         peer.loop.advance()
-    peer.seen = 0
+    peer.frames = 0
     peer.loop.advance()
     assert peer.dead == 0
     peer.loop.advance()
