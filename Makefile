@@ -1,5 +1,6 @@
 # Every target sets up what it needs. UV and PYTHON may be overridden.
 PYTHON ?= python3
+PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 UV := .cache/bootstrap/bin/uv
@@ -18,6 +19,7 @@ $(UV):
 	@.cache/bootstrap/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 
 $(STAMP): $(UV) pyproject.toml requirements/dev.txt
+	@echo "setting up $(VENV): about a minute, once" >&2
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
@@ -28,8 +30,8 @@ setup: $(STAMP)  ## make the virtual environment
 demo: $(STAMP)  ## start everything, hold one spoken conversation, end
 	@$(BIN)/python samples/voice/demo.py
 
-up: $(STAMP)  ## start the platform on 127.0.0.1:8080
-	@$(BIN)/trunkline up
+up: $(STAMP)  ## start the platform on 127.0.0.1:8080 (another: make up PORT=8090)
+	@$(BIN)/trunkline up --port $(PORT)
 
 test: $(STAMP)  ## run the tests that CI runs
 	$(BIN)/python -m pytest -n 2 -m "not long"

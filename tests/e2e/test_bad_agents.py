@@ -62,6 +62,15 @@ def test_a_syntax_error_is_told_at_deploy(platform: Platform, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
+async def test_an_agent_that_forgets_to_serve(
+    platform: Platform, token: str, tmp_path: Path
+) -> None:
+    platform.deploy(write_agent(tmp_path / "a", "forgetful", "x = 1\n"))
+    status, error = await refused(platform, "forgetful", "s", token)
+    assert (status, error["code"]) == (424, "session_not_ready")
+    assert "does it end with app.run()?" in error["message"]
+
+
 async def test_an_agent_that_never_gets_ready(
     platform: Platform, token: str, tmp_path: Path
 ) -> None:

@@ -85,6 +85,8 @@ class RefusedError(TrunklineError):
         if not message:
             text = " ".join(body.decode(errors="replace").split())[:_MAX_SHOWN_CHARS]
             message = f"the answer was {status}" + (f": {text}" if text else "")
+            if text.startswith("<"):
+                message = f"the answer was {status} with a page: it isn't a trunkline that answers"
         return cls(status, code, message, header)
 
 

@@ -204,7 +204,7 @@ class Project:
             said = ""
             if version.error is not None:
                 said = f": {version.error.message or version.error.code}"
-            raise BuildFailedError(version, f"is {version.state}{said}")
+            raise BuildFailedError(version, f"couldn't be built{said}")
         return version
 
     async def get_build_log(self, agent: str, version: str) -> str:

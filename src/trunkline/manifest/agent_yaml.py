@@ -102,7 +102,7 @@ def find_agent_file(folder: Path) -> Path:
     hint = f'; is "{near[0]}" meant?' if near else ""
     raise ManifestError.of_file(
         folder,
-        f"holds no agent file; looked for {' and '.join(AGENT_FILES)}{hint} "
+        f"holds no agent file; looked for {' and '.join(AGENT_FILES)}{hint}. "
         f"Write agent.yaml with at least {_LEAST}",
     )
 

@@ -79,7 +79,7 @@ class TestDeploy:
         assert done.out == ""
         assert "build line 59" in done.err
         assert "build line 19\n" not in done.err
-        assert "version 3 of echo is failed: numpie isn't a package" in done.err
+        assert "version 3 of echo couldn't be built: numpie isn't a package" in done.err
 
     def test_a_bad_agent_yaml_is_told_in_the_manifests_words(
         self, cli: Run, platform: FakePlatform, agent_dir: Path

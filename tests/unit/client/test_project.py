@@ -132,7 +132,9 @@ async def test_waits_until_active() -> None:
 async def test_a_failed_build_says_why() -> None:
     failed = version("failed", error={"code": "CodeError", "message": "no module named numpie"})
     async with project(Script()) as demo:
-        with pytest.raises(BuildFailedError, match="is failed: no module named numpie") as raised:
+        with pytest.raises(
+            BuildFailedError, match="couldn't be built: no module named numpie"
+        ) as raised:
             await demo.wait_until_active(Version.read(failed), timeout_s=60)
     assert raised.value.version.version == "1"
 
@@ -164,7 +166,10 @@ async def test_a_refusal_carries_the_envelope() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"<h1>Bad Gateway</h1>", "the answer was 502: <h1>Bad Gateway</h1>"),
+        (
+            b"<h1>Bad Gateway</h1>",
+            "the answer was 502 with a page: it isn't a trunkline that answers",
+        ),
         (b"", "the answer was 502"),
         (b'{"error":"text"}', 'the answer was 502: {"error":"text"}'),
         (b"[1]", "the answer was 502: [1]"),

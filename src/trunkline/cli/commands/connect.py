@@ -24,6 +24,7 @@ from trunkline.cli.state import SessionMemory
 from trunkline.cli.target import open_project
 from trunkline.client import Connection, Message, Project, RefusedError
 from trunkline.protocol.close import CloseCode
+from trunkline.protocol.errors import SessionNotReadyError
 
 app = options.command_app()
 
@@ -106,7 +107,7 @@ async def _open(
     try:
         connection = await project.connect(agent, session_id=session_id)
     except RefusedError as exc:
-        if exc.session_id:
+        if exc.session_id and exc.code == SessionNotReadyError.code:
             # It is the one whose log says why, so let `monitor` find it.
             memory.remember(project.endpoint.url, agent, exc.session_id)
         raise

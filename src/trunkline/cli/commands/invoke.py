@@ -15,6 +15,7 @@ from trunkline.cli.running import run
 from trunkline.cli.state import SessionMemory
 from trunkline.cli.target import open_project
 from trunkline.client import Invocation, Project, RefusedError
+from trunkline.protocol.errors import SessionNotReadyError
 
 app = options.command_app()
 
@@ -98,7 +99,7 @@ async def _call(  # noqa: PLR0913 - the options again
             else:
                 await _copy(answer)
     except RefusedError as exc:
-        if exc.session_id:
+        if exc.session_id and exc.code == SessionNotReadyError.code:
             memory.remember(project.endpoint.url, agent, exc.session_id)
         raise
 

@@ -25,6 +25,7 @@ from trunkline.runtimes.process.settings import ProcessSettings
 _INHERITED = ("LANG", "TZ")
 #: What a shell ends with when it can't run a command.
 _NOT_RUN = ExitStatus(code=127)
+_ENDED_WELL = ExitStatus(code=0)
 
 
 def exit_status(returncode: int) -> ExitStatus:
@@ -153,7 +154,11 @@ class ProcessInstance:
         return f"the agent ended with {self._life.result()} before it was ready{self._hint()}"
 
     def _hint(self) -> str:
-        return f"; its last line was: {self._last_line}" if self._last_line else ""
+        if self._last_line:
+            return f"; its last line was: {self._last_line}"
+        if self._life.result() == _ENDED_WELL:
+            return ": it ran to its end without serving; does it end with app.run()?"
+        return ""
 
     def _age_s(self) -> float:
         return self._loop.time() - self._started_at
