@@ -23,11 +23,11 @@ class TurnRules:
     a turn shouldn't end because a word is spoken softly."""
     onset_ms: int = 96
     """How long there must be speech before a turn begins. A click is shorter."""
-    pause_ms: int = 128
+    pause_ms: int = 96
     """The silence after which it is worth working out the answer, in case the turn is over. With
     less, breaths and stops within words would keep the recogniser busy for nothing; with more, a
     slow machine isn't done when the turn ends."""
-    endpoint_silence_ms: int = 416
+    endpoint_silence_ms: int = 384
     """The silence that ends a turn. Most of the time a caller waits is this."""
     pre_roll_ms: int = 350
     """How much sound from before the turn was noticed belongs to it: first consonants are soft."""

@@ -14,7 +14,7 @@ from tests.unit.samples.voice.fake_time import FakeTime, settle
 from turns import CHUNK_BYTES
 
 SPEECH, SILENCE = b"\x01" * CHUNK_BYTES, bytes(CHUNK_BYTES)
-ONSET, PAUSE, ENDPOINT = 3, 4, 13
+ONSET, PAUSE, ENDPOINT = 3, 3, 12
 SENTENCE_S = 0.5
 
 
@@ -146,7 +146,7 @@ async def test_a_turn_from_the_first_sound_to_the_last_word(session: Session) ->
     [line] = session.log
     assert "heard 'What time is it?'" in line
     assert "said 'It is 2:07 in the afternoon.'" in line
-    assert "first_audio_ms=416" in line
+    assert "first_audio_ms=384" in line
 
 
 async def test_the_answer_is_prepared_in_the_pause_and_given_at_the_end(session: Session) -> None:

@@ -7,7 +7,7 @@ import settings
 
 def test_everything_has_a_default() -> None:
     read = settings.read({})
-    assert read.turn_rules.endpoint_silence_ms == 416
+    assert read.turn_rules.endpoint_silence_ms == 384
     assert read.memory_file == Path("conversation.json")
     assert read.session_id == "local"
 
@@ -18,7 +18,7 @@ def test_the_platform_names_home_and_session() -> None:
     assert read.session_id == "abc"
 
 
-@pytest.mark.parametrize(("text", "value"), [("", 416), ("  ", 416), ("288", 288), (" 640 ", 640)])
+@pytest.mark.parametrize(("text", "value"), [("", 384), ("  ", 384), ("288", 288), (" 640 ", 640)])
 def test_endpoint_silence(text: str, value: int) -> None:
     read = settings.read({"ENDPOINT_SILENCE_MS": text})
     assert read.turn_rules.endpoint_silence_ms == value

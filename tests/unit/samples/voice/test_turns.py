@@ -13,7 +13,7 @@ from turns import (
 )
 
 SPEECH, SOFT, SILENCE = 0.9, 0.4, 0.1
-ONSET, PAUSE, ENDPOINT, PRE_ROLL = 3, 4, 13, 11
+ONSET, PAUSE, ENDPOINT, PRE_ROLL = 3, 3, 12, 11
 
 
 def feed(
@@ -70,7 +70,7 @@ def test_pause_and_end_come_after_their_silences() -> None:
 def test_the_end_tells_how_long_ago_the_last_speech_was() -> None:
     [*_, (_, stopped)] = feed(speaking(), SILENCE, ENDPOINT)
     assert isinstance(stopped, SpeechStopped)
-    assert stopped.silence_ms == 416
+    assert stopped.silence_ms == 384
 
 
 def test_the_turn_has_the_sound_from_before_it_and_all_after() -> None:
