@@ -42,6 +42,7 @@ class FakeLease:
         self._sessions = sessions
         self.key = key
         self.version = SimpleNamespace(version="1")
+        self.log = SimpleNamespace(event=sessions._event)
 
     @property
     def address(self) -> Address:
@@ -82,9 +83,6 @@ class FakeSessions:
         self.held.add(lease)
         self.all_returned.clear()
         return lease
-
-    def log_of(self, key: SessionKey) -> Any:
-        return SimpleNamespace(event=self._event)
 
     def _event(self, reason: str, message: str) -> None:
         self.events.append((reason, message))

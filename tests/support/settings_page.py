@@ -6,6 +6,8 @@ from trunkline.platform.settings import COMPONENTS
 TITLES = {
     "gateway": "The gateway",
     "auth": "Tokens",
+    "control": "The control plane",
+    "store": "The store",
     "sessions": "Sessions",
     "process": "The process runtime",
 }

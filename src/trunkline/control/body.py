@@ -1,9 +1,15 @@
-"""Bounds a request's body as it is read."""
+"""Reads requests' bodies, within bounds."""
+
+import json
+from typing import Any, NoReturn
 
 from starlette.requests import Request
 from starlette.types import Message
 
-from trunkline.protocol.errors import TooLargeError
+from trunkline.protocol.errors import InvalidRequestError, TooLargeError
+
+#: The most a JSON body may have.
+MAX_JSON_BYTES = 4 * 1024 * 1024
 
 
 def limited(request: Request, max_bytes: int) -> Request:
@@ -27,3 +33,84 @@ def limited(request: Request, max_bytes: int) -> Request:
         return message
 
     return Request(request.scope, receive)
+
+
+async def json_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
+    """Return the JSON object a request's body is.
+
+    Args:
+        request: The request.
+        may_be_empty: Whether no body at all stands for an empty object.
+
+    Raises:
+        InvalidRequestError: If it isn't one.
+        TooLargeError: If it is over :data:`MAX_JSON_BYTES`.
+    """
+    body = await limited(request, MAX_JSON_BYTES).body()
+    if may_be_empty and not body.strip():
+        return {}
+    return parse_json_object(body, "the body")
+
+
+def parse_json_object(text: bytes | str, what: str) -> dict[str, Any]:
+    """Return the JSON object a text is.
+
+    Args:
+        text: The text.
+        what: What to call it in an error.
+
+    Raises:
+        InvalidRequestError: If it isn't one.
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+        # JSON can spell half of a surrogate pair, which is no character and can't be stored.
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError:
+        raise InvalidRequestError(f"{what} isn't UTF-8") from None
+    except UnicodeEncodeError:
+        raise InvalidRequestError(f"{what} has a text with half of a surrogate pair") from None
+    except json.JSONDecodeError as exc:
+        raise InvalidRequestError(
+            f"{what} isn't JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}"
+        ) from None
+    except (RecursionError, ValueError) as exc:
+        raise InvalidRequestError(f"{what} isn't JSON that can be read: {exc}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{what} must be a JSON object, and is {_kind_of(value)}")
+    return value
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Return ``target`` with ``patch`` merged into it (RFC 7396 section 2)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+def flag(text: str | None, name: str, *, default: bool) -> bool:
+    """Return what a truth value in a query says.
+
+    Raises:
+        InvalidRequestError: If it is neither ``true`` nor ``false``.
+    """
+    if text is None:
+        return default
+    if text.lower() not in ("true", "false"):
+        raise InvalidRequestError(f"{name} must be true or false", param=name)
+    return text.lower() == "true"
+
+
+def _kind_of(value: Any) -> str:
+    names = {list: "a list", str: "text", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

@@ -4,6 +4,7 @@ Each version has a folder of its own: the zip as it was uploaded, the code, the 
 """
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import logging
@@ -14,7 +15,7 @@ from pathlib import Path
 from trunkline.aio.tasks import TaskOwner
 from trunkline.manifest.unpack import unpack_package
 from trunkline.protocol.errors import TrunklineError
-from trunkline.protocol.ids import AgentName, ProjectName, VersionId
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId
 from trunkline.runtimes.interface import Runtime, VersionSource
 from trunkline.sessions.launches import launch_to_json
 from trunkline.store.interface import Store
@@ -23,6 +24,7 @@ from trunkline.store.records import VersionRecord
 _log = logging.getLogger("trunkline.control")
 _AT_ONCE = 2
 _DEFAULT_ENTRY = ("main.py",)
+_CODE = "code.zip"
 
 
 class BuildLogFile:
@@ -43,17 +45,22 @@ class BuildLogFile:
 class VersionBuilds:
     """Where versions lie, and the builds that are under way."""
 
-    def __init__(self, versions_dir: Path, *, store: Store, runtime: Runtime) -> None:
+    def __init__(self, versions_dir: Path, *, store: Store, runtime: Runtime, node: NodeId) -> None:
+        self._node = node
         self._versions_dir = versions_dir
         self._store = store
         self._runtime = runtime
         self._tasks = TaskOwner()
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     def folder_of(self, project: ProjectName, agent: AgentName, version: VersionId) -> Path:
         """Return a version's folder."""
+        return self._agent_folder(project, agent) / version
+
+    def _agent_folder(self, project: ProjectName, agent: AgentName) -> Path:
         digest = hashlib.sha256(f"{project}\0{agent}".encode()).hexdigest()[:16]
-        return self._versions_dir / f"{agent[:32]}-{digest}" / version
+        return self._versions_dir / f"{agent[:32]}-{digest}"
 
     def upload_path(self, name: str) -> Path:
         """Return where an upload of that name is kept until its version has a number."""
@@ -61,22 +68,62 @@ class VersionBuilds:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder / name
 
-    def start(self, record: VersionRecord, upload: Path) -> None:
-        """Take a version's zip and build it in the background."""
+    async def start(self, record: VersionRecord, upload: Path | None) -> VersionRecord:
+        """Take a version's zip and build it in the background; return the version as it is now.
+
+        Without one, the version is an image's: nothing here can run it, and it says so.
+        """
+        if upload is None:
+            finished = await self._store.finish_version(
+                record,
+                error="it is made from a container image, and this platform has no container "
+                "runtime configured; deploy the agent's code instead",
+                error_code="ImageError",
+            )
+            return finished or record
+        await asyncio.to_thread(self._take, record, upload)
+        self._spawn(record)
+        return record
+
+    def _take(self, record: VersionRecord, upload: Path) -> None:
         folder = self.folder_of(record.project, record.agent, record.version)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        upload.replace(folder / "code.zip")
-        self._spawn(record)
+        upload.replace(folder / _CODE)
+
+    def code_path(self, record: VersionRecord) -> Path | None:
+        """Return where a version's zip is, or None if it has none."""
+        path = self.folder_of(record.project, record.agent, record.version) / _CODE
+        return path if path.exists() else None
+
+    async def remove_version(self, record: VersionRecord) -> None:
+        """Remove a version's files; a build under way ends first. Twice is fine."""
+        await self._end_builds(f"{_build_name(record)}")
+        folder = self.folder_of(record.project, record.agent, record.version)
+        await asyncio.to_thread(_remove, folder)
+
+    async def remove_agent(self, project: ProjectName, agent: AgentName) -> None:
+        """Remove the files of all versions of an agent. Twice is fine."""
+        await self._end_builds(f"build:{project}/{agent}:")
+        await asyncio.to_thread(_remove, self._agent_folder(project, agent))
+
+    async def _end_builds(self, prefix: str) -> None:
+        building = [task for name, task in self._running.items() if name.startswith(prefix)]
+        for task in building:
+            task.cancel()
+        if building:
+            await asyncio.wait(building)
 
     async def resume(self) -> None:
         """Start again the builds that a platform which ended left unfinished."""
         for record in await self._store.unfinished_versions():
             folder = self.folder_of(record.project, record.agent, record.version)
-            if (folder / "code.zip").exists():
+            if (folder / _CODE).exists():
                 self._spawn(record)
             else:
                 await self._store.finish_version(
-                    record, error="the upload was interrupted; deploy it again"
+                    record,
+                    error="the upload was interrupted; deploy it again",
+                    error_code="CodeError",
                 )
 
     def read_log(self, record: VersionRecord) -> str:
@@ -88,9 +135,9 @@ class VersionBuilds:
         return self.folder_of(record.project, record.agent, record.version) / "build.log"
 
     def _spawn(self, record: VersionRecord) -> None:
-        self._tasks.spawn(
-            self._build(record), name=f"build:{record.project}/{record.agent}:{record.version}"
-        )
+        name = _build_name(record)
+        self._running[name] = task = self._tasks.spawn(self._build(record), name=name)
+        task.add_done_callback(lambda _: self._running.pop(name, None))
 
     async def _build(self, record: VersionRecord) -> None:
         log = BuildLogFile(self._log_path(record))
@@ -102,12 +149,14 @@ class VersionBuilds:
         except TrunklineError as error:
             _log.warning("build of %s failed: %s", name, error)
             log.write(f"failed: {error}\n")
-            await self._store.finish_version(record, error=str(error))
+            await self._store.finish_version(record, error=str(error), error_code="CodeError")
         except Exception:
             # The version would stay "creating" for ever, and its owner wait for it.
             log.write("failed: something broke on the platform's side\n")
             await self._store.finish_version(
-                record, error="something broke on the platform's side; its log has the cause"
+                record,
+                error="something broke on the platform's side; its log has the cause",
+                error_code="ProvisioningError",
             )
             raise
         else:
@@ -117,7 +166,7 @@ class VersionBuilds:
     async def _source_of(self, record: VersionRecord) -> VersionSource:
         folder = self.folder_of(record.project, record.agent, record.version)
         code = folder / "code"
-        await asyncio.to_thread(_unpack_afresh, folder / "code.zip", code)
+        await asyncio.to_thread(_unpack_afresh, folder / _CODE, code)
         configuration = record.definition.get("code_configuration") or {}
         return VersionSource(
             agent=record.agent,
@@ -131,6 +180,15 @@ class VersionBuilds:
     async def aclose(self) -> None:
         """End the builds under way; the next start takes them up again. Twice is fine."""
         await self._tasks.aclose()
+
+
+def _build_name(record: VersionRecord) -> str:
+    return f"build:{record.project}/{record.agent}:{record.version}"
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def _unpack_afresh(archive: Path, target: Path) -> None:

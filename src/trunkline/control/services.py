@@ -9,15 +9,25 @@ from trunkline.auth.identity import Identity
 from trunkline.auth.verify import TokenVerifier
 from trunkline.control.builds import VersionBuilds
 from trunkline.protocol import headers
-from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError, NotFoundError
+from trunkline.protocol.errors import (
+    AgentNotFoundError,
+    InvalidRequestError,
+    NotFoundError,
+    SessionNotAccessibleError,
+    SessionNotFoundError,
+)
 from trunkline.protocol.ids import (
     DEFAULT_PROJECT_ALIASES,
     AgentName,
     ProjectName,
+    SessionId,
+    SessionKey,
     is_agent_name,
+    is_session_id,
 )
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.store.interface import Store
+from trunkline.store.records import SessionRecord, SessionStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,35 @@ class ControlServices:
             raise NotFoundError(f"no project {name[:64]!r} here")
         return identity, ProjectName(name)
 
+    async def find_session(
+        self, request: Request, identity: Identity, project: ProjectName
+    ) -> SessionRecord:
+        """Return the session a path names, if it is the caller's.
+
+        Raises:
+            SessionNotFoundError: If it isn't there, or is being deleted.
+            SessionNotAccessibleError: If it is somebody else's.
+        """
+        key = SessionKey(project, agent_of(request), session_id_of(request))
+        record = await self.store.find_session(key)
+        if record is None or record.status is SessionStatus.DELETING:
+            raise SessionNotFoundError(f"agent {key.agent!r} has no session {key.session_id!r}")
+        check_owner(record, identity)
+        return record
+
+
+def check_owner(record: SessionRecord, identity: Identity) -> None:
+    """Refuse a session that is somebody else's.
+
+    Raises:
+        SessionNotAccessibleError: If it is.
+    """
+    if record.owner != identity.owner:
+        raise SessionNotAccessibleError(
+            f"session {record.key.session_id!r} isn't yours to use; sessions belong to the "
+            "identity that created them"
+        )
+
 
 def agent_of(request: Request) -> AgentName:
     """Return the agent a path names.
@@ -64,3 +103,15 @@ def agent_of(request: Request) -> AgentName:
     if not is_agent_name(name):
         raise AgentNotFoundError(f"no agent can be named {name[:64]!r}")
     return AgentName(name)
+
+
+def session_id_of(request: Request) -> SessionId:
+    """Return the session a path names.
+
+    Raises:
+        SessionNotFoundError: If nothing can have that id.
+    """
+    session_id = request.path_params["session"]
+    if not is_session_id(session_id):
+        raise SessionNotFoundError(f"no session can have the id {session_id[:64]!r}")
+    return SessionId(session_id)

@@ -1,35 +1,21 @@
-"""Sessions and their logs."""
+"""Sessions: made ahead of their first call, listed, stopped, deleted."""
 
-import asyncio
-import contextlib
-import datetime as dt
-import json
-import re
-from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from trunkline.auth.identity import Identity
 from trunkline.control import shapes
-from trunkline.control.services import ControlServices, agent_of
-from trunkline.protocol.errors import (
-    InvalidRequestError,
-    SessionNotAccessibleError,
-    SessionNotFoundError,
-)
-from trunkline.protocol.ids import ProjectName, SessionId, SessionKey
-from trunkline.sessions.log import Channel, Entry
-from trunkline.store.records import SessionRecord
+from trunkline.control.body import json_object
+from trunkline.control.paging import list_body, page_of
+from trunkline.control.services import ControlServices, agent_of, check_owner, session_id_of
+from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError
+from trunkline.protocol.ids import SESSION_ID_RULE, SessionId, SessionKey, is_session_id
+from trunkline.sessions.directory import new_session_id
+from trunkline.sessions.selection import LATEST
 
-_PREFIX = "/api/projects/{project}/agents/{agent}"
-_DEFAULT_TAIL = 300
-_MAX_TAIL = 10_000
-_DIGITS = re.compile(r"[0-9]{1,19}")
-#: Seconds of silence after which a stream says that it is still there.
-_QUIET_S = 15.0
+_SESSIONS = "/api/projects/{project}/agents/{agent}/endpoint/sessions"
 
 
 class Sessions:
@@ -39,150 +25,88 @@ class Sessions:
         self._services = services
 
     def routes(self) -> list[Route]:
-        sessions = f"{_PREFIX}/endpoint/sessions"
+        session = f"{_SESSIONS}/{{session}}"
         return [
-            Route(sessions, self.list_sessions, methods=["GET"]),
-            Route(f"{sessions}/{{session}}", self.get_session, methods=["GET"]),
-            Route(f"{_PREFIX}/sessions/{{session}}:logstream", self.stream_log, methods=["GET"]),
-            Route(
-                f"{_PREFIX}/versions/{{version}}/sessions/{{session}}:logstream",
-                self.stream_log,
-                methods=["GET"],
-            ),
+            Route(_SESSIONS, self.create_session, methods=["POST"]),
+            Route(_SESSIONS, self.list_sessions, methods=["GET"]),
+            Route(f"{session}:stop", self.stop_session, methods=["POST"]),
+            Route(session, self.get_session, methods=["GET"]),
+            Route(session, self.delete_session, methods=["DELETE"]),
         ]
+
+    async def create_session(self, request: Request) -> Response:
+        """Make a session; sending the same request again finds the one that is there."""
+        identity, project = self._services.admit(request)
+        name = agent_of(request)
+        body = await json_object(request, may_be_empty=True)
+        key = SessionKey(project, name, _id_in(body))
+        record = await self._services.sessions.create(key, identity, version=_version_in(body))
+        return JSONResponse(shapes.session(record), 201)
 
     async def list_sessions(self, request: Request) -> Response:
         identity, project = self._services.admit(request)
-        records = await self._services.store.list_sessions(
-            project, agent_of(request), owner=identity.owner
+        name, store = agent_of(request), self._services.store
+        if await store.find_agent(project, name) is None:
+            raise AgentNotFoundError(f"no agent {name!r} in project {project!r}")
+        page = await store.list_sessions(
+            project, name, page_of(request.query_params), owner=identity.owner
         )
-        return JSONResponse(shapes.page([self._shape(r) for r in records], "agent_session_id"))
+        return JSONResponse(list_body(page, shapes.session, lambda r: r.key.session_id))
 
     async def get_session(self, request: Request) -> Response:
         identity, project = self._services.admit(request)
-        return JSONResponse(self._shape(await self._find(request, identity, project)))
+        return JSONResponse(
+            shapes.session(await self._services.find_session(request, identity, project))
+        )
 
-    def _shape(self, record: SessionRecord) -> dict[str, Any]:
-        return shapes.session(record, is_running=self._services.sessions.is_running(record.key))
-
-    async def _find(
-        self, request: Request, identity: Identity, project: ProjectName
-    ) -> SessionRecord:
-        session_id = SessionId(request.path_params["session"])
-        key = SessionKey(project, agent_of(request), session_id)
-        record = await self._services.store.find_session(key)
-        if record is None:
-            raise SessionNotFoundError(f"agent {key.agent!r} has no session {session_id[:256]!r}")
-        if record.owner != identity.owner:
-            raise SessionNotAccessibleError(
-                f"session {session_id!r} isn't yours to use; sessions belong to the identity that "
-                "created them"
-            )
-        return record
-
-    async def stream_log(self, request: Request) -> Response:
+    async def stop_session(self, request: Request) -> Response:
+        """End the session's process; one that has none is as good as stopped."""
         identity, project = self._services.admit(request)
-        record = await self._find(request, identity, project)
-        query = request.query_params
-        try:
-            channel = Channel(query.get("kind", Channel.CONSOLE))
-        except ValueError:
-            raise InvalidRequestError("kind must be console or system", param="kind") from None
-        events = self._events(
-            record,
-            channel,
-            is_following=_flag(query.get("follow", "true"), "follow"),
-            tail=_number(query.get("tail"), "tail", _DEFAULT_TAIL, _MAX_TAIL),
-            after=_number(query.get("after"), "after", -1, 2**62),
+        record = await self._services.find_session(request, identity, project)
+        await self._services.sessions.stop(record.key)
+        return Response(status_code=204)
+
+    async def delete_session(self, request: Request) -> Response:
+        """Remove the session and its files; one that isn't there is as good as deleted."""
+        identity, project = self._services.admit(request)
+        key = SessionKey(project, agent_of(request), session_id_of(request))
+        record = await self._services.store.find_session(key)
+        if record is not None:
+            check_owner(record, identity)
+            await self._services.sessions.delete(key)
+        return Response(status_code=204)
+
+
+def _id_in(body: dict[str, Any]) -> SessionId:
+    given = body.get("agent_session_id")
+    if given is None or given == "":
+        return new_session_id()
+    if not isinstance(given, str) or not is_session_id(given):
+        raise InvalidRequestError(
+            f"agent_session_id must be {SESSION_ID_RULE}", param="agent_session_id"
         )
-        return StreamingResponse(
-            events, media_type="text/event-stream", headers={"cache-control": "no-store"}
+    return SessionId(given)
+
+
+def _version_in(body: dict[str, Any]) -> str | None:
+    indicator = body.get("version_indicator")
+    if indicator is None:
+        return None
+    if not isinstance(indicator, dict) or indicator.get("type", "version_ref") != "version_ref":
+        raise InvalidRequestError(
+            'version_indicator must be such as {"type": "version_ref", "agent_version": "3"}',
+            param="version_indicator",
         )
-
-    async def _events(
-        self,
-        record: SessionRecord,
-        channel: Channel,
-        *,
-        is_following: bool,
-        tail: int,
-        after: int,
-    ) -> AsyncIterator[bytes]:
-        log = self._services.sessions.log_of(record.key)
-        yield _event([self._state_of(record)])
-        position = after if after >= 0 else await log.tail(channel, tail)
-        end = None if is_following else log.read_end(channel)
-        while True:
-            entries = log.read(channel, position)
-            if entries:
-                position = entries[-1].end
-                yield _event(_shape_entry(entry) for entry in entries)
-                # A reader that keeps up with a flood must not keep others from running.
-                await asyncio.sleep(0)
-            elif end is not None or self._services.draining.is_set():
-                return
-            elif not await self._wait(log.wait_changed(channel, position)):
-                yield b": quiet\n\n"
-            if end is not None and position >= end:
-                return
-
-    async def _wait(self, change: Any) -> bool:
-        """Wait for a change, for the drain, or for a while; tell whether anything happened."""
-        tasks = [
-            asyncio.ensure_future(change),  # noqa: TID251 - awaited right here
-            asyncio.ensure_future(self._services.draining.wait()),  # noqa: TID251
-        ]
-        try:
-            done, _ = await asyncio.wait(
-                tasks, timeout=_QUIET_S, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        return bool(done)
-
-    def _state_of(self, record: SessionRecord) -> dict[str, Any]:
-        is_running = self._services.sessions.is_running(record.key)
-        return {
-            "timestamp": _rfc3339(dt.datetime.now(dt.UTC)),
-            "session_id": record.key.session_id,
-            "session_state": "Running" if is_running else "Idle",
-            "agent": record.key.agent,
-            "version": record.version,
-            "last_accessed": _rfc3339(record.last_accessed_at),
-        }
-
-
-def _shape_entry(entry: Entry) -> dict[str, Any]:
-    # The offset is for resuming (`after=`). It isn't an `id:` line because one client prints
-    # every line it doesn't know.
-    return {
-        "timestamp": entry.timestamp,
-        "stream": entry.stream,
-        "message": entry.message,
-        "offset": entry.end,
-    }
-
-
-def _event(items: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(b"event: log\ndata: " + json.dumps(item).encode() + b"\n\n" for item in items)
-
-
-def _rfc3339(at: dt.datetime) -> str:
-    return at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _flag(text: str, name: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise InvalidRequestError(f"{name} must be true or false", param=name)
-    return text.lower() == "true"
-
-
-def _number(text: str | None, name: str, default: int, most: int) -> int:
-    if text is None:
-        return default
-    if not _DIGITS.fullmatch(text) or int(text) > most:
-        raise InvalidRequestError(f"{name} must be a whole number up to {most}", param=name)
-    return int(text)
+    version = indicator.get("agent_version")
+    if not isinstance(version, str) or not version:
+        raise InvalidRequestError(
+            'version_indicator.agent_version must be a version as text, such as "3"',
+            param="version_indicator.agent_version",
+        )
+    if version == LATEST:
+        raise InvalidRequestError(
+            f"version_indicator.agent_version must be one version; leave version_indicator out "
+            f"for {LATEST}",
+            param="version_indicator.agent_version",
+        )
+    return version

@@ -1,23 +1,12 @@
 """Records as the JSON objects clients read. Times are whole Unix seconds."""
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import Any
 
-from trunkline.store.records import AgentRecord, SessionRecord, SessionStatus, VersionRecord
+from trunkline.sessions.selection import rules_of
+from trunkline.store.records import AgentRecord, SessionRecord, VersionRecord
 
-_SESSION_LIFE = dt.timedelta(days=30)
-
-
-def page(items: Sequence[dict[str, Any]], id_field: str) -> dict[str, Any]:
-    """Return a whole list as one page.
-
-    ``last_id`` is left out: one client takes its presence for "there is more".
-    """
-    body: dict[str, Any] = {"object": "list", "data": list(items), "has_more": False}
-    if items:
-        body["first_id"] = items[0][id_field]
-    return body
+_ENTRA: dict[str, Any] = {"type": "Entra", "isolation_key_source": {"kind": "Entra"}}
 
 
 def version(record: VersionRecord) -> dict[str, Any]:
@@ -27,52 +16,66 @@ def version(record: VersionRecord) -> dict[str, Any]:
         "id": f"{record.agent}:{record.version}",
         "name": record.agent,
         "version": record.version,
-        "created_at": int(record.created_at.timestamp()),
+        "created_at": _seconds(record.created_at),
         "status": record.status.value,
         "description": record.description,
         "metadata": dict(record.metadata),
         "definition": dict(record.definition),
+        "draft": record.is_draft,
     }
     if record.error is not None:
-        body["error"] = {"code": "CodeError", "message": record.error}
+        body["error"] = {"code": record.error_code or "CodeError", "message": record.error}
     if record.launch is not None:
         body["notes"] = list(record.launch.get("notes", ()))
     return body
 
 
-def agent(record: AgentRecord, latest: VersionRecord, sessions: int) -> dict[str, Any]:
-    """Return an agent object."""
-    protocols: dict[str, Any] = {name: {} for name in sorted(latest.protocols)}
-    return {
+def agent(record: AgentRecord, latest: VersionRecord | None, running: int) -> dict[str, Any]:
+    """Return an agent object.
+
+    Args:
+        record: The agent.
+        latest: Its newest version; None if only drafts are left.
+        running: How many of its sessions run.
+    """
+    protocols = sorted(latest.protocols) if latest is not None else []
+    endpoint: dict[str, Any] = {
+        "protocol_configuration": {name: {} for name in protocols},
+        "authorization_schemes": [_ENTRA],
+        **record.endpoint,
+        "version_selector": {
+            "version_selection_rules": [dict(rule) for rule in rules_of(record.endpoint)]
+        },
+    }
+    body: dict[str, Any] = {
         "object": "agent",
         "id": record.name,
         "name": record.name,
-        "state": "enabled",
-        "created_at": int(record.created_at.timestamp()),
-        "versions": {"latest": version(latest)},
-        "running_sessions": sessions,
-        "agent_endpoint": {
-            "version_selector": {
-                "version_selection_rules": [
-                    {"type": "FixedRatio", "agent_version": "@latest", "traffic_percentage": 100}
-                ]
-            },
-            "protocol_configuration": protocols,
-            "authorization_schemes": [{"type": "Entra", "isolation_key_source": {"kind": "Entra"}}],
-        },
+        "state": "enabled" if record.is_enabled else "disabled",
+        "created_at": _seconds(record.created_at),
+        "versions": {"latest": None if latest is None else version(latest)},
+        "running_sessions": running,
+        "agent_endpoint": endpoint,
     }
+    if record.card is not None:
+        body["agent_card"] = dict(record.card)
+    return body
 
 
-def session(record: SessionRecord, *, is_running: bool) -> dict[str, Any]:
+def session(record: SessionRecord) -> dict[str, Any]:
     """Return a session object."""
-    status = record.status
-    if is_running:
-        status = SessionStatus.ACTIVE
-    return {
+    body: dict[str, Any] = {
         "agent_session_id": record.key.session_id,
         "version_indicator": {"type": "version_ref", "agent_version": record.version},
-        "status": status.value,
-        "created_at": int(record.created_at.timestamp()),
-        "last_accessed_at": int(record.last_accessed_at.timestamp()),
-        "expires_at": int((record.last_accessed_at + _SESSION_LIFE).timestamp()),
+        "status": record.status.value,
+        "created_at": _seconds(record.created_at),
+        "last_accessed_at": _seconds(record.last_accessed_at),
+        "expires_at": _seconds(record.expires_at),
     }
+    if record.stopped_at is not None:
+        body["stopped_at"] = _seconds(record.stopped_at)
+    return body
+
+
+def _seconds(at: dt.datetime) -> int:
+    return int(at.timestamp())

@@ -29,7 +29,8 @@ from trunkline.protocol.errors import (
 )
 from trunkline.protocol.ids import SessionKey
 from trunkline.runtimes.interface import Address
-from trunkline.sessions.directory import Lease, new_session_id
+from trunkline.sessions.directory import new_session_id
+from trunkline.sessions.slot import Lease
 
 _T = TypeVar("_T")
 _log = logging.getLogger("trunkline.gateway")

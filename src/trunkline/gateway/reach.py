@@ -8,7 +8,7 @@ from trunkline.auth.identity import Identity
 from trunkline.gateway.services import GatewayServices
 from trunkline.protocol.errors import UpstreamError
 from trunkline.protocol.ids import SessionKey
-from trunkline.sessions.directory import Lease
+from trunkline.sessions.slot import Lease
 
 _T = TypeVar("_T")
 _EXIT_NOTICE_S = 5.0

@@ -23,7 +23,8 @@ from trunkline.protocol.errors import (
     UpgradeRequiredError,
 )
 from trunkline.protocol.ids import SessionKey
-from trunkline.sessions.directory import Lease, new_session_id
+from trunkline.sessions.directory import new_session_id
+from trunkline.sessions.slot import Lease
 
 _log = logging.getLogger("trunkline.gateway")
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
@@ -186,9 +187,7 @@ class Upgrade(asyncio.Protocol):
         self._connections.add(relay.downstream)
         services.metrics.upgrades.labels("101").inc()
         services.metrics.connections.inc()
-        services.sessions.log_of(lease.key).event(
-            "ConnectionOpened", f"request_id={self._request_id}"
-        )
+        lease.log.event("ConnectionOpened", f"request_id={self._request_id}")
         self._transport.write(self._response_head(upgraded.head, lease.key))
         # Reading goes on before the bytes at hand are relayed: if they fill the peer's buffer,
         # the pause that follows must be the last word.
@@ -225,7 +224,7 @@ class Upgrade(asyncio.Protocol):
             f"age_s={summary.age_s:.3f} request_id={self._request_id}"
         )
         lease.release()
-        self._services.sessions.log_of(key).event("ConnectionClosed", words)
+        lease.log.event("ConnectionClosed", words)
         _log.info("connection closed: session=%s version=%s %s", key, lease.version.version, words)
 
 

@@ -221,6 +221,25 @@ class CreateVersionRequest(Lenient):
     agent_card: AgentCard | None = None
 
 
+class AgentSettings(Lenient):
+    """What may be changed of an agent without a new version."""
+
+    agent_endpoint: AgentEndpoint | None = None
+    agent_card: AgentCard | None = None
+
+
+def parse_agent_settings(body: bytes | str | Mapping[str, Any]) -> AgentSettings:
+    """Read an agent's endpoint and card from JSON, or from what JSON was decoded to.
+
+    Raises:
+        InvalidRequestError: With every problem found; ``param`` names the first's place.
+    """
+    try:
+        return AgentSettings.model_validate(_decoded(body))
+    except ValidationError as exc:
+        _refuse(exc, "")
+
+
 def parse_definition(body: bytes | str | Mapping[str, Any]) -> HostedDefinition:
     """Read a hosted definition from JSON, or from what JSON was decoded to.
 

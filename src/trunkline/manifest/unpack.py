@@ -91,6 +91,21 @@ def unpack_package(
     return _unpack(source, destination, limits)
 
 
+def check_package(source: Path, limits: UnpackLimits | None = None) -> None:
+    """Check all that can be checked of a zip without extracting it.
+
+    Sizes are believed here, and counted when it is extracted. Blocks: call it in a thread.
+
+    Raises:
+        InvalidCodePackageError: If the zip is broken or unsafe, naming the entry at fault.
+    """
+    limits = limits or UnpackLimits()
+    with source.open("rb") as file:
+        _check_directory_size(file, limits)
+        with _broken_zips_translated(None), zipfile.ZipFile(file) as archive:
+            _checked(archive.infolist(), limits)
+
+
 def _unpack(file: IO[bytes], destination: Path, limits: UnpackLimits) -> Unpacked:
     try:
         _check_directory_size(file, limits)

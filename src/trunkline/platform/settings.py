@@ -7,6 +7,7 @@ from typing import Any
 
 from trunkline import config
 from trunkline.auth.verify import AuthSettings
+from trunkline.control.settings import ControlSettings
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.runtimes.process.settings import ProcessSettings
 from trunkline.sessions.settings import SessionSettings
@@ -15,6 +16,7 @@ from trunkline.sessions.settings import SessionSettings
 COMPONENTS: Mapping[str, type[Any]] = {
     "gateway": GatewaySettings,
     "auth": AuthSettings,
+    "control": ControlSettings,
     "sessions": SessionSettings,
     "process": ProcessSettings,
 }
@@ -26,6 +28,7 @@ class PlatformSettings:
 
     gateway: GatewaySettings
     auth: AuthSettings
+    control: ControlSettings
     sessions: SessionSettings
     process: ProcessSettings
 

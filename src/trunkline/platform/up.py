@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -12,13 +13,18 @@ from pathlib import Path
 import uvloop
 
 from trunkline import config
+from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.verify import TokenVerifier
 from trunkline.control.agents import Agents
 from trunkline.control.builds import VersionBuilds
+from trunkline.control.deletions import Deletions
+from trunkline.control.logs import Logs
 from trunkline.control.services import ControlServices
 from trunkline.control.sessions import Sessions
+from trunkline.control.uploads import Uploads
+from trunkline.control.versions import Versions
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
@@ -27,9 +33,11 @@ from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
 from trunkline.protocol.errors import TrunklineError
+from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.sessions.directory import SessionDirectory
-from trunkline.store.sqlite.store import SqliteStore
+from trunkline.sessions.upkeep import Upkeep
+from trunkline.store.sqlite.engine import open_sqlite
 from trunkline.telemetry.logs import set_up_logging
 from trunkline.telemetry.metrics import Metrics
 
@@ -99,9 +107,9 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
         sock = listen(options.host, options.port)
         stack.callback(sock.close)
         state_dir = options.state_dir.resolve()
-        store = await SqliteStore.open(state_dir / "trunkline.db")
+        store = await open_sqlite(state_dir / "trunkline.db")
         stack.push_async_callback(store.aclose)
-        await store.settle_sessions()
+        node = NodeId(secrets.token_hex(8))
         metrics = Metrics()
         runtime = ProcessRuntime(settings.process)
         stack.push_async_callback(runtime.aclose)
@@ -111,9 +119,18 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
             runtime=runtime,
             sessions_dir=state_dir / "sessions",
             metrics=metrics,
+            node=node,
         )
+        upkeep = Upkeep(
+            settings.sessions, store=store, runtime=runtime, sessions=sessions, node=node
+        )
+        # The state directory's lock says that nobody else uses its store.
+        await upkeep.begin(is_alone=True)
         stack.push_async_callback(sessions.aclose)
-        builds = VersionBuilds(state_dir / "versions", store=store, runtime=runtime)
+        tasks = TaskOwner()
+        stack.push_async_callback(tasks.aclose)
+        tasks.spawn(upkeep.run(), name="upkeep")
+        builds = VersionBuilds(state_dir / "versions", store=store, runtime=runtime, node=node)
         stack.push_async_callback(builds.aclose)
         issuer = DevelopmentIssuer.open(state_dir)
         verifier = TokenVerifier(settings.auth, {ISSUER: issuer.jwks()["keys"]})
@@ -133,18 +150,25 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
             verifier=verifier,
             builds=builds,
         )
+        uploads = Uploads(
+            store=store, builds=builds, node=node, max_versions=settings.control.max_versions
+        )
+        deletions = Deletions(store=store, sessions=sessions, builds=builds)
         health = Health(store)
         app = build_app(
             [
                 *Invocations(gateway).routes(),
-                *Agents(control).routes(),
+                *Versions(control, uploads, deletions).routes(),
+                *Agents(control, uploads, deletions).routes(),
                 *Sessions(control).routes(),
+                *Logs(control).routes(),
             ],
             health=health,
             metrics=metrics,
             issuer=issuer,
         )
         sessions.endpoint = url = url_of(sock)
+        await deletions.resume()
         await builds.resume()
 
         def drain() -> None:

@@ -6,6 +6,9 @@ HOME = "HOME"
 #: obeys it; a host that doesn't know it listens on ``PORT``, and the platform finds it there.
 AGENT_SOCKET = "TRUNKLINE_AGENT_SOCKET"
 
+#: Names the platform process an agent, and all it starts, belongs to.
+NODE = "TRUNKLINE_NODE"
+
 HOSTING_ENVIRONMENT = "FOUNDRY_HOSTING_ENVIRONMENT"
 AGENT_NAME = "FOUNDRY_AGENT_NAME"
 AGENT_VERSION = "FOUNDRY_AGENT_VERSION"
@@ -27,4 +30,4 @@ DEFAULT_PORT = 8088
 
 def is_reserved(name: str) -> bool:
     """Tell whether an agent's definition may not set this variable."""
-    return name.startswith(RESERVED_PREFIXES) or name in (PORT, HOME, AGENT_SOCKET)
+    return name.startswith(RESERVED_PREFIXES) or name in (PORT, HOME, AGENT_SOCKET, NODE)

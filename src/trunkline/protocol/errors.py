@@ -4,6 +4,7 @@
 
     TrunklineError
     ├── InvalidRequestError            400  invalid_request
+    │   └── TooManyVersionsError       400  UserError
     ├── AuthenticationError            401  unauthenticated
     ├── ForbiddenError                 403  forbidden
     │   └── SessionNotAccessibleError  403  session_not_accessible
@@ -15,10 +16,12 @@
     │   └── PreviewFeatureError        404  preview_feature_required
     ├── MethodNotAllowedError          405  method_not_allowed
     ├── ConflictError                  409  conflict
+    │   └── AgentDisabledError         409  agent_disabled
     ├── TooLargeError                  413  payload_too_large
     ├── SessionNotReadyError           424  session_not_ready
     │   └── VersionNotReadyError       424  version_not_ready
     ├── UpgradeRequiredError           426  upgrade_required
+    ├── QuotaExceededError             429  QuotaExceeded
     ├── HeadTooLargeError              431  head_too_large
     ├── HeadTimeoutError               408  head_timeout
     ├── UpstreamError                  502  upstream_failed
@@ -48,6 +51,12 @@ class InvalidRequestError(TrunklineError):
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class TooManyVersionsError(InvalidRequestError):
+    """The agent has as many versions as it may have."""
+
+    code = "UserError"
 
 
 class AuthenticationError(TrunklineError):
@@ -123,6 +132,19 @@ class ConflictError(TrunklineError):
 
     code = "conflict"
     status = 409
+
+
+class AgentDisabledError(ConflictError):
+    """The agent takes no sessions and no calls until it is enabled again."""
+
+    code = "agent_disabled"
+
+
+class QuotaExceededError(TrunklineError):
+    """As many sessions run as may run at once."""
+
+    code = "QuotaExceeded"
+    status = 429
 
 
 class TooLargeError(TrunklineError):

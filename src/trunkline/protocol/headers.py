@@ -11,6 +11,7 @@ ERROR_DETAIL = "x-platform-error-detail"
 FOUNDRY_FEATURES = "foundry-features"
 CODE_SHA256 = "x-ms-code-zip-sha256"
 AGENT_VERSION = "x-ms-agent-version"
+AGENT_NAME = "x-ms-agent-name"
 
 QUERY_API_VERSION = "api-version"
 QUERY_SESSION_ID = "agent_session_id"

@@ -8,6 +8,8 @@ ProjectName = NewType("ProjectName", str)
 AgentName = NewType("AgentName", str)
 VersionId = NewType("VersionId", str)
 SessionId = NewType("SessionId", str)
+#: One running platform process among those that share a store.
+NodeId = NewType("NodeId", str)
 
 DEFAULT_PROJECT = ProjectName("default")
 #: Names clients use for "the default project", whatever it is called.
@@ -18,6 +20,7 @@ SESSION_ID_RULE = f"1 to {MAX_SESSION_ID_CHARS} characters out of A-Z a-z 0-9 . 
 AGENT_NAME_RULE = "1 to 63 letters, digits and hyphens, starting and ending with a letter or digit"
 
 _SESSION_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_SESSION_ID_CHARS}}}")
+_VERSION_ID = re.compile(r"[1-9][0-9]{0,17}|draft-[0-9]{1,18}-[0-9]{1,18}")
 _AGENT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
@@ -29,6 +32,11 @@ def is_session_id(text: str) -> bool:
 def is_agent_name(text: str) -> bool:
     """Tell whether ``text`` may name an agent."""
     return _AGENT_NAME.fullmatch(text) is not None
+
+
+def is_version_id(text: str) -> bool:
+    """Tell whether ``text`` may name a version: a number, or a draft's name."""
+    return _VERSION_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trunkline.protocol.errors import TrunklineError
-from trunkline.protocol.ids import SessionKey, VersionId
+from trunkline.protocol.ids import NodeId, SessionKey, VersionId
 
 
 class LogStream(StrEnum):
@@ -84,6 +84,8 @@ class InstanceSpec:
     environment: Mapping[str, str]
     """The contract's and the definition's variables. ``PORT``, ``HOME``, ``PATH`` and the agent
     socket are the runtime's to add."""
+    node: NodeId
+    """Which platform process starts it; see :meth:`Runtime.end_leftovers`."""
     ready_timeout_s: float
     """How long to wait for ``GET /readiness`` to answer 200."""
     stop_timeout_s: float
@@ -158,6 +160,12 @@ class Runtime(Protocol):
         Raises:
             SessionNotReadyError: If the process ended first, or wasn't ready in time. By
                 then the process is gone and all it printed is in ``logs``.
+        """
+
+    async def end_leftovers(self, node: NodeId) -> int:
+        """End what still runs of agents that a platform process started and left when it died.
+
+        Returns how many processes were ended; they are gone by then.
         """
 
     async def aclose(self) -> None:

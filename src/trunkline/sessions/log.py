@@ -181,6 +181,19 @@ class SessionLog:
         self._unfinished: dict[LogStream, bytes] = {}
         self._changed: dict[Channel, asyncio.Event] = {c: asyncio.Event() for c in Channel}
         self._trim_told = False
+        self._is_discarded = False
+
+    def discard(self) -> None:
+        """Keep nothing from now on: the session is being deleted."""
+        self._is_discarded = True
+        self.close()
+        for event in self._changed.values():
+            event.set()
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether the session is being deleted, so that nothing more will come."""
+        return self._is_discarded
 
     def write(self, stream: LogStream, data: bytes) -> None:
         """Take bytes as the agent's pipe gave them."""
@@ -214,6 +227,8 @@ class SessionLog:
             self._append(Channel.CONSOLE, f"{_now()} status F ".encode() + text + b"\n")
 
     def _append(self, channel: Channel, data: bytes) -> None:
+        if self._is_discarded:
+            return
         try:
             dropped = self._files[channel].append(data)
         except OSError as exc:
@@ -243,7 +258,7 @@ class SessionLog:
 
     async def wait_changed(self, channel: Channel, position: int) -> None:
         """Wait until there is something to read after an offset."""
-        while self._files[channel].end <= position:
+        while self._files[channel].end <= position and not self._is_discarded:
             self._changed[channel].clear()
             await self._changed[channel].wait()
 
@@ -269,6 +284,12 @@ class SessionLogs:
             weakref.finalize(log, _close_files, list(log._files.values()))  # noqa: SLF001
             self._open[home] = log
         return log
+
+    def discard(self, home: str) -> None:
+        """Keep nothing more for the session with that directory."""
+        log = self._open.pop(home, None)
+        if log is not None:
+            log.discard()
 
 
 def _close_files(files: list[SegmentedFile]) -> None:

@@ -1,5 +1,6 @@
 """How long sessions live, and how much they may keep."""
 
+import datetime as dt
 from dataclasses import dataclass
 
 
@@ -20,6 +21,21 @@ class SessionSettings:
     """Seconds an agent has from SIGTERM to SIGKILL. Its host is told to take a little under half
     of it for what is still open, and as much again for the shutdown handler."""
 
+    lifetime_s: float = 30 * 24 * 3600.0
+    """Seconds a session is kept after its last use. Then it is deleted with its files."""
+
+    max_running: int = 100
+    """How many sessions of a project may run at once; one more is refused with 429. Idle
+    sessions don't count. 0 is no limit."""
+
+    upkeep_interval_s: float = 2.0
+    """Seconds between two looks at what expired, what is left to delete, and which other
+    processes of the platform still live."""
+
+    node_timeout_s: float = 10.0
+    """Seconds without a sign of life after which another process of the platform counts as dead
+    and its sessions are taken over. At least three times `upkeep_interval_s`."""
+
     log_max_bytes: int = 256 * 1024 * 1024
     """Bytes kept of each session's log. When it is over, the oldest lines go, and the log says
     so."""
@@ -28,10 +44,21 @@ class SessionSettings:
     """Seconds between the pings an agent's host sends on quiet connections. It is given to
     agents as `WS_KEEPALIVE_INTERVAL`; the gateway itself never pings. 0 turns it off."""
 
+    @property
+    def lifetime(self) -> dt.timedelta:
+        """``lifetime_s`` as a time delta."""
+        return dt.timedelta(seconds=self.lifetime_s)
+
     def __post_init__(self) -> None:
-        for name in ("idle_timeout_s", "ready_timeout_s", "stop_timeout_s"):
+        for name in ("idle_timeout_s", "ready_timeout_s", "stop_timeout_s", "upkeep_interval_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
+        if not 1 <= self.lifetime_s <= 10 * 366 * 24 * 3600:
+            raise ValueError("lifetime_s must be between 1 and ten years")
+        if self.max_running < 0:
+            raise ValueError("max_running must not be negative")
+        if self.node_timeout_s < 3 * self.upkeep_interval_s:
+            raise ValueError("node_timeout_s must be at least three times upkeep_interval_s")
         if self.keepalive_interval_s < 0:
             raise ValueError("keepalive_interval_s must not be negative")
         if self.log_max_bytes < 1024 * 1024:

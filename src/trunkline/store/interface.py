@@ -4,31 +4,75 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from trunkline.protocol.ids import AgentName, ProjectName, SessionKey, VersionId
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, VersionId
+from trunkline.store.paging import Page, PageOf
 from trunkline.store.records import (
     AgentRecord,
+    Claim,
     NewVersion,
     SessionRecord,
     SessionStatus,
     VersionRecord,
     VersionStatus,
+    Wanted,
 )
 
 
-class Store(Protocol):
-    """Agents, versions and sessions, safe to call from many tasks at once."""
+class AgentStore(Protocol):
+    """Agents. One that is being deleted is found by nothing but ``deleting_agents``."""
 
     async def find_agent(self, project: ProjectName, agent: AgentName) -> AgentRecord | None:
         """Return the agent, or None."""
 
-    async def list_agents(self, project: ProjectName) -> Sequence[AgentRecord]:
-        """Return the project's agents by name."""
+    async def list_agents(self, project: ProjectName, page: Page) -> PageOf[AgentRecord]:
+        """Return one page of the project's agents.
 
-    async def add_version(self, new: NewVersion) -> tuple[VersionRecord, bool]:
+        Raises:
+            InvalidRequestError: If the page begins or ends at an agent that isn't there.
+        """
+
+    async def update_agent(
+        self,
+        project: ProjectName,
+        agent: AgentName,
+        *,
+        is_enabled: bool | None = None,
+        endpoint: Mapping[str, Any] | None = None,
+        card: Mapping[str, Any] | None = None,
+    ) -> AgentRecord | None:
+        """Replace what is given, and return the agent, or None if there is none."""
+
+    async def mark_agent_deleting(
+        self, project: ProjectName, agent: AgentName, *, is_forced: bool
+    ) -> AgentRecord | None:
+        """Hide the agent and mark its versions and sessions as being deleted; None if it isn't.
+
+        Raises:
+            ConflictError: If it has sessions and the call isn't forced.
+        """
+
+    async def deleting_agents(self) -> Sequence[AgentRecord]:
+        """Return the agents whose deletion isn't finished, in every project."""
+
+    async def remove_agent(self, project: ProjectName, agent: AgentName) -> None:
+        """Forget an agent that is being deleted, its versions and its sessions."""
+
+
+class VersionStore(Protocol):
+    """Versions. One that is being deleted is found by nothing but ``deleting_versions``."""
+
+    async def add_version(
+        self, new: NewVersion, *, most: int | None = None
+    ) -> tuple[VersionRecord, bool]:
         """Add the agent's next version, and the agent if it is new.
 
         The latest version is returned as it is when it has the same content hash and its
-        build hasn't failed; the second value tells whether one was added.
+        build hasn't failed; the second value tells whether one was added. Numbers are never
+        given twice, drafts are always added, and neither is compared with a draft.
+
+        Raises:
+            ConflictError: If the agent is being deleted.
+            TooManyVersionsError: If the agent would have more than ``most``.
         """
 
     async def find_version(
@@ -37,14 +81,18 @@ class Store(Protocol):
         """Return the version, or None."""
 
     async def list_versions(
-        self, project: ProjectName, agent: AgentName
-    ) -> Sequence[VersionRecord]:
-        """Return the agent's versions, newest first."""
+        self, project: ProjectName, agent: AgentName, page: Page, *, with_drafts: bool = False
+    ) -> PageOf[VersionRecord]:
+        """Return one page of the agent's versions.
+
+        Raises:
+            InvalidRequestError: If the page begins or ends at a version that isn't there.
+        """
 
     async def latest_version(
         self, project: ProjectName, agent: AgentName, *, status: VersionStatus | None = None
     ) -> VersionRecord | None:
-        """Return the newest version, or the newest with that status, or None."""
+        """Return the newest version that is no draft (of that status), or None."""
 
     async def finish_version(
         self,
@@ -52,30 +100,141 @@ class Store(Protocol):
         *,
         launch: Mapping[str, Any] | None = None,
         error: str | None = None,
-    ) -> VersionRecord:
-        """Say how a build ended: with a launch it is active, with an error failed."""
+        error_code: str | None = None,
+    ) -> VersionRecord | None:
+        """Say how a build ended: with a launch it is active, with an error failed.
+
+        Returns None if the version is gone, or going.
+        """
 
     async def unfinished_versions(self) -> Sequence[VersionRecord]:
         """Return the versions whose build never ended, in every project."""
 
+    async def claim_build(
+        self, record: VersionRecord, node: NodeId, *, alive_since: dt.datetime
+    ) -> bool:
+        """Take over an unfinished build unless a node that is alive has it; tell whether."""
+
+    async def mark_version_deleting(
+        self, project: ProjectName, agent: AgentName, version: VersionId, *, is_forced: bool
+    ) -> VersionRecord | None:
+        """Hide the version and mark its sessions as being deleted; None if it isn't there.
+
+        Raises:
+            ConflictError: If it has sessions and the call isn't forced.
+        """
+
+    async def deleting_versions(self) -> Sequence[VersionRecord]:
+        """Return the versions whose deletion isn't finished, in every project."""
+
+    async def remove_version(
+        self, project: ProjectName, agent: AgentName, version: VersionId
+    ) -> None:
+        """Forget a version that is being deleted."""
+
+
+class SessionStore(Protocol):
+    """Sessions. ``find_session`` also finds one that is being deleted; lists don't."""
+
     async def find_session(self, key: SessionKey) -> SessionRecord | None:
         """Return the session, or None."""
 
-    async def add_session(self, record: SessionRecord) -> SessionRecord:
-        """Add a session; if one of that key is there, return that one untouched."""
+    async def add_session(self, record: SessionRecord) -> tuple[SessionRecord, bool]:
+        """Add a session; if one of that key is there, return that one untouched.
 
-    async def touch_session(
-        self, key: SessionKey, at: dt.datetime, status: SessionStatus | None = None
-    ) -> None:
-        """Record a session's use, and its new status if one is given."""
+        The second value tells whether it was added.
+
+        Raises:
+            AgentNotFoundError: If the agent isn't there (any more).
+            VersionNotFoundError: If its version isn't there (any more).
+        """
 
     async def list_sessions(
-        self, project: ProjectName, agent: AgentName, *, owner: str | None = None
-    ) -> Sequence[SessionRecord]:
-        """Return the agent's sessions (of one owner), the last used first."""
+        self, project: ProjectName, agent: AgentName, page: Page, *, owner: str | None = None
+    ) -> PageOf[SessionRecord]:
+        """Return one page of the agent's sessions (of one owner).
 
-    async def settle_sessions(self) -> None:
-        """Mark sessions left active or creating by a platform that ended as idle."""
+        Raises:
+            InvalidRequestError: If the page begins or ends at a session that isn't there.
+        """
+
+    async def count_running(self, project: ProjectName, agent: AgentName) -> int:
+        """Return how many of the agent's sessions a node runs."""
+
+    async def touch_session(
+        self, key: SessionKey, at: dt.datetime, expires_at: dt.datetime
+    ) -> None:
+        """Record a session's use."""
+
+    async def claim_session(
+        self, key: SessionKey, node: NodeId, *, most: int | None = None
+    ) -> Claim:
+        """Make the node the one that runs the session, unless another does.
+
+        Args:
+            key: The session.
+            node: Who asks.
+            most: How many sessions of the project may be held at once.
+        """
+
+    async def start_session(
+        self, key: SessionKey, node: NodeId, address: Mapping[str, Any]
+    ) -> bool:
+        """Say that the session's agent listens; False if the node doesn't hold it any more."""
+
+    async def release_session(
+        self, key: SessionKey, node: NodeId, at: dt.datetime, status: SessionStatus
+    ) -> None:
+        """Say that the node runs the session no more. Being deleted stays being deleted."""
+
+    async def settle_session(self, key: SessionKey, status: SessionStatus) -> None:
+        """Replace the status of a session that is being created and that nobody holds."""
+
+    async def want_session(self, key: SessionKey, wanted: Wanted) -> None:
+        """Ask the session's holder for something."""
+
+    async def wanted_sessions(self, node: NodeId) -> Sequence[SessionRecord]:
+        """Return the sessions the node holds and of which something is wanted."""
+
+    async def mark_session_deleting(self, key: SessionKey) -> SessionRecord | None:
+        """Begin to delete a session; None if it isn't there."""
+
+    async def deleting_sessions(
+        self,
+        project: ProjectName | None = None,
+        agent: AgentName | None = None,
+        version: VersionId | None = None,
+    ) -> Sequence[SessionRecord]:
+        """Return the sessions that are being deleted (of an agent, of a version)."""
+
+    async def remove_session(self, record: SessionRecord) -> None:
+        """Forget a session that is being deleted. A later one of the same id stays."""
+
+    async def expire_sessions(self, now: dt.datetime) -> Sequence[SessionRecord]:
+        """Mark sessions that nobody holds and whose time is over as being deleted."""
+
+    async def use_session(self, key: SessionKey, node: NodeId, *, is_used: bool) -> None:
+        """Say whether the node has connections to a session that another node runs."""
+
+    async def is_used(self, key: SessionKey, *, alive_since: dt.datetime) -> bool:
+        """Tell whether a node that is alive has connections to a session it doesn't run."""
+
+
+class NodeStore(Protocol):
+    """The processes that share the store."""
+
+    async def heartbeat(self, node: NodeId, at: dt.datetime) -> None:
+        """Say that the node is alive."""
+
+    async def remove_node(self, node: NodeId) -> None:
+        """Forget a node that ended; the sessions it held are idle."""
+
+    async def dead_nodes(self, alive_since: dt.datetime) -> Sequence[NodeId]:
+        """Return the nodes that weren't heard of since then."""
+
+
+class Store(AgentStore, VersionStore, SessionStore, NodeStore, Protocol):
+    """Everything that is kept, safe to call from many tasks and processes at once."""
 
     async def ping(self) -> None:
         """Raise if the store can't answer."""

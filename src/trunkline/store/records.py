@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from trunkline.protocol.ids import AgentName, ProjectName, SessionKey, VersionId
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, VersionId
 
 
 class VersionStatus(StrEnum):
-    """How far a version's build is; it only moves forward."""
+    """How far a version is in its life; it only moves forward."""
 
     CREATING = "creating"
     ACTIVE = "active"
     FAILED = "failed"
+    DELETING = "deleting"
 
 
 class SessionStatus(StrEnum):
@@ -24,15 +25,28 @@ class SessionStatus(StrEnum):
     ACTIVE = "active"
     IDLE = "idle"
     FAILED = "failed"
+    DELETING = "deleting"
+
+
+class Wanted(StrEnum):
+    """What a node asks of the one that runs a session."""
+
+    STOP = "stop"
+    DELETE = "delete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord:
-    """One agent: a name that versions hang on."""
+    """One agent: a name that versions hang on, and how its endpoint behaves."""
 
     project: ProjectName
     name: AgentName
     created_at: dt.datetime
+    is_enabled: bool = True
+    endpoint: Mapping[str, Any]
+    """The endpoint's configuration as it was last sent; empty if it never was."""
+    card: Mapping[str, Any] | None = None
+    is_deleting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +60,10 @@ class NewVersion:
     metadata: Mapping[str, str]
     content_hash: str
     code_sha256: str
+    """Empty for an agent from an image."""
+    is_draft: bool = False
+    builder: NodeId
+    """Which node builds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +73,7 @@ class VersionRecord:
     project: ProjectName
     agent: AgentName
     version: VersionId
+    """``1``, ``2``, ...; a draft's is ``draft-`` and a time."""
     created_at: dt.datetime
     status: VersionStatus
     definition: Mapping[str, Any]
@@ -64,8 +83,11 @@ class VersionRecord:
     content_hash: str
     """SHA-256 over the definition and the code: equal hashes are equal versions."""
     code_sha256: str
+    is_draft: bool = False
     error: str | None = None
     """Why the build failed, in a sentence."""
+    error_code: str | None = None
+    """The contract's word for it, such as ``CodeError``."""
     launch: Mapping[str, Any] | None = None
     """How the runtime starts it, once it is active."""
 
@@ -77,7 +99,7 @@ class VersionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """One session: its owner, its version, and when it was last used."""
+    """One session: its owner, its version, when it was last used, and who runs it."""
 
     key: SessionKey
     version: VersionId
@@ -85,5 +107,35 @@ class SessionRecord:
     status: SessionStatus
     created_at: dt.datetime
     last_accessed_at: dt.datetime
+    expires_at: dt.datetime
+    stopped_at: dt.datetime | None = None
+    """When its process last stopped."""
     home: str
-    """Its directory's name under the state directory's ``sessions``."""
+    """Its directory's name under the state directory's ``sessions``; never used twice."""
+    holder: NodeId | None = None
+    """The node that runs it, or is starting or stopping it."""
+    address: Mapping[str, Any] | None = None
+    """Where its agent listens while it runs."""
+    wanted: Wanted | None = None
+    """What another node asks of the holder."""
+
+
+class ClaimOutcome(StrEnum):
+    """What came of claiming a session."""
+
+    OURS = "ours"
+    """The node holds it now, or already did."""
+    ELSEWHERE = "elsewhere"
+    """Another node, alive, holds it."""
+    FULL = "full"
+    """As many sessions run as may."""
+    GONE = "gone"
+    """It isn't there any more, or is being deleted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The outcome of a claim, and the session as it is after it (None if it is gone)."""
+
+    outcome: ClaimOutcome
+    record: SessionRecord | None

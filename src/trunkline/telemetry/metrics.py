@@ -54,6 +54,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.refusals = Counter(
+            "trunkline_limit_refusals",
+            "What was refused because of a limit, by the limit's setting.",
+            ["limit"],
+            registry=registry,
+        )
+
     def render(self) -> bytes:
         """Return all of them as Prometheus' text format."""
         return generate_latest(self._registry)

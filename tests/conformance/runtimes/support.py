@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trunkline.protocol.ids import AgentName, ProjectName, SessionId, SessionKey, VersionId
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey, VersionId
 from trunkline.runtimes.interface import (
     Address,
     Instance,
@@ -100,6 +100,7 @@ class Starter:
             ),
             home=home,
             environment=environment or {},
+            node=NodeId("node-1"),
             ready_timeout_s=ready_timeout_s,
             stop_timeout_s=stop_timeout_s,
         )

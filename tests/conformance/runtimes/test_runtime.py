@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.conformance.runtimes.support import (
     wait_gone,
 )
 from trunkline.protocol.errors import SessionNotReadyError, UnavailableError
+from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.interface import ExitStatus, LogStream
 
 FLOOD_BYTES = 100 * 1024 * 1024
@@ -316,8 +319,34 @@ async def test_environment_is_ours_and_nothing_else(
         "BOTH": "spec",
         "FOUNDRY_AGENT_NAME": "echo",
         "HOME": str(spec.home),
+        "TRUNKLINE_NODE": "node-1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+async def test_leftovers_of_a_dead_platform_are_ended_and_others_are_not(starter: Starter) -> None:
+    """A process that left its group and session is found; one of another platform stays."""
+
+    def start(node: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-c", "print(flush=True); import time; time.sleep(600)"],
+            env={"TRUNKLINE_NODE": node},
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    with start("node-dead") as ours, start("node-dea") as others:
+        try:
+            for process in (ours, others):
+                assert process.stdout is not None
+                await asyncio.to_thread(process.stdout.readline)
+            assert await starter.runtime.end_leftovers(NodeId("node-dead")) == 1
+            assert await asyncio.to_thread(ours.wait) == -signal.SIGKILL
+            assert await starter.runtime.end_leftovers(NodeId("node-dead")) == 0
+            assert others.poll() is None
+        finally:
+            for process in (ours, others):
+                process.kill()
 
 
 async def test_process_starts_clean(starter: Starter) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trunkline.store.interface import Store
-from trunkline.store.sqlite.store import SqliteStore
+from trunkline.store.sqlite.engine import open_sqlite
 
 #: Opens the one store of a test; again and again it is the same state.
 OpenStore = Callable[[], Awaitable[Store]]
@@ -16,12 +16,12 @@ OpenStore = Callable[[], Awaitable[Store]]
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     opened: list[Store] = []
 
-    async def open_sqlite() -> Store:
-        store = await SqliteStore.open(tmp_path / "state" / "trunkline.db")
+    async def open_file() -> Store:
+        store = await open_sqlite(tmp_path / "state" / "trunkline.db")
         opened.append(store)
         return store
 
-    yield {"sqlite": open_sqlite}[request.param]
+    yield {"sqlite": open_file}[request.param]
     for store in opened:
         await store.aclose()
 

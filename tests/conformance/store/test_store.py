@@ -7,18 +7,34 @@ from typing import Any
 
 import pytest
 
-from trunkline.protocol.ids import AgentName, ProjectName, SessionId, SessionKey, VersionId
+from trunkline.protocol.ids import (
+    AgentName,
+    NodeId,
+    ProjectName,
+    SessionId,
+    SessionKey,
+    VersionId,
+)
 from trunkline.store.interface import Store
-from trunkline.store.records import NewVersion, SessionRecord, SessionStatus, VersionStatus
+from trunkline.store.paging import EVERYTHING
+from trunkline.store.records import (
+    NewVersion,
+    SessionRecord,
+    SessionStatus,
+    VersionStatus,
+)
 
 OpenStore = Callable[[], Awaitable[Store]]
 
 PROJECT, AGENT = ProjectName("default"), AgentName("echo")
+NODE, OTHER_NODE = NodeId("node-1"), NodeId("node-2")
 T0 = dt.datetime(2026, 1, 2, 3, 4, 5, 678901, dt.UTC)
 LAUNCH = {"command": ["python", "main.py"], "working_dir": "code", "environment": {"A": "b"}}
 
 
-def new(content: str = "1", *, project: str = PROJECT, agent: str = AGENT) -> NewVersion:
+def new(
+    content: str = "1", *, project: str = PROJECT, agent: str = AGENT, is_draft: bool = False
+) -> NewVersion:
     return NewVersion(
         project=ProjectName(project),
         agent=AgentName(agent),
@@ -27,6 +43,8 @@ def new(content: str = "1", *, project: str = PROJECT, agent: str = AGENT) -> Ne
         metadata={"k": "v"},
         content_hash=f"hash-{content}",
         code_sha256=f"code-{content}",
+        is_draft=is_draft,
+        builder=NODE,
     )
 
 
@@ -42,9 +60,15 @@ def session(session_id: str = "s1", **changes: Any) -> SessionRecord:
         "status": SessionStatus.CREATING,
         "created_at": T0,
         "last_accessed_at": T0,
+        "expires_at": T0 + dt.timedelta(days=30),
         "home": f"home-of-{session_id}",
     }
     return SessionRecord(**{**values, **changes})
+
+
+async def numbers(store: Store, project: ProjectName, agent: AgentName) -> list[str]:
+    listed = await store.list_versions(project, agent, EVERYTHING)
+    return [version.version for version in listed.items]
 
 
 async def test_nothing_is_there_at_first(store: Store) -> None:
@@ -52,9 +76,9 @@ async def test_nothing_is_there_at_first(store: Store) -> None:
     assert await store.find_version(PROJECT, AGENT, VersionId("1")) is None
     assert await store.latest_version(PROJECT, AGENT) is None
     assert await store.find_session(key()) is None
-    assert list(await store.list_agents(PROJECT)) == []
-    assert list(await store.list_versions(PROJECT, AGENT)) == []
-    assert list(await store.list_sessions(PROJECT, AGENT)) == []
+    assert (await store.list_agents(PROJECT, EVERYTHING)).items == []
+    assert (await store.list_versions(PROJECT, AGENT, EVERYTHING)).items == []
+    assert (await store.list_sessions(PROJECT, AGENT, EVERYTHING)).items == []
     assert list(await store.unfinished_versions()) == []
 
 
@@ -80,26 +104,40 @@ async def test_each_agent_counts_its_own_versions(store: Store) -> None:
         await store.add_version(new(content))
     await store.add_version(new(agent="other"))
     await store.add_version(new(project="second"))
-    assert [v.version for v in await store.list_versions(PROJECT, AGENT)] == ["3", "2", "1"]
-    assert [v.version for v in await store.list_versions(PROJECT, AgentName("other"))] == ["1"]
-    assert [v.version for v in await store.list_versions(ProjectName("second"), AGENT)] == ["1"]
+    assert await numbers(store, PROJECT, AGENT) == [
+        "3",
+        "2",
+        "1",
+    ]
+    assert [
+        v.version
+        for v in (await store.list_versions(PROJECT, AgentName("other"), EVERYTHING)).items
+    ] == ["1"]
+    assert [
+        v.version
+        for v in (await store.list_versions(ProjectName("second"), AGENT, EVERYTHING)).items
+    ] == ["1"]
 
 
 async def test_versions_after_the_ninth_are_newer_than_it(store: Store) -> None:
     for number in range(11):
         await store.add_version(new(str(number)))
-    listed = [int(v.version) for v in await store.list_versions(PROJECT, AGENT)]
+    listed = [int(n) for n in await numbers(store, PROJECT, AGENT)]
     assert listed == list(range(11, 0, -1))
     latest = await store.latest_version(PROJECT, AGENT)
     assert latest is not None
     assert latest.version == "11"
 
 
-async def test_agents_are_listed_by_name_in_their_project(store: Store) -> None:
+async def test_agents_are_listed_newest_first_in_their_project(store: Store) -> None:
     for name in ("zeta", "alpha", "mid"):
         await store.add_version(new(agent=name))
     await store.add_version(new(project="second", agent="beta"))
-    assert [a.name for a in await store.list_agents(PROJECT)] == ["alpha", "mid", "zeta"]
+    assert [a.name for a in (await store.list_agents(PROJECT, EVERYTHING)).items] == [
+        "mid",
+        "alpha",
+        "zeta",
+    ]
 
 
 async def test_identical_content_is_the_version_that_is_there(store: Store) -> None:
@@ -147,8 +185,11 @@ async def test_finishing_a_version(store: Store) -> None:
     first, _ = await store.add_version(new("1"))
     second, _ = await store.add_version(new("2"))
     active = await store.finish_version(first, launch=LAUNCH)
+    assert active is not None
     assert (active.status, active.launch, active.error) == (VersionStatus.ACTIVE, LAUNCH, None)
-    failed = await store.finish_version(second, error="no such package")
+    failed = await store.finish_version(second, error="no such package", error_code="CodeError")
+    assert failed is not None
+    assert failed.error_code == "CodeError"
     assert (failed.status, failed.launch) == (VersionStatus.FAILED, None)
     assert failed.error == "no such package"
     assert await store.find_version(PROJECT, AGENT, VersionId("1")) == active
@@ -179,104 +220,17 @@ async def test_what_names_no_version(store: Store, odd: str) -> None:
     assert await store.find_version(PROJECT, AGENT, VersionId(odd)) is None
 
 
-async def test_adding_a_session_twice_keeps_the_first(store: Store) -> None:
-    assert await store.add_session(session()) == session()
-    later = T0 + dt.timedelta(hours=1)
-    changed = session(owner="issuer|berta", created_at=later, last_accessed_at=later, home="x")
-    assert await store.add_session(changed) == session()
-    assert await store.find_session(key()) == session()
-
-
-async def test_sessions_added_at_once_are_one(store: Store) -> None:
-    added = await asyncio.gather(
-        *(store.add_session(session(owner=f"issuer|{i}")) for i in range(20))
-    )
-    assert len({record.owner for record in added}) == 1
-
-
-async def test_a_session_belongs_to_its_agent_and_the_case_of_its_id_counts(store: Store) -> None:
-    await store.add_session(session("abc"))
-    assert await store.find_session(key("ABC")) is None
-    assert await store.find_session(key("abc", agent="other")) is None
-    assert await store.find_session(key("abc")) == session("abc")
-
-
-async def test_times_come_back_in_utc(store: Store) -> None:
-    local = T0.astimezone(dt.timezone(dt.timedelta(hours=5, minutes=45)))
-    record = await store.add_session(session(created_at=local, last_accessed_at=local))
-    assert record.created_at == T0
-    assert record.created_at.utcoffset() == dt.timedelta(0)
-
-
-async def test_touching_a_session(store: Store) -> None:
-    await store.add_session(session())
-    later = T0 + dt.timedelta(seconds=1)
-    await store.touch_session(key(), later)
-    assert await store.find_session(key()) == session(last_accessed_at=later)
-    await store.touch_session(key(), later, SessionStatus.ACTIVE)
-    expected = session(last_accessed_at=later, status=SessionStatus.ACTIVE)
-    assert await store.find_session(key()) == expected
-
-
-async def test_touching_a_session_that_is_not_there_makes_none(store: Store) -> None:
-    await store.touch_session(key(), T0, SessionStatus.ACTIVE)
-    assert await store.find_session(key()) is None
-
-
-async def test_sessions_are_listed_last_used_first(store: Store) -> None:
-    for minutes, name in enumerate(("a", "b", "c")):
-        await store.add_session(session(name, last_accessed_at=T0 + dt.timedelta(minutes=minutes)))
-    await store.add_session(session("d", key=key("d", agent="other")))
-    await store.touch_session(key("a"), T0 + dt.timedelta(hours=1))
-    listed = await store.list_sessions(PROJECT, AGENT)
-    assert [record.key.session_id for record in listed] == ["a", "c", "b"]
-
-
-async def test_sessions_used_at_the_same_time_are_listed_by_id(store: Store) -> None:
-    for name in ("c", "a", "b"):
-        await store.add_session(session(name))
-    listed = await store.list_sessions(PROJECT, AGENT)
-    assert [record.key.session_id for record in listed] == ["a", "b", "c"]
-
-
-async def test_times_within_a_second_are_told_apart(store: Store) -> None:
-    whole = T0.replace(microsecond=0)
-    await store.add_session(session("a", last_accessed_at=whole))
-    await store.add_session(session("b", last_accessed_at=whole.replace(microsecond=1)))
-    listed = await store.list_sessions(PROJECT, AGENT)
-    assert [record.key.session_id for record in listed] == ["b", "a"]
-
-
-async def test_sessions_of_one_owner(store: Store) -> None:
-    await store.add_session(session("a"))
-    await store.add_session(session("b", owner="issuer|berta"))
-    owned = await store.list_sessions(PROJECT, AGENT, owner="issuer|berta")
-    assert [record.key.session_id for record in owned] == ["b"]
-    assert list(await store.list_sessions(PROJECT, AGENT, owner="nobody")) == []
-
-
-async def test_settling_makes_what_ran_idle(store: Store) -> None:
-    for status in SessionStatus:
-        await store.add_session(session(status.value, status=status))
-    await store.settle_sessions()
-    after = {
-        record.key.session_id: record.status.value
-        for record in await store.list_sessions(PROJECT, AGENT)
-    }
-    assert after == {"creating": "idle", "active": "idle", "idle": "idle", "failed": "failed"}
-
-
 async def test_everything_survives_a_reopen(open_store: OpenStore) -> None:
     store = await open_store()
-    version, _ = await store.add_version(new())
-    version = await store.finish_version(version, launch=LAUNCH)
+    added, _ = await store.add_version(new())
+    version = await store.finish_version(added, launch=LAUNCH)
     await store.add_session(session())
     await store.aclose()
     again = await open_store()
     assert await again.find_version(PROJECT, AGENT, VersionId("1")) == version
     assert await again.find_session(key()) == session()
-    added, _ = await again.add_version(new("2"))
-    assert added.version == "2"
+    later, _ = await again.add_version(new("2"))
+    assert later.version == "2"
 
 
 async def test_closing_twice_is_fine(store: Store) -> None:
@@ -303,7 +257,7 @@ async def test_a_cancelled_call_leaves_the_store_usable(store: Store, steps: int
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     record, _ = await store.add_version(new("2"))
-    listed = [v.version for v in await store.list_versions(PROJECT, AGENT)]
+    listed = await numbers(store, PROJECT, AGENT)
     assert listed == [str(n) for n in range(int(record.version), 0, -1)]
     agent = await store.find_agent(PROJECT, AGENT)
     assert agent is not None
@@ -317,6 +271,8 @@ async def test_calls_cancelled_in_a_crowd_harm_no_other(store: Store) -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     kept = [result for result in results if not isinstance(result, BaseException)]
     assert len(kept) >= 10
-    numbers = [int(v.version) for v in await store.list_versions(PROJECT, AGENT)]
+    numbers = [
+        int(v.version) for v in (await store.list_versions(PROJECT, AGENT, EVERYTHING)).items
+    ]
     assert numbers == list(range(len(numbers), 0, -1))
     assert {int(record.version) for record, _ in kept} <= set(numbers)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from trunkline.control.sessions import _flag, _number
+from trunkline.control.body import flag
+from trunkline.control.logs import _number
 from trunkline.protocol.errors import InvalidRequestError
 
 
@@ -18,12 +19,14 @@ def test_what_is_no_number(text: str) -> None:
     assert caught.value.param == "tail"
 
 
-@pytest.mark.parametrize(("text", "flag"), [("true", True), ("False", False), ("TRUE", True)])
-def test_a_flag(text: str, flag: bool) -> None:
-    assert _flag(text, "follow") is flag
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("False", False), ("TRUE", True), (None, False)]
+)
+def test_a_flag(text: str | None, value: bool) -> None:
+    assert flag(text, "follow", default=False) is value
 
 
 @pytest.mark.parametrize("text", ["", "1", "yes"])
 def test_what_is_no_flag(text: str) -> None:
     with pytest.raises(InvalidRequestError, match="true or false"):
-        _flag(text, "follow")
+        flag(text, "follow", default=True)

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trunkline.auth.identity import Identity
-from trunkline.protocol.ids import AgentName, ProjectName, SessionId, SessionKey
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey
 from trunkline.runtimes.interface import (
     Address,
     BuildLog,
@@ -18,13 +19,16 @@ from trunkline.runtimes.interface import (
     LogSink,
     VersionSource,
 )
-from trunkline.sessions.directory import Lease, SessionDirectory
+from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.launches import launch_to_json
 from trunkline.sessions.settings import SessionSettings
+from trunkline.sessions.slot import Lease
+from trunkline.store.interface import Store
 from trunkline.store.records import NewVersion, VersionRecord
-from trunkline.store.sqlite.store import SqliteStore
+from trunkline.store.sqlite.engine import open_sqlite
 from trunkline.telemetry.metrics import Metrics
 
+NODE = NodeId("node-1")
 PROJECT, AGENT = ProjectName("default"), AgentName("echo")
 ANNA, BERTA = Identity("urn:test", "anna"), Identity("urn:test", "berta")
 LAUNCH = Launch(
@@ -71,6 +75,7 @@ class FakeRuntime:
         self.may_stop.set()
         self.error: Exception | None = None
         self.cancelled_starts = 0
+        self.buried: list[NodeId] = []
 
     async def build(self, source: VersionSource, log: BuildLog) -> Launch:
         raise NotImplementedError
@@ -89,6 +94,10 @@ class FakeRuntime:
         self.instances.append(instance)
         return instance
 
+    async def end_leftovers(self, node: NodeId) -> int:
+        self.buried.append(node)
+        return 0
+
     async def aclose(self) -> None:
         for instance in self.instances:
             await instance.stop()
@@ -98,7 +107,7 @@ class FakeRuntime:
 class World:
     """A session directory, and all it stands on."""
 
-    store: SqliteStore
+    store: Store
     runtime: FakeRuntime
     sessions: SessionDirectory
     sessions_dir: Path
@@ -106,7 +115,9 @@ class World:
 
     async def add_version(self, **definition: Any) -> VersionRecord:
         record, _ = await self.store.add_version(new_version(**definition))
-        return await self.store.finish_version(record, launch=launch_to_json(LAUNCH))
+        finished = await self.store.finish_version(record, launch=launch_to_json(LAUNCH))
+        assert finished is not None
+        return finished
 
     async def acquire(
         self, session_id: str = "s", caller: Identity = ANNA, protocol: str = "invocations_ws"
@@ -141,13 +152,14 @@ def new_version(**definition: Any) -> NewVersion:
         metadata={},
         content_hash=repr(whole),
         code_sha256="c",
+        builder=NODE,
     )
 
 
 @contextlib.asynccontextmanager
 async def world(folder: Path, **settings: Any) -> AsyncIterator[World]:
     """Run a session directory on a fake runtime and a store in a file."""
-    store = await SqliteStore.open(folder / "trunkline.db")
+    store = await open_sqlite(folder / "trunkline.db")
     runtime, metrics = FakeRuntime(), Metrics()
     sessions = SessionDirectory(
         SessionSettings(**settings),
@@ -155,7 +167,9 @@ async def world(folder: Path, **settings: Any) -> AsyncIterator[World]:
         runtime=runtime,
         sessions_dir=folder / "sessions",
         metrics=metrics,
+        node=NODE,
     )
+    await store.heartbeat(NODE, dt.datetime.now(dt.UTC))
     sessions.endpoint = "http://127.0.0.1:1"
     try:
         yield World(store, runtime, sessions, folder / "sessions", metrics)

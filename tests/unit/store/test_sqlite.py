@@ -1,19 +1,24 @@
 """What is SQLite's own: the schema, and the one thread."""
 
 import asyncio
+import datetime as dt
 import sqlite3
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 
-from trunkline.protocol.ids import AgentName, ProjectName
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName
+from trunkline.store.paging import EVERYTHING
 from trunkline.store.records import NewVersion
-from trunkline.store.sqlite.schema import SchemaTooNewError, load_queries, migrate
-from trunkline.store.sqlite.store import SqliteStore
+from trunkline.store.sql.engine import Db
+from trunkline.store.sql.queries import load_queries
+from trunkline.store.sqlite.engine import open_sqlite
+from trunkline.store.sqlite.schema import SchemaTooNewError, migrate
 
 
 def open_file(path: Path) -> sqlite3.Connection:
@@ -39,19 +44,19 @@ def test_a_schema_from_the_future_is_refused_and_left_alone() -> None:
 
 async def test_a_store_of_the_future_does_not_open(tmp_path: Path) -> None:
     path = tmp_path / "trunkline.db"
-    await (await SqliteStore.open(path)).aclose()
+    await (await open_sqlite(path)).aclose()
     db = open_file(path)
     db.execute("pragma user_version = 999")
     db.close()
     with pytest.raises(SchemaTooNewError, match="schema 999"):
-        await SqliteStore.open(path)
+        await open_sqlite(path)
 
 
 def test_migrating_twice_changes_nothing() -> None:
     db = open_file(Path(":memory:"))
     migrate(db)
     before = db.execute("select sql from sqlite_schema order by name").fetchall()
-    db.execute("insert into agents values ('p', 'a', 't')")
+    db.execute("insert into agents (project, name, created_at) values ('p', 'a', 't')")
     migrate(db)
     assert db.execute("select sql from sqlite_schema order by name").fetchall() == before
     assert db.execute("select count(*) from agents").fetchone() == (1,)
@@ -82,17 +87,59 @@ def test_two_processes_that_open_a_new_file_at_once_both_succeed(tmp_path: Path)
         return version
 
     with ThreadPoolExecutor(4) as threads:
-        assert set(threads.map(open_it, range(4))) == {1}
+        assert set(threads.map(open_it, range(4))) == {2}
+
+
+async def test_a_file_of_the_first_schema_keeps_all_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "trunkline.db"
+    db = open_file(path)
+    first = resources.files("trunkline.store.sqlite") / "migrations"
+    db.executescript((first / "0001_agents_versions_sessions.sql").read_text("utf-8"))
+    at = "2026-01-02T03:04:05.678901+00:00"
+    db.execute("insert into agents values ('p', 'a', ?)", (at,))
+    for number, status, error in ((1, "failed", "no"), (2, "active", None)):
+        db.execute(
+            "insert into versions values ('p', 'a', ?, ?, ?, '{}', 'd', '{}', 'h', 'c', ?, '{}')",
+            (number, at, status, error),
+        )
+    for name, status in (("s", "active"), ("f", "failed")):
+        db.execute(
+            "insert into sessions values ('p', 'a', ?, 2, 'i|anna', ?, ?, ?, 'home')",
+            (name, status, at, at),
+        )
+    db.execute("pragma user_version = 1")
+    db.close()
+    store = await open_sqlite(path)
+    project, agent = ProjectName("p"), AgentName("a")
+    record = await store.find_agent(project, agent)
+    assert record is not None
+    assert (record.is_enabled, record.endpoint, record.card) == (True, {}, None)
+    versions = (await store.list_versions(project, agent, EVERYTHING)).items
+    assert [(v.version, v.status, v.error_code) for v in versions] == [
+        ("2", "active", None),
+        ("1", "failed", "CodeError"),
+    ]
+    sessions = (await store.list_sessions(project, agent, EVERYTHING)).items
+    assert [(s.key.session_id, s.status, s.version) for s in sessions] == [
+        ("s", "idle", "2"),
+        ("f", "failed", "2"),
+    ]
+    created = dt.datetime.fromisoformat(at)
+    assert [(s.created_at, s.expires_at) for s in sessions] == [
+        (created, created + dt.timedelta(days=30))
+    ] * 2
+    assert await store.heartbeat(NodeId("n"), created) is None
+    await store.aclose()
 
 
 def test_every_query_of_the_store_is_there() -> None:
     queries = load_queries()
-    assert {"add_version", "find_session", "settle_sessions"} <= set(queries)
+    assert {"add_version", "find_session", "claim_session"} <= set(queries)
     assert all(text.endswith(";") for text in queries.values())
 
 
 async def test_the_state_directory_is_for_its_owner_alone(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "state" / "trunkline.db")
+    store = await open_sqlite(tmp_path / "state" / "trunkline.db")
     await store.aclose()
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
@@ -101,11 +148,11 @@ async def test_a_file_that_is_no_database_does_not_open(tmp_path: Path) -> None:
     path = tmp_path / "trunkline.db"
     path.write_bytes(b"this is text, and long enough to be read as a header" * 100)
     with pytest.raises(sqlite3.DatabaseError):
-        await SqliteStore.open(path)
+        await open_sqlite(path)
 
 
 async def test_a_call_cancelled_while_it_runs_is_done_whole(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "trunkline.db")
+    store = await open_sqlite(tmp_path / "trunkline.db")
     loop = asyncio.get_running_loop()
     is_running, may_go_on = asyncio.Event(), threading.Event()
     new = NewVersion(
@@ -116,17 +163,16 @@ async def test_a_call_cancelled_while_it_runs_is_done_whole(tmp_path: Path) -> N
         metadata={},
         content_hash="h",
         code_sha256="c",
+        builder=NodeId("n"),
     )
 
-    def work() -> None:
-        store._db.execute("begin immediate")
+    def work(db: Db) -> None:
         loop.call_soon_threadsafe(is_running.set)
         may_go_on.wait()
-        store._rows("add_agent", project="p", agent="a", now="2026-01-01T00:00:00+00:00")
-        store._db.execute("commit")
+        db.rows("add_agent", project="p", agent="a", now="2026-01-01T00:00:00+00:00")
 
     try:
-        task = asyncio.create_task(store._run(work))
+        task = asyncio.create_task(store._engine.write(work))
         await is_running.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -140,7 +186,8 @@ async def test_a_call_cancelled_while_it_runs_is_done_whole(tmp_path: Path) -> N
         agent = await store.find_agent(ProjectName("p"), AgentName("a"))
         assert agent is not None
         # The one that waited its turn never ran.
-        assert list(await store.list_versions(ProjectName("p"), AgentName("a"))) == []
+        listed = await store.list_versions(ProjectName("p"), AgentName("a"), EVERYTHING)
+        assert list(listed.items) == []
     finally:
         may_go_on.set()
         await store.aclose()

@@ -26,7 +26,7 @@ def list_sessions(
     insecure_http: options.InsecureOption = False,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
-    """List your sessions with an agent, the last used first."""
+    """List your sessions with an agent, the newest first."""
 
     async def work() -> list[Session]:
         sessions: list[Session] = []

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
-from trunkline.protocol.environment import HOME
+from trunkline.protocol.environment import HOME, NODE
 from trunkline.protocol.errors import SessionNotReadyError
 from trunkline.runtimes.interface import Address, ExitStatus, InstanceSpec, LogSink, LogStream
 from trunkline.runtimes.process.child import Child
@@ -48,7 +48,7 @@ def agent_environment(
     first = spec.launch.environment.get("PATH")
     env["PATH"] = f"{first}{os.pathsep}{path}" if first else path
     env |= endpoint
-    env |= {HOME: str(spec.home), "PYTHONUNBUFFERED": "1"}
+    env |= {HOME: str(spec.home), NODE: spec.node, "PYTHONUNBUFFERED": "1"}
     return env
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.protocol.errors import UnavailableError
+from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.interface import BuildLog, InstanceSpec, Launch, LogSink, VersionSource
+from trunkline.runtimes.process import leftovers
 from trunkline.runtimes.process.environment import EnvironmentBuilder
 from trunkline.runtimes.process.instance import ProcessInstance
 from trunkline.runtimes.process.listening import prepare_run_dir, remove_run_dir
@@ -46,6 +48,9 @@ class ProcessRuntime:
             await instance.stop()
             raise
         return instance
+
+    async def end_leftovers(self, node: NodeId) -> int:
+        return await asyncio.to_thread(leftovers.end_leftovers, node)
 
     async def aclose(self) -> None:
         self._is_closed = True

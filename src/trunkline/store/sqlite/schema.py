@@ -1,6 +1,5 @@
 """Brings a SQLite file to the schema this program knows, one migration at a time."""
 
-import re
 import sqlite3
 from importlib import resources
 
@@ -13,13 +12,6 @@ class SchemaTooNewError(TrunklineError):
     """The state directory was written by a newer trunkline."""
 
     code = "schema_too_new"
-
-
-def load_queries() -> dict[str, str]:
-    """Return the statements of ``queries.sql`` by name."""
-    text = (_PACKAGE / "queries.sql").read_text("utf-8")
-    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
-    return {name: sql.strip() for name, sql in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _migrations() -> list[tuple[int, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trunkline.protocol.ids import AgentName, ProjectName, SessionId, SessionKey, VersionId
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey, VersionId
 from trunkline.runtimes.interface import (
     ExitStatus,
     InstanceSpec,
@@ -111,6 +111,7 @@ async def test_microsofts_host_is_ready_on_its_port(tmp_path: Path) -> None:
             launch=launch,
             home=home,
             environment={},
+            node=NodeId("node-1"),
             ready_timeout_s=60,
             stop_timeout_s=30,
         ),

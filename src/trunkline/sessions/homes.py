@@ -1,0 +1,42 @@
+"""The directories of sessions: made when they are needed, gone in one step."""
+
+import contextlib
+import secrets
+import shutil
+from pathlib import Path
+
+_TRASH = ".trash"
+
+
+class SessionHomes:
+    """Every session's directory: ``HOME/home`` is the agent's ``$HOME``, ``HOME/logs`` its logs."""
+
+    def __init__(self, sessions_dir: Path) -> None:
+        self._sessions_dir = sessions_dir
+
+    def path(self, home: str) -> Path:
+        """Return the agent's ``$HOME``, which need not be there."""
+        return self._sessions_dir / home / "home"
+
+    def prepare(self, home: str) -> Path:
+        """Return the agent's ``$HOME``, making it if it isn't there."""
+        path = self.path(home)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    def remove(self, home: str) -> None:
+        """Remove a session's directory with all that is in it. Twice is fine.
+
+        It is moved aside first, so that no half of it is ever found under its name.
+        """
+        trash = self._sessions_dir / _TRASH
+        trash.mkdir(parents=True, exist_ok=True, mode=0o700)
+        aside = trash / f"{home}-{secrets.token_hex(4)}"
+        with contextlib.suppress(FileNotFoundError):
+            (self._sessions_dir / home).rename(aside)
+            shutil.rmtree(aside)
+
+    def empty_trash(self) -> None:
+        """Remove what a platform that ended in the middle of removing left behind."""
+        for path in (self._sessions_dir / _TRASH).glob("*"):
+            shutil.rmtree(path, ignore_errors=True)

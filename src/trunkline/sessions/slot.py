@@ -1,0 +1,72 @@
+"""What is known of a session while it runs or somebody waits for it, and the right to use it."""
+
+import asyncio
+from collections.abc import Callable
+
+from trunkline.protocol.ids import SessionKey
+from trunkline.runtimes.interface import Address, ExitStatus, Instance
+from trunkline.sessions.log import SessionLog
+from trunkline.store.records import VersionRecord
+
+
+class Slot:
+    """One session in this process."""
+
+    def __init__(self, key: SessionKey) -> None:
+        self.key = key
+        self.leases = 0
+        self.instance: Instance | None = None
+        self.starting: asyncio.Task[Instance] | None = None
+        self.stopping: asyncio.Task[None] | None = None
+        self.idle_clock: asyncio.TimerHandle | None = None
+        self.idle_timeout_s = 0.0
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether there is nothing left to know."""
+        return not (self.leases or self.instance or self.starting or self.stopping)
+
+    def stop_idle_clock(self) -> None:
+        """Don't count idle time any more."""
+        if self.idle_clock is not None:
+            self.idle_clock.cancel()
+            self.idle_clock = None
+
+
+class Lease:
+    """The right to talk to a session's agent. Return it when the connection is over."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        instance: Instance,
+        version: VersionRecord,
+        log: SessionLog,
+        on_return: Callable[[Slot], None],
+    ) -> None:
+        self._slot = slot
+        self._instance = instance
+        self._on_return = on_return
+        self._is_held = True
+        self.version = version
+        self.log = log
+
+    @property
+    def key(self) -> SessionKey:
+        """The session's key."""
+        return self._slot.key
+
+    @property
+    def address(self) -> Address:
+        """Where the session's agent listens."""
+        return self._instance.address
+
+    async def wait_exited(self) -> ExitStatus:
+        """Wait for the agent's process to end."""
+        return await self._instance.wait_exited()
+
+    def release(self) -> None:
+        """Give the lease back. Twice is fine."""
+        if self._is_held:
+            self._is_held = False
+            self._on_return(self._slot)

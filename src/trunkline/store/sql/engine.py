@@ -1,0 +1,37 @@
+"""What a SQL database has to do for the store: run functions as transactions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+_T = TypeVar("_T")
+
+Row = Mapping[str, Any]
+
+
+class Db(Protocol):
+    """The database inside a transaction. For the thread that runs the transaction only."""
+
+    def rows(self, name: str, **values: Any) -> Sequence[Row]:
+        """Run the statement of that name; return its rows, none if it has none to give."""
+
+
+class Engine(Protocol):
+    """One database."""
+
+    async def read(self, work: Callable[[Db], _T]) -> _T:
+        """Run ``work``, which changes nothing."""
+
+    async def write(self, work: Callable[[Db], _T]) -> _T:
+        """Run ``work`` as if nobody else were there: all of it, or, if it raises, nothing.
+
+        It may be run again when another process got in its way. Cancelling the call doesn't
+        stop it half-way.
+        """
+
+    async def aclose(self) -> None:
+        """Close the database. Twice is fine."""
+
+
+def first(rows: Sequence[Row]) -> Row | None:
+    """Return the only row, or None."""
+    return rows[0] if rows else None

@@ -1,0 +1,139 @@
+-- name: find_session
+select * from sessions
+where project = :project and agent = :agent and session_id = :session_id;
+
+-- name: add_session
+insert into sessions (project, agent, session_id, version, owner, status, created_at,
+                      last_accessed_at, expires_at, home)
+values (:project, :agent, :session_id, :version, :owner, :status, :created_at,
+        :last_accessed_at, :expires_at, :home)
+on conflict do nothing
+returning *;
+
+-- name: list_sessions
+select * from sessions
+where project = :project and agent = :agent and status <> 'deleting'
+  and (cast(:owner as text) is null or owner = :owner)
+  and (cast(:after as text) is null
+       or (created_at, session_id) {after}
+          (select created_at, session_id from sessions
+           where project = :project and agent = :agent and session_id = :after))
+  and (cast(:before as text) is null
+       or (created_at, session_id) {before}
+          (select created_at, session_id from sessions
+           where project = :project and agent = :agent and session_id = :before))
+order by created_at {order}, session_id {order} limit :limit;
+
+-- name: count_kept
+select count(*) as n from sessions
+where project = :project and agent = :agent and status <> 'deleting'
+  and (cast(:version as text) is null or version = :version);
+
+-- name: count_running
+select count(*) as n from sessions
+where project = :project and agent = :agent and holder is not null;
+
+-- name: touch_session
+update sessions set last_accessed_at = :at, expires_at = :expires_at
+where project = :project and agent = :agent and session_id = :session_id;
+
+-- name: count_held
+select count(*) as n from sessions where project = :project and holder is not null;
+
+-- name: claim_session
+update sessions set holder = :node, address = null, wanted = null
+where project = :project and agent = :agent and session_id = :session_id
+returning *;
+
+-- name: start_session
+update sessions set address = :address, status = 'active'
+where project = :project and agent = :agent and session_id = :session_id and holder = :node
+  and status <> 'deleting'
+returning session_id;
+
+-- name: release_session
+update sessions
+set holder = null, address = null, stopped_at = :at,
+    wanted = null, status = case status when 'deleting' then status else :status end
+where project = :project and agent = :agent and session_id = :session_id and holder = :node;
+
+-- name: settle_session
+update sessions set status = :status
+where project = :project and agent = :agent and session_id = :session_id and holder is null
+  and status = 'creating';
+
+-- name: want_session
+update sessions set wanted = :wanted
+where project = :project and agent = :agent and session_id = :session_id
+  and holder is not null and (wanted is null or wanted <> 'delete');
+
+-- name: wanted_sessions
+select * from sessions where holder = :node and wanted is not null;
+
+-- name: mark_session_deleting
+update sessions set status = 'deleting',
+                    wanted = case when holder is null then null else 'delete' end
+where project = :project and agent = :agent and session_id = :session_id
+returning *;
+
+-- name: mark_sessions_deleting
+update sessions set status = 'deleting',
+                    wanted = case when holder is null then null else 'delete' end
+where project = :project and agent = :agent and (cast(:version as text) is null
+                                                 or version = :version);
+
+-- name: deleting_sessions
+select * from sessions
+where status = 'deleting'
+  and (cast(:project as text) is null or project = :project)
+  and (cast(:agent as text) is null or agent = :agent)
+  and (cast(:version as text) is null or version = :version)
+order by created_at;
+
+-- name: remove_session
+delete from sessions
+where project = :project and agent = :agent and session_id = :session_id and home = :home
+  and status = 'deleting';
+
+-- name: remove_uses
+delete from session_uses
+where project = :project and agent = :agent and session_id = :session_id;
+
+-- name: expire_sessions
+update sessions set status = 'deleting'
+where holder is null and expires_at <= :now and status <> 'deleting'
+returning *;
+
+-- name: add_use
+insert into session_uses (project, agent, session_id, node)
+values (:project, :agent, :session_id, :node)
+on conflict do nothing;
+
+-- name: remove_use
+delete from session_uses
+where project = :project and agent = :agent and session_id = :session_id and node = :node;
+
+-- name: find_use
+select 1 as n from session_uses join nodes on nodes.node = session_uses.node
+where project = :project and agent = :agent and session_id = :session_id
+  and heartbeat_at >= :alive_since
+limit 1;
+
+-- name: heartbeat
+insert into nodes (node, heartbeat_at) values (:node, :at)
+on conflict (node) do update set heartbeat_at = excluded.heartbeat_at;
+
+-- name: remove_node
+delete from nodes where node = :node;
+
+-- name: dead_nodes
+select node from nodes where heartbeat_at < :alive_since;
+
+-- name: remove_uses_by
+delete from session_uses where node = :node;
+
+-- name: release_held_by
+update sessions
+set holder = null, address = null, wanted = null, stopped_at = last_accessed_at,
+    status = case status when 'deleting' then status else 'idle' end
+where holder = :node;

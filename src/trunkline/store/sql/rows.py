@@ -1,0 +1,103 @@
+"""Rows as records, and values as columns. Times are text of one width, so they sort."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from trunkline.protocol.ids import (
+    AgentName,
+    NodeId,
+    ProjectName,
+    SessionId,
+    SessionKey,
+    VersionId,
+)
+from trunkline.store.records import (
+    AgentRecord,
+    SessionRecord,
+    SessionStatus,
+    VersionRecord,
+    VersionStatus,
+    Wanted,
+)
+from trunkline.store.sql.engine import Row
+
+
+def text_of(at: dt.datetime) -> str:
+    """Return a time as a column: RFC 3339 in UTC with six digits of a second."""
+    return at.astimezone(dt.UTC).isoformat(timespec="microseconds")
+
+
+def json_of(value: Mapping[str, Any] | None) -> str | None:
+    """Return an object as a column."""
+    return None if value is None else json.dumps(dict(value))
+
+
+def key_of(key: SessionKey) -> dict[str, str]:
+    """Return a session's key as parameters."""
+    return {"project": key.project, "agent": key.agent, "session_id": key.session_id}
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    return None if text is None else dt.datetime.fromisoformat(text)
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    value: dict[str, Any] = json.loads(text)
+    return value
+
+
+def agent_from(row: Row) -> AgentRecord:
+    """Return a row of ``agents`` as a record."""
+    return AgentRecord(
+        project=ProjectName(row["project"]),
+        name=AgentName(row["name"]),
+        created_at=dt.datetime.fromisoformat(row["created_at"]),
+        is_enabled=bool(row["is_enabled"]),
+        endpoint=json.loads(row["endpoint"]),
+        card=_object(row["card"]),
+        is_deleting=bool(row["is_deleting"]),
+    )
+
+
+def version_from(row: Row) -> VersionRecord:
+    """Return a row of ``versions`` as a record."""
+    return VersionRecord(
+        project=ProjectName(row["project"]),
+        agent=AgentName(row["agent"]),
+        version=VersionId(row["version"]),
+        created_at=dt.datetime.fromisoformat(row["created_at"]),
+        status=VersionStatus(row["status"]),
+        definition=json.loads(row["definition"]),
+        description=row["description"],
+        metadata=json.loads(row["metadata"]),
+        content_hash=row["content_hash"],
+        code_sha256=row["code_sha256"],
+        is_draft=bool(row["is_draft"]),
+        error=row["error"],
+        error_code=row["error_code"],
+        launch=_object(row["launch"]),
+    )
+
+
+def session_from(row: Row) -> SessionRecord:
+    """Return a row of ``sessions`` as a record."""
+    return SessionRecord(
+        key=SessionKey(
+            ProjectName(row["project"]), AgentName(row["agent"]), SessionId(row["session_id"])
+        ),
+        version=VersionId(row["version"]),
+        owner=row["owner"],
+        status=SessionStatus(row["status"]),
+        created_at=dt.datetime.fromisoformat(row["created_at"]),
+        last_accessed_at=dt.datetime.fromisoformat(row["last_accessed_at"]),
+        expires_at=dt.datetime.fromisoformat(row["expires_at"]),
+        stopped_at=_time(row["stopped_at"]),
+        home=row["home"],
+        holder=None if row["holder"] is None else NodeId(row["holder"]),
+        address=_object(row["address"]),
+        wanted=None if row["wanted"] is None else Wanted(row["wanted"]),
+    )

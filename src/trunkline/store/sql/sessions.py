@@ -1,0 +1,181 @@
+"""Sessions, and the nodes that run them, on a SQL database."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trunkline.protocol.errors import AgentNotFoundError, VersionNotFoundError
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, VersionId
+from trunkline.store.paging import Page, PageOf
+from trunkline.store.records import Claim, ClaimOutcome, SessionRecord, SessionStatus, Wanted
+from trunkline.store.sql.engine import Db, Engine, Row, first
+from trunkline.store.sql.pages import read_page
+from trunkline.store.sql.rows import json_of, key_of, session_from, text_of
+
+
+class SqlSessions:
+    """The part of the store that keeps sessions and nodes."""
+
+    _engine: Engine
+
+    async def find_session(self, key: SessionKey) -> SessionRecord | None:
+        row = await self._engine.read(lambda db: first(db.rows("find_session", **key_of(key))))
+        return session_from(row) if row else None
+
+    async def add_session(self, record: SessionRecord) -> tuple[SessionRecord, bool]:
+        return await self._engine.write(lambda db: _add_session(db, record))
+
+    async def list_sessions(
+        self, project: ProjectName, agent: AgentName, page: Page, *, owner: str | None = None
+    ) -> PageOf[SessionRecord]:
+        return await self._engine.read(
+            lambda db: read_page(
+                db, "list_sessions", page, session_from, find="find_session", id_as="session_id",
+                project=project, agent=agent, owner=owner,
+            )
+        )  # fmt: skip
+
+    async def count_running(self, project: ProjectName, agent: AgentName) -> int:
+        row = await self._engine.read(
+            lambda db: first(db.rows("count_running", project=project, agent=agent))
+        )
+        return row["n"] if row else 0
+
+    async def touch_session(
+        self, key: SessionKey, at: dt.datetime, expires_at: dt.datetime
+    ) -> None:
+        values = {"at": text_of(at), "expires_at": text_of(expires_at)}
+        await self._engine.write(lambda db: db.rows("touch_session", **key_of(key), **values))
+
+    async def claim_session(
+        self, key: SessionKey, node: NodeId, *, most: int | None = None
+    ) -> Claim:
+        return await self._engine.write(lambda db: _claim(db, key, node, most))
+
+    async def start_session(
+        self, key: SessionKey, node: NodeId, address: Mapping[str, Any]
+    ) -> bool:
+        rows = await self._engine.write(
+            lambda db: db.rows("start_session", **key_of(key), node=node, address=json_of(address))
+        )
+        return bool(rows)
+
+    async def release_session(
+        self, key: SessionKey, node: NodeId, at: dt.datetime, status: SessionStatus
+    ) -> None:
+        await self._engine.write(
+            lambda db: db.rows(
+                "release_session", **key_of(key), node=node, at=text_of(at), status=status.value
+            )
+        )
+
+    async def settle_session(self, key: SessionKey, status: SessionStatus) -> None:
+        await self._engine.write(
+            lambda db: db.rows("settle_session", **key_of(key), status=status.value)
+        )
+
+    async def want_session(self, key: SessionKey, wanted: Wanted) -> None:
+        await self._engine.write(
+            lambda db: db.rows("want_session", **key_of(key), wanted=wanted.value)
+        )
+
+    async def wanted_sessions(self, node: NodeId) -> Sequence[SessionRecord]:
+        return _records(await self._engine.read(lambda db: db.rows("wanted_sessions", node=node)))
+
+    async def mark_session_deleting(self, key: SessionKey) -> SessionRecord | None:
+        row = await self._engine.write(
+            lambda db: first(db.rows("mark_session_deleting", **key_of(key)))
+        )
+        return session_from(row) if row else None
+
+    async def deleting_sessions(
+        self,
+        project: ProjectName | None = None,
+        agent: AgentName | None = None,
+        version: VersionId | None = None,
+    ) -> Sequence[SessionRecord]:
+        rows = await self._engine.read(
+            lambda db: db.rows("deleting_sessions", project=project, agent=agent, version=version)
+        )
+        return _records(rows)
+
+    async def remove_session(self, record: SessionRecord) -> None:
+        def remove(db: Db) -> None:
+            db.rows("remove_session", **key_of(record.key), home=record.home)
+            db.rows("remove_uses", **key_of(record.key))
+
+        await self._engine.write(remove)
+
+    async def expire_sessions(self, now: dt.datetime) -> Sequence[SessionRecord]:
+        at = text_of(now)
+        return _records(await self._engine.write(lambda db: db.rows("expire_sessions", now=at)))
+
+    async def use_session(self, key: SessionKey, node: NodeId, *, is_used: bool) -> None:
+        name = "add_use" if is_used else "remove_use"
+        await self._engine.write(lambda db: db.rows(name, **key_of(key), node=node))
+
+    async def is_used(self, key: SessionKey, *, alive_since: dt.datetime) -> bool:
+        since = text_of(alive_since)
+        rows = await self._engine.read(
+            lambda db: db.rows("find_use", **key_of(key), alive_since=since)
+        )
+        return bool(rows)
+
+    async def heartbeat(self, node: NodeId, at: dt.datetime) -> None:
+        await self._engine.write(lambda db: db.rows("heartbeat", node=node, at=text_of(at)))
+
+    async def remove_node(self, node: NodeId) -> None:
+        def remove(db: Db) -> None:
+            for part in ("remove_node", "remove_uses_by", "release_held_by"):
+                db.rows(part, node=node)
+
+        await self._engine.write(remove)
+
+    async def dead_nodes(self, alive_since: dt.datetime) -> Sequence[NodeId]:
+        since = text_of(alive_since)
+        rows = await self._engine.read(lambda db: db.rows("dead_nodes", alive_since=since))
+        return [NodeId(row["node"]) for row in rows]
+
+
+def _add_session(db: Db, record: SessionRecord) -> tuple[SessionRecord, bool]:
+    key = record.key
+    found = first(db.rows("find_session", **key_of(key)))
+    if found is not None:
+        return session_from(found), False
+    agent = {"project": key.project, "agent": key.agent}
+    if not db.rows("find_agent", **agent):
+        raise AgentNotFoundError(f"no agent {key.agent!r} in project {key.project!r}")
+    if not db.rows("find_version", **agent, version=record.version):
+        raise VersionNotFoundError(f"agent {key.agent!r} has no version {record.version[:32]!r}")
+    rows = db.rows(
+        "add_session",
+        **key_of(key),
+        version=record.version,
+        owner=record.owner,
+        status=record.status.value,
+        created_at=text_of(record.created_at),
+        last_accessed_at=text_of(record.last_accessed_at),
+        expires_at=text_of(record.expires_at),
+        home=record.home,
+    )
+    return session_from(rows[0]), True
+
+
+def _claim(db: Db, key: SessionKey, node: NodeId, most: int | None) -> Claim:
+    row = first(db.rows("find_session", **key_of(key)))
+    record = session_from(row) if row else None
+    if record is None or record.status is SessionStatus.DELETING:
+        return Claim(outcome=ClaimOutcome.GONE, record=None)
+    if record.holder == node:
+        return Claim(outcome=ClaimOutcome.OURS, record=record)
+    if record.holder is not None:
+        return Claim(outcome=ClaimOutcome.ELSEWHERE, record=record)
+    held = first(db.rows("count_held", project=key.project))
+    if most is not None and held is not None and held["n"] >= most:
+        return Claim(outcome=ClaimOutcome.FULL, record=record)
+    rows = db.rows("claim_session", **key_of(key), node=node)
+    return Claim(outcome=ClaimOutcome.OURS, record=session_from(rows[0]))
+
+
+def _records(rows: Sequence[Row]) -> list[SessionRecord]:
+    return [session_from(row) for row in rows]

@@ -1,0 +1,21 @@
+"""The store on any SQL database: what to ask is here, how to ask is the engine's."""
+
+from trunkline.store.sql.agents import SqlAgents
+from trunkline.store.sql.engine import Db, Engine
+from trunkline.store.sql.sessions import SqlSessions
+
+
+class SqlStore(SqlAgents, SqlSessions):
+    """The whole store. Each method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def ping(self) -> None:
+        def ask(db: Db) -> None:
+            db.rows("ping")
+
+        await self._engine.read(ask)
+
+    async def aclose(self) -> None:
+        await self._engine.aclose()

@@ -1,0 +1,102 @@
+"""SQLite as an engine: one file, one connection, one thread that uses it."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trunkline.store.sql.engine import Db, Row
+from trunkline.store.sql.queries import load_queries
+from trunkline.store.sql.store import SqlStore
+from trunkline.store.sqlite.schema import migrate
+
+_T = TypeVar("_T")
+
+
+async def open_sqlite(path: Path) -> SqlStore:
+    """Open the store in a file, making it and its tables if need be.
+
+    Raises:
+        SchemaTooNewError: If a newer trunkline wrote it.
+    """
+    return SqlStore(await SqliteEngine.open(path))
+
+
+class _Statements:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._sql = load_queries()
+
+    def rows(self, name: str, **values: Any) -> Sequence[Row]:
+        # A Row is a mapping in all but its registration.
+        return self._db.execute(self._sql[name], values).fetchall()
+
+
+class SqliteEngine:
+    """One SQLite file.
+
+    One thread does all the work, so a cancelled caller never leaves half of it. Write-ahead
+    logging lets other processes read while this one writes, and ``synchronous=normal`` keeps
+    what was committed through a crash of the process.
+    """
+
+    def __init__(self, db: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self._db = db
+        self._thread = thread
+        self._statements = _Statements(db)
+
+    @classmethod
+    async def open(cls, path: Path) -> "SqliteEngine":
+        """Open the file; see :func:`open_sqlite`."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        try:
+            db = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        return cls(db, thread)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def read(self, work: Callable[[Db], _T]) -> _T:
+        # Nobody else writes between two statements: there is one thread.
+        return await self._run(lambda: work(self._statements))
+
+    async def write(self, work: Callable[[Db], _T]) -> _T:
+        return await self._run(lambda: self._transact(work))
+
+    def _transact(self, work: Callable[[Db], _T]) -> _T:
+        self._db.execute("begin immediate")
+        try:
+            result = work(self._statements)
+            self._db.execute("commit")
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        return result
+
+    async def aclose(self) -> None:
+        # Closing a closed connection does nothing; a thread that was shut down takes no work.
+        try:
+            await self._run(self._db.close)
+        except RuntimeError:
+            return
+        self._thread.shutdown(wait=False)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = sqlite3.connect(path, isolation_level=None, timeout=10)
+    try:
+        db.row_factory = sqlite3.Row
+        db.execute("pragma journal_mode = wal")
+        db.execute("pragma synchronous = normal")
+        db.execute("pragma foreign_keys = on")
+        migrate(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
