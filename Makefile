@@ -61,8 +61,9 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: $(UV)  ## write the lock files anew
 	$(LOCK) pyproject.toml -o requirements/agent.txt
 	$(LOCK) --extra platform pyproject.toml -o requirements/platform.txt
-	$(LOCK) --extra platform --group dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) --extra platform --extra otel --group dev pyproject.toml -o requirements/dev.txt
 	echo uv | $(LOCK) - -o requirements/bootstrap.txt
+	$(LOCK) requirements/sdk.in -o requirements/sdk.txt
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-output

@@ -7,8 +7,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.control import shapes
-from trunkline.control.body import flag, json_object, merge_patch
 from trunkline.control.deletions import Deletions
+from trunkline.control.merge_patch import merge_patch
 from trunkline.control.paging import list_body, page_of
 from trunkline.control.services import ControlServices, agent_of
 from trunkline.control.uploads import Uploads
@@ -17,6 +17,7 @@ from trunkline.protocol import headers
 from trunkline.protocol.errors import AgentNotFoundError, ConflictError, InvalidRequestError
 from trunkline.protocol.ids import AGENT_NAME_RULE, AgentName, ProjectName, is_agent_name
 from trunkline.store.records import AgentRecord
+from trunkline.web.body import flag, json_object
 
 _PREFIX = "/api/projects/{project}/agents"
 

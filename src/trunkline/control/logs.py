@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from trunkline.control.body import flag
 from trunkline.control.services import ControlServices
 from trunkline.protocol.errors import InvalidRequestError
 from trunkline.sessions.log import Channel, Entry
 from trunkline.store.records import SessionRecord
+from trunkline.web.body import flag
 
 _AGENT = "/api/projects/{project}/agents/{agent}"
 _DEFAULT_TAIL = 300

@@ -11,6 +11,7 @@ from trunkline.control.builds import VersionBuilds
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     AgentNotFoundError,
+    AuthenticationError,
     InvalidRequestError,
     NotFoundError,
     SessionNotAccessibleError,
@@ -25,6 +26,7 @@ from trunkline.protocol.ids import (
     is_agent_name,
     is_session_id,
 )
+from trunkline.sessions.calls import Calls
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.store.interface import Store
 from trunkline.store.records import SessionRecord, SessionStatus
@@ -39,6 +41,8 @@ class ControlServices:
     sessions: SessionDirectory
     verifier: TokenVerifier
     builds: VersionBuilds
+    calls: Calls = field(default_factory=Calls)
+    """The requests agents are answering now."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the platform stops: streams that would go on for ever end."""
 
@@ -51,6 +55,9 @@ class ControlServices:
             NotFoundError: If there is no such project.
         """
         identity = self.verifier.identify(request.headers.get("authorization"))
+        return identity, self._project_of(request)
+
+    def _project_of(self, request: Request) -> ProjectName:
         given = request.query_params.get(headers.QUERY_API_VERSION)
         if given not in headers.API_VERSIONS:
             raise InvalidRequestError(
@@ -61,7 +68,24 @@ class ControlServices:
             name = self.projects[0]
         if name not in self.projects:
             raise NotFoundError(f"no project {name[:64]!r} here")
-        return identity, ProjectName(name)
+        return ProjectName(name)
+
+    def admit_call(self, request: Request) -> tuple[Identity, ProjectName]:
+        """Return who calls, as :meth:`admit`; an agent may show an open call's id instead.
+
+        Raises:
+            TrunklineError: As for :meth:`admit`.
+        """
+        call_id = request.headers.get(headers.CALL_ID)
+        if call_id is None or request.headers.get("authorization"):
+            return self.admit(request)
+        project = self._project_of(request)
+        identity = self.calls.identify(call_id, project, agent_of(request))
+        if identity is None:
+            raise AuthenticationError(
+                f"no request with this {headers.CALL_ID} is being answered by the agent"
+            )
+        return identity, project
 
     async def find_session(
         self, request: Request, identity: Identity, project: ProjectName

@@ -7,13 +7,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.control import shapes
-from trunkline.control.body import json_object
 from trunkline.control.paging import list_body, page_of
 from trunkline.control.services import ControlServices, agent_of, check_owner, session_id_of
 from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError
 from trunkline.protocol.ids import SESSION_ID_RULE, SessionId, SessionKey, is_session_id
 from trunkline.sessions.directory import new_session_id
 from trunkline.sessions.selection import LATEST
+from trunkline.web.body import json_object
 
 _SESSIONS = "/api/projects/{project}/agents/{agent}/endpoint/sessions"
 

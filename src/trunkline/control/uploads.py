@@ -12,7 +12,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from trunkline.control.body import json_object, limited, parse_json_object
 from trunkline.control.builds import VersionBuilds
 from trunkline.manifest.definition import CreateVersionRequest
 from trunkline.manifest.unpack import check_package
@@ -21,6 +20,7 @@ from trunkline.protocol.errors import InvalidRequestError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName
 from trunkline.store.interface import Store
 from trunkline.store.records import NewVersion, VersionRecord
+from trunkline.web.body import json_object, limited, parse_json_object
 
 MAX_CODE_BYTES = 250 * 1024 * 1024
 _MAX_UPLOAD_BYTES = MAX_CODE_BYTES + 2 * 1024 * 1024

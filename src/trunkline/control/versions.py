@@ -6,7 +6,6 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from trunkline.control import shapes
-from trunkline.control.body import flag
 from trunkline.control.deletions import Deletions
 from trunkline.control.paging import list_body, page_of
 from trunkline.control.services import ControlServices, agent_of
@@ -21,6 +20,7 @@ from trunkline.protocol.errors import (
 )
 from trunkline.protocol.ids import AgentName, ProjectName, VersionId
 from trunkline.store.records import VersionRecord
+from trunkline.web.body import flag
 
 _AGENT = "/api/projects/{project}/agents/{agent}"
 

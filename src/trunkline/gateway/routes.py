@@ -150,6 +150,18 @@ def parse_session_id(values: Mapping[str, list[str]]) -> SessionId | None:
     return SessionId(given[0])
 
 
+def check_api_version(given: str | None) -> None:
+    """Refuse a plain HTTP request of no or another version.
+
+    Raises:
+        InvalidRequestError: If it is one.
+    """
+    if given not in headers.API_VERSIONS:
+        raise InvalidRequestError(
+            "the query must have api-version=v1", param=headers.QUERY_API_VERSION
+        )
+
+
 def parse_query(query: str) -> dict[str, list[str]]:
     """Return a query's values by name, decoded."""
     return _values(_split_query(query))

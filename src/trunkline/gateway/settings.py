@@ -34,6 +34,11 @@ class GatewaySettings:
     drain_timeout_s: float = 10.0
     """Seconds from SIGTERM until whatever is still open is cut."""
 
+    max_responses_body_bytes: int = 16 * 1024 * 1024
+    """How long the body of a `responses` or `conversations` request may be; a longer one is
+    refused with 413. It is read whole, because it names the session. Answers aren't limited; of
+    one that is longer, nothing is kept for its conversation."""
+
     def __post_init__(self) -> None:
         if not self.projects:
             raise ValueError("projects must name at least one project")

@@ -16,10 +16,13 @@ from trunkline.protocol.ids import AGENT_NAME_RULE, is_agent_name
 KIND: Final = "hosted"
 
 #: The protocols trunkline carries, each with the version meant when none is given.
-HOSTED_PROTOCOLS: Final[Mapping[str, str]] = {"invocations_ws": "1.0.0", "invocations": "2.0.0"}
+HOSTED_PROTOCOLS: Final[Mapping[str, str]] = {
+    "invocations_ws": "1.0.0",
+    "invocations": "2.0.0",
+    "responses": "2.0.0",
+}
 #: Protocols of the contract that trunkline knows and doesn't carry.
 OTHER_PROTOCOLS: Final[Mapping[str, str]] = {
-    "responses": "2.0.0",
     "a2a": "1.0.0",
     "mcp": "1.0.0",
     "activity": "1.0.0",

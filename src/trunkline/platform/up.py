@@ -19,6 +19,7 @@ from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.verify import TokenVerifier
 from trunkline.control.agents import Agents
 from trunkline.control.builds import VersionBuilds
+from trunkline.control.conversations import Conversations
 from trunkline.control.deletions import Deletions
 from trunkline.control.logs import Logs
 from trunkline.control.services import ControlServices
@@ -26,6 +27,7 @@ from trunkline.control.sessions import Sessions
 from trunkline.control.uploads import Uploads
 from trunkline.control.versions import Versions
 from trunkline.gateway.invocations import Invocations
+from trunkline.gateway.openai_responses import Responses
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.platform.app import build_app
@@ -158,6 +160,8 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
         app = build_app(
             [
                 *Invocations(gateway).routes(),
+                *Responses(gateway, store=store, calls=control.calls).routes(),
+                *Conversations(control).routes(),
                 *Versions(control, uploads, deletions).routes(),
                 *Agents(control, uploads, deletions).routes(),
                 *Sessions(control).routes(),

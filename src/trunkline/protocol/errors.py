@@ -13,6 +13,8 @@
     │   ├── ProtocolNotDeclaredError   404  protocol_not_declared
     │   ├── VersionNotFoundError       404  version_not_found
     │   ├── SessionNotFoundError       404  session_not_found
+    │   ├── ConversationNotFoundError  404  conversation_not_found
+    │   ├── ResponseNotFoundError      404  response_not_found
     │   └── PreviewFeatureError        404  preview_feature_required
     ├── MethodNotAllowedError          405  method_not_allowed
     ├── ConflictError                  409  conflict
@@ -108,6 +110,18 @@ class SessionNotFoundError(NotFoundError):
     """The agent has no such session."""
 
     code = "session_not_found"
+
+
+class ConversationNotFoundError(NotFoundError):
+    """The caller has no such conversation with the agent, or it has no such item."""
+
+    code = "conversation_not_found"
+
+
+class ResponseNotFoundError(NotFoundError):
+    """The caller has had no such response from the agent."""
+
+    code = "response_not_found"
 
 
 class PreviewFeatureError(NotFoundError):

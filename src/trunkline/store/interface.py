@@ -4,12 +4,22 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, VersionId
+from trunkline.protocol.ids import (
+    AgentName,
+    NodeId,
+    ProjectName,
+    SessionId,
+    SessionKey,
+    VersionId,
+)
 from trunkline.store.paging import Page, PageOf
 from trunkline.store.records import (
     AgentRecord,
     Claim,
+    ConversationKey,
+    ConversationRecord,
     NewVersion,
+    ResponseRecord,
     SessionRecord,
     SessionStatus,
     VersionRecord,
@@ -220,6 +230,58 @@ class SessionStore(Protocol):
         """Tell whether a node that is alive has connections to a session it doesn't run."""
 
 
+class ConversationStore(Protocol):
+    """Conversations of the ``responses`` protocol: each an ordered list of items with ids."""
+
+    async def add_conversation(
+        self,
+        key: ConversationKey,
+        owner: str,
+        metadata: Mapping[str, str],
+        items: Sequence[Mapping[str, Any]] = (),
+    ) -> ConversationRecord:
+        """Add a conversation under a new id, with what was said before it."""
+
+    async def find_conversation(self, key: ConversationKey) -> ConversationRecord | None:
+        """Return the conversation, or None."""
+
+    async def update_conversation(
+        self,
+        key: ConversationKey,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        session_id: SessionId | None = None,
+    ) -> ConversationRecord | None:
+        """Replace what is given, and return the conversation, or None if there is none."""
+
+    async def remove_conversation(self, key: ConversationKey) -> None:
+        """Forget a conversation and its items."""
+
+    async def add_items(self, key: ConversationKey, items: Sequence[Mapping[str, Any]]) -> bool:
+        """Append items, without those whose id is there; False if there is no conversation."""
+
+    async def find_item(self, key: ConversationKey, item_id: str) -> Mapping[str, Any] | None:
+        """Return an item, or None."""
+
+    async def list_items(self, key: ConversationKey, page: Page) -> PageOf[Mapping[str, Any]]:
+        """Return one page of a conversation's items.
+
+        Raises:
+            InvalidRequestError: If the page begins or ends at an item that isn't there.
+        """
+
+    async def remove_item(self, key: ConversationKey, item_id: str) -> bool:
+        """Forget an item; tell whether it was there."""
+
+    async def add_response(self, record: ResponseRecord) -> None:
+        """Record where a response came from, until its session is removed."""
+
+    async def find_response(
+        self, project: ProjectName, agent: AgentName, response_id: str
+    ) -> ResponseRecord | None:
+        """Return where a response came from, or None."""
+
+
 class NodeStore(Protocol):
     """The processes that share the store."""
 
@@ -233,7 +295,7 @@ class NodeStore(Protocol):
         """Return the nodes that weren't heard of since then."""
 
 
-class Store(AgentStore, VersionStore, SessionStore, NodeStore, Protocol):
+class Store(AgentStore, VersionStore, SessionStore, ConversationStore, NodeStore, Protocol):
     """Everything that is kept, safe to call from many tasks and processes at once."""
 
     async def ping(self) -> None:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, VersionId
+from trunkline.protocol.ids import (
+    AgentName,
+    NodeId,
+    ProjectName,
+    SessionId,
+    SessionKey,
+    VersionId,
+)
 
 
 class VersionStatus(StrEnum):
@@ -118,6 +125,38 @@ class SessionRecord:
     """Where its agent listens while it runs."""
     wanted: Wanted | None = None
     """What another node asks of the holder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationKey:
+    """What names one conversation."""
+
+    project: ProjectName
+    agent: AgentName
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationRecord:
+    """One conversation of the ``responses`` protocol: whose it is, and where it goes on."""
+
+    key: ConversationKey
+    owner: str
+    created_at: dt.datetime
+    metadata: Mapping[str, str]
+    session_id: SessionId | None
+    """The session that had its last turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseRecord:
+    """Which session an agent's response came from."""
+
+    project: ProjectName
+    agent: AgentName
+    response_id: str
+    owner: str
+    session_id: SessionId
 
 
 class ClaimOutcome(StrEnum):

@@ -5,8 +5,8 @@ from hypothesis import given, strategies as st
 from starlette.requests import Request
 from starlette.types import Message, Scope
 
-from trunkline.control.body import limited
 from trunkline.protocol.errors import TooLargeError
+from trunkline.web.body import limited
 
 LIMIT = 100
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from trunkline.control.body import flag
 from trunkline.control.logs import _number
 from trunkline.protocol.errors import InvalidRequestError
+from trunkline.web.body import flag
 
 
 @pytest.mark.parametrize(("text", "number"), [(None, 9), ("0", 0), ("7", 7), ("100", 100)])

@@ -102,7 +102,7 @@ def test_full(folder: Path) -> None:
         AgentProtocol("invocations", "2.0"),
         AgentProtocol("responses", "2.0.0"),
     )
-    assert agent.hosted_protocols == ("invocations_ws", "invocations")
+    assert agent.hosted_protocols == ("invocations_ws", "invocations", "responses")
     assert (agent.resources.cpu, agent.resources.memory) == ("0.5", "1Gi")
     assert agent.environment_variables == (
         AgentVariable("GREETING", "${GREETING}"),
@@ -262,7 +262,7 @@ WHOLE_FILES = {
     "protocol missing": ("name: a\nprotocols:\n- version: 1.0.0", "agent.yaml:3:3: protocols[0].protocol: is missing; write protocol: invocations_ws"),
     "protocol version": ("name: a\nprotocols:\n- {protocol: invocations, version: latest}", 'agent.yaml:3:36: protocols[0].version: "latest" is not a version; write numbers with dots'),
     "protocol twice": ("name: a\nprotocols:\n- protocol: invocations\n- protocol: invocations", 'agent.yaml:4:13: protocols[1].protocol: "invocations" is listed twice'),
-    "protocol not hosted": ("name: a\nprotocols:\n- protocol: responses", "agent.yaml:3:1: protocols: trunkline doesn't carry responses; name at least one of invocations_ws, invocations"),
+    "protocol not hosted": ("name: a\nprotocols:\n- protocol: a2a", "agent.yaml:3:1: protocols: trunkline doesn't carry a2a; name at least one of invocations_ws, invocations, responses"),
 }  # fmt: skip
 
 

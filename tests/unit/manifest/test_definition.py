@@ -152,7 +152,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
         "definition",
         'lists the protocol "invocations" twice',
     ),
-    ({"protocol_versions": [{"protocol": "responses"}]}, "definition", "doesn't carry responses"),
+    ({"protocol_versions": [{"protocol": "a2a"}]}, "definition", "doesn't carry a2a"),
     ({"cpu": "lots"}, "definition.cpu", "is not a number of processors"),
     ({"cpu": True}, "definition.cpu", 'must be text, and is true or false; write "1"'),
     ({"memory": "9Gi"}, "definition.memory", "out of range; write 512Mi to 8Gi"),

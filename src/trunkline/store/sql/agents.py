@@ -12,6 +12,15 @@ from trunkline.store.sql.engine import Db, Engine, first
 from trunkline.store.sql.pages import read_page
 from trunkline.store.sql.rows import agent_from, json_of, text_of, version_from
 
+_REMOVE_AGENT = (
+    "remove_agent_responses",
+    "remove_agent_items",
+    "remove_agent_conversations",
+    "remove_agent_sessions",
+    "remove_agent_versions",
+    "remove_agent",
+)
+
 
 class SqlAgents:
     """The part of the store that keeps agents and versions."""
@@ -76,7 +85,7 @@ class SqlAgents:
         def remove(db: Db) -> None:
             row = first(db.rows("find_agent_row", project=project, agent=agent))
             if row is not None and row["is_deleting"]:
-                for part in ("remove_agent_sessions", "remove_agent_versions", "remove_agent"):
+                for part in _REMOVE_AGENT:
                     db.rows(part, project=project, agent=agent)
 
         await self._engine.write(remove)

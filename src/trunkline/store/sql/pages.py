@@ -30,7 +30,7 @@ def read_page(
         InvalidRequestError: If the page begins or ends at an item that isn't there. An empty
             page would look like the end of the list.
     """
-    scope = {key: values[key] for key in ("project", "agent") if key in values}
+    scope = {key: values[key] for key in ("project", "agent", "conversation_id") if key in values}
     for cursor, item in (("after", page.after), ("before", page.before)):
         if item is not None and not (_is_text(item) and db.rows(find, **scope, **{id_as: item})):
             raise InvalidRequestError(

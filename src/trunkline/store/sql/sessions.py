@@ -101,8 +101,9 @@ class SqlSessions:
 
     async def remove_session(self, record: SessionRecord) -> None:
         def remove(db: Db) -> None:
-            db.rows("remove_session", **key_of(record.key), home=record.home)
-            db.rows("remove_uses", **key_of(record.key))
+            if db.rows("remove_session", **key_of(record.key), home=record.home):
+                db.rows("remove_uses", **key_of(record.key))
+                db.rows("remove_session_responses", **key_of(record.key))
 
         await self._engine.write(remove)
 

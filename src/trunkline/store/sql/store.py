@@ -1,11 +1,12 @@
 """The store on any SQL database: what to ask is here, how to ask is the engine's."""
 
 from trunkline.store.sql.agents import SqlAgents
+from trunkline.store.sql.conversations import SqlConversations
 from trunkline.store.sql.engine import Db, Engine
 from trunkline.store.sql.sessions import SqlSessions
 
 
-class SqlStore(SqlAgents, SqlSessions):
+class SqlStore(SqlAgents, SqlSessions, SqlConversations):
     """The whole store. Each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:

@@ -93,7 +93,8 @@ order by created_at;
 -- name: remove_session
 delete from sessions
 where project = :project and agent = :agent and session_id = :session_id and home = :home
-  and status = 'deleting';
+  and status = 'deleting'
+returning session_id;
 
 -- name: remove_uses
 delete from session_uses

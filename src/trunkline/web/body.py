@@ -1,4 +1,4 @@
-"""Reads requests' bodies, within bounds."""
+"""Reads what requests bring: bodies within bounds, JSON objects, truth values."""
 
 import json
 from typing import Any, NoReturn
@@ -79,19 +79,6 @@ def parse_json_object(text: bytes | str, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequestError(f"{what} must be a JSON object, and is {_kind_of(value)}")
     return value
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """Return ``target`` with ``patch`` merged into it (RFC 7396 section 2)."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
 
 
 def flag(text: str | None, name: str, *, default: bool) -> bool:
