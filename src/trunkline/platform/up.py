@@ -21,6 +21,7 @@ from trunkline.control.agents import Agents
 from trunkline.control.builds import VersionBuilds
 from trunkline.control.conversations import Conversations
 from trunkline.control.deletions import Deletions
+from trunkline.control.files import Files
 from trunkline.control.logs import Logs
 from trunkline.control.services import ControlServices
 from trunkline.control.sessions import Sessions
@@ -166,6 +167,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
                 *Agents(control, uploads, deletions).routes(),
                 *Sessions(control).routes(),
                 *Logs(control).routes(),
+                *Files(control, max_file_bytes=settings.control.max_file_bytes).routes(),
             ],
             health=health,
             metrics=metrics,

@@ -4,6 +4,8 @@
 
     TrunklineError
     ├── InvalidRequestError            400  invalid_request
+    │   ├── PathOutsideHomeError       400  path_outside_home
+    │   ├── PathOutsideHomeError       400  path_outside_home
     │   └── TooManyVersionsError       400  UserError
     ├── AuthenticationError            401  unauthenticated
     ├── ForbiddenError                 403  forbidden
@@ -13,6 +15,8 @@
     │   ├── ProtocolNotDeclaredError   404  protocol_not_declared
     │   ├── VersionNotFoundError       404  version_not_found
     │   ├── SessionNotFoundError       404  session_not_found
+    │   ├── SessionFileNotFoundError   404  file_not_found
+    │   ├── FileMissingError           404  file_not_found
     │   ├── ConversationNotFoundError  404  conversation_not_found
     │   ├── ResponseNotFoundError      404  response_not_found
     │   └── PreviewFeatureError        404  preview_feature_required
@@ -53,6 +57,15 @@ class InvalidRequestError(TrunklineError):
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class PathOutsideHomeError(InvalidRequestError):
+    """The path of a session's file leads out of its home, by itself or through a link."""
+
+    code = "path_outside_home"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="path")
 
 
 class TooManyVersionsError(InvalidRequestError):
@@ -110,6 +123,12 @@ class SessionNotFoundError(NotFoundError):
     """The agent has no such session."""
 
     code = "session_not_found"
+
+
+class SessionFileNotFoundError(NotFoundError):
+    """The session's home has nothing at that path."""
+
+    code = "file_not_found"
 
 
 class ConversationNotFoundError(NotFoundError):

@@ -6,12 +6,15 @@ idle clock starts.
 """
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import logging
 import secrets
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+from trunkline.aio.in_use import InUse
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.identity import Identity
 from trunkline.protocol.errors import (
@@ -20,6 +23,7 @@ from trunkline.protocol.errors import (
     ConflictError,
     QuotaExceededError,
     SessionNotAccessibleError,
+    SessionNotFoundError,
     SessionNotReadyError,
     TrunklineError,
     UnavailableError,
@@ -27,6 +31,7 @@ from trunkline.protocol.errors import (
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey, VersionId
 from trunkline.runtimes.interface import Instance, InstanceSpec, Runtime
 from trunkline.sessions.environment import agent_environment
+from trunkline.sessions.home_files import HomeFiles
 from trunkline.sessions.homes import SessionHomes
 from trunkline.sessions.launches import launch_from_json
 from trunkline.sessions.log import SessionLog, SessionLogs
@@ -71,6 +76,7 @@ class SessionDirectory:
         self._node = node
         self._slots: dict[SessionKey, Slot] = {}
         self._deletions: dict[SessionKey, asyncio.Task[None]] = {}
+        self._files_in_use: InUse[SessionKey] = InUse()
         self._tasks = TaskOwner()
         self._is_closing = False
         self.homes = SessionHomes(sessions_dir)
@@ -215,6 +221,21 @@ class SessionDirectory:
     def _refuse_if_closing(self) -> None:
         if self._is_closing:
             raise UnavailableError("the platform is stopping; connect again")
+
+    @contextlib.asynccontextmanager
+    async def files_of(self, record: SessionRecord) -> AsyncIterator[HomeFiles]:
+        """Have the session's files, which aren't removed meanwhile. Counts as its use.
+
+        Raises:
+            SessionNotFoundError: If the session is gone, or going.
+        """
+        key = record.key
+        with self._files_in_use.one(key):
+            found = await self._store.find_session(key)
+            if found is None or found.status is SessionStatus.DELETING:
+                raise SessionNotFoundError(f"session {key.session_id!r} isn't there any more")
+            await self._touch(key)
+            yield HomeFiles(await asyncio.to_thread(self.homes.prepare, found.home))
 
     # Leases
 
@@ -397,6 +418,7 @@ class SessionDirectory:
 
     async def _delete_marked(self, record: SessionRecord) -> None:
         await self.stop(record.key)
+        await self._files_in_use.wait_unused(record.key)
         self.logs.discard(record.home)
         await asyncio.to_thread(self.homes.remove, record.home)
         await self._store.remove_session(record)

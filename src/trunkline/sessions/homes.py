@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 _TRASH = ".trash"
+_UPLOADS = ".uploads"
 
 
 class SessionHomes:
@@ -24,6 +25,12 @@ class SessionHomes:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
 
+    def upload_path(self) -> Path:
+        """Return a path for a file that is to be moved into a home when it is complete."""
+        folder = self._sessions_dir / _UPLOADS
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder / secrets.token_hex(16)
+
     def remove(self, home: str) -> None:
         """Remove a session's directory with all that is in it. Twice is fine.
 
@@ -37,6 +44,8 @@ class SessionHomes:
             shutil.rmtree(aside)
 
     def empty_trash(self) -> None:
-        """Remove what a platform that ended in the middle of removing left behind."""
+        """Remove what a platform that ended in the middle of something left behind."""
         for path in (self._sessions_dir / _TRASH).glob("*"):
             shutil.rmtree(path, ignore_errors=True)
+        for path in (self._sessions_dir / _UPLOADS).glob("*"):
+            path.unlink(missing_ok=True)

@@ -219,7 +219,7 @@ def responses(client: AIProjectClient) -> None:
     try:
         openai.responses.create(input="gone", conversation=conversation.id)
     except NotFoundError as error:
-        check("conversation_not_found" in str(error), error)
+        check(error.code == "conversation_not_found", error.body)
     else:
         raise AssertionError("a deleted conversation goes on")
 
