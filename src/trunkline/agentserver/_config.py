@@ -62,7 +62,7 @@ class AgentConfig:
     """Where telemetry would go; passed on, used by nothing here."""
 
     otlp_endpoint: str = ""
-    """Where telemetry would go; passed on, used by nothing here."""
+    """Where spans and metrics go, if a host reports any."""
 
     capture_message_content: bool = True
     """Whether telemetry may hold what people said."""
@@ -115,6 +115,11 @@ class AgentConfig:
             ws_keepalive_interval_s=DEFAULT_WS_KEEPALIVE_S if ping is None else ping,
             graceful_shutdown_timeout=_grace(env),
         )
+
+
+def telemetry_variables() -> dict[str, str]:
+    """Return the variables that configure OpenTelemetry, as they are."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
 
 
 def check_grace(value: object) -> int:

@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -22,11 +23,17 @@ from trunkline.agentserver._checks import (
     origin,
     own_version,
 )
-from trunkline.agentserver._config import AgentConfig, check_grace, check_seconds
+from trunkline.agentserver._config import (
+    AgentConfig,
+    check_grace,
+    check_seconds,
+    telemetry_variables,
+)
 from trunkline.agentserver._draining import Draining
 from trunkline.agentserver._invocations import NoSuchRoute, RequestHandler, http_routes
 from trunkline.agentserver._middleware import HostHeaders, ServerVersion
 from trunkline.agentserver._server import AgentServer, Stopping, listening
+from trunkline.agentserver._telemetry import Telemetry
 from trunkline.agentserver._tracing import Tracing
 from trunkline.agentserver._websocket import PATH, WebSocketHandler, WebSocketRouteApp
 from trunkline.agentserver._ws_settings import WebSocketSettings
@@ -67,6 +74,7 @@ class InvocationAgentServerHost(Starlette):
         access_log_format: str | None = None,
         configure_observability: Callable[..., object] | None = logs.set_log_level,
         routes: Sequence[BaseRoute] | None = None,
+        telemetry: bool | None = None,
         ws_keepalive_interval_s: float | None = None,
         ws_max_message_bytes: int = 16 * _MIB,
         ws_max_queued_bytes: int = 4 * _MIB,
@@ -92,6 +100,9 @@ class InvocationAgentServerHost(Starlette):
             configure_observability: Called once, with ``connection_string``, ``log_level``
                 and ``enable_sensitive_data``; None for nothing.
             routes: Further routes; the host's own come first.
+            telemetry: Whether the host makes spans and metrics. If not given, it does if the
+                ``OTEL_*`` variables say where to; True does so also with what the agent's own
+                code has set up; False never does.
             ws_keepalive_interval_s: Seconds between pings, 0 for none; if not given,
                 ``WS_KEEPALIVE_INTERVAL``, and if that isn't set, 30.
             ws_max_message_bytes: A longer message ends its WebSocket with 1009.
@@ -109,6 +120,7 @@ class InvocationAgentServerHost(Starlette):
         check_type("openapi_spec", openapi_spec, dict)
         check_type("asyncapi_spec_json", asyncapi_spec_json, dict)
         check_type("asyncapi_spec_yaml", asyncapi_spec_yaml, str)
+        check_type("telemetry", telemetry, bool)
         config = AgentConfig.from_env()
         self._config = config
         self._grace_s = (
@@ -133,11 +145,13 @@ class InvocationAgentServerHost(Starlette):
         self._version = ServerVersion(own_version())
         self._access_log = access_log
         self._tracing = Tracing()
+        self._telemetry = Telemetry(telemetry, telemetry_variables(), config)
         self._draining = Draining()
         self._ws_handler: WebSocketHandler | None = None
         self._ws_route: WebSocketRoute | None = None
         self._http_handlers: dict[str, RequestHandler] = {}
         self._shutdown_fn: Callable[[], Any] | None = None
+        self._shutdown_began = 0.0
         self._pre_shutdown_callbacks: list[Callable[[], object]] = []
         self._author_lifespan = starlette_options.pop("lifespan", None)
         own_routes = http_routes(
@@ -193,6 +207,7 @@ class InvocationAgentServerHost(Starlette):
                 self._config.session_id,
                 self._version,
                 self._tracing,
+                self._telemetry,
                 self._draining,
             )
             self._ws_route = WebSocketRoute(PATH, app, name="invocations_ws")
@@ -348,6 +363,11 @@ class InvocationAgentServerHost(Starlette):
         """Continues callers' traces."""
         return self._tracing
 
+    @property
+    def telemetry(self) -> Telemetry:
+        """Makes spans and metrics, if it is asked for."""
+        return self._telemetry
+
     def find_handler(self, kind: str) -> RequestHandler | None:
         """Return the HTTP handler registered for ``invoke``, ``get`` or ``cancel``."""
         return self._http_handlers.get(kind)
@@ -370,7 +390,13 @@ class InvocationAgentServerHost(Starlette):
             except Exception:
                 logger.exception("pre-shutdown callback %s failed", name_of(callback))
 
+    async def _flush_telemetry(self) -> None:
+        # Out of what is the shutdown handler's: nobody waits longer for the host than that.
+        spent_s = time.monotonic() - self._shutdown_began
+        await self._telemetry.flush(self._grace_s - spent_s)
+
     async def _shut_down(self) -> None:
+        self._shutdown_began = time.monotonic()
         logger.info("shutting down (at most %d s for the shutdown handler)", self._grace_s)
         if self._shutdown_fn is None or self._grace_s == 0:
             return
@@ -392,6 +418,10 @@ class InvocationAgentServerHost(Starlette):
 async def _lifespan(app: InvocationAgentServerHost) -> AsyncIterator[Any]:
     author = app._author_lifespan  # noqa: SLF001
     async with contextlib.AsyncExitStack() as stack:
+        # Last of all, so that nothing is left behind.
+        stack.push_async_callback(app._flush_telemetry)  # noqa: SLF001
         state = await stack.enter_async_context(author(app)) if author is not None else None
+        # After the author's own, which may have set up OpenTelemetry.
+        app.telemetry.start(is_flushed_at_end=True)
         stack.push_async_callback(app._shut_down)  # noqa: SLF001
         yield state

@@ -27,7 +27,8 @@ from trunkline.agentserver._errors import (
 from trunkline.agentserver._logging import LOGGER_NAME
 from trunkline.agentserver._middleware import ServerVersion, request_id_for
 from trunkline.agentserver._sse import keep_alive
-from trunkline.agentserver._tracing import Tracing
+from trunkline.agentserver._telemetry import Observed, Telemetry
+from trunkline.agentserver._tracing import Tracing, current_trace_id
 from trunkline.protocol import headers
 
 logger = logging.getLogger(LOGGER_NAME)
@@ -46,6 +47,8 @@ class Agent(Protocol):
     def draining(self) -> Draining: ...
     @property
     def tracing(self) -> Tracing: ...
+    @property
+    def telemetry(self) -> Telemetry: ...
     def find_handler(self, kind: str) -> RequestHandler | None: ...
 
 
@@ -81,13 +84,19 @@ class InvocationRoute:
         request.state.invocation_id = identity.invocation_id
         token = set_request_context(identity.as_context())
         try:
-            with self._agent.tracing.continued(
-                request.headers,
-                invocation_id=identity.invocation_id,
-                session_id=identity.session_id,
-                x_request_id=request.headers.get(headers.REQUEST_ID, ""),
+            with (
+                self._agent.tracing.continued(
+                    request.headers,
+                    invocation_id=identity.invocation_id,
+                    session_id=identity.session_id,
+                    x_request_id=request.headers.get(headers.REQUEST_ID, ""),
+                ),
+                self._agent.telemetry.request(self._kind, scope, identity) as observed,
             ):
-                response = await self._respond(request)
+                if trace_id := current_trace_id():
+                    request.state.request_id = trace_id
+                response = await self._respond(request, observed)
+                observed.answered(response.status_code)
                 self._stamp(response, identity)
                 await response(scope, receive, send)
         except Exception:
@@ -96,7 +105,7 @@ class InvocationRoute:
         finally:
             reset_request_context(token)
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request, observed: Observed) -> Response:
         if self._kind == "invoke" and self._agent.draining.is_set():
             return shutting_down()
         handler = self._agent.find_handler(self._kind)
@@ -111,6 +120,7 @@ class InvocationRoute:
         except HTTPException as error:
             return failure_response(error)
         except Exception as error:
+            observed.failed(error)
             logger.exception("the handler of invocation %a failed", request.state.invocation_id)
             return failure_response(error)
         return keep_alive(response, self._agent.sse_keepalive_interval_s)

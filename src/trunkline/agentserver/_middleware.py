@@ -122,6 +122,8 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            # A trace may have begun with this request.
+            self._id = current_trace_id() or self._id
             self._status = message["status"]
             self._host.stamp(message, self._id.encode("latin-1"))
         await self._send(message)

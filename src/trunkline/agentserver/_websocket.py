@@ -21,6 +21,7 @@ from trunkline.agentserver._ending import EXTENSION, ClosedBy, Ending, is_sendab
 from trunkline.agentserver._invocations import upgrade_headers
 from trunkline.agentserver._logging import LOGGER_NAME, close_event
 from trunkline.agentserver._middleware import ServerVersion
+from trunkline.agentserver._telemetry import Telemetry
 from trunkline.agentserver._tracing import Tracing
 from trunkline.protocol.close import CloseCode
 
@@ -43,12 +44,14 @@ class WebSocketRouteApp:
         session_id: str,
         version: ServerVersion,
         tracing: Tracing,
+        telemetry: Telemetry,
         draining: Draining,
     ) -> None:
         self._find_handler = find_handler
         self._session_id = session_id
         self._version = version
         self._tracing = tracing
+        self._telemetry = telemetry
         self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +72,10 @@ class WebSocketRouteApp:
         token = set_request_context(identity.as_context())
         error_code: str | None = "cancelled"
         try:
-            with self._tracing.continued(request.headers, session_id=identity.session_id):
+            with (
+                self._tracing.continued(request.headers, session_id=identity.session_id),
+                self._telemetry.connection(scope, identity, ending) as observed,
+            ):
                 error_code = "accept_failed"
                 if await self._accept(websocket, ending, event_session):
                     error_code = "cancelled"
@@ -79,11 +85,15 @@ class WebSocketRouteApp:
                         await self._find_handler()(websocket)
                     except BaseException as error:
                         error_code = await _failed(websocket, ending, event_session, error)
+                        if error_code is not None:
+                            observed.failed(error)
                         if error_code == "cancelled":
                             raise
                     else:
                         await _close(websocket, ending, CloseCode.NORMAL)
                         error_code = None
+                else:
+                    observed.failed(error_code)
         finally:
             if error_code is not None:
                 ending.settle(CloseCode.INTERNAL_ERROR, ClosedBy.HOST)
