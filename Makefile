@@ -39,8 +39,9 @@ test: $(STAMP)  ## run the tests that CI runs
 test-long: $(STAMP)  ## run the tests that take minutes, too
 	$(BIN)/python -m pytest -n 2 --timeout 1200
 
-bench: $(STAMP)  ## compare the relay with nginx and HAProxy
+bench: $(STAMP)  ## compare the relay with nginx and HAProxy, and the host with Microsoft's
 	@$(BIN)/python -m benchmarks.relay
+	@$(BIN)/python -m benchmarks.host
 
 lint: $(STAMP)  ## check style, types and import rules
 	$(BIN)/ruff check .
@@ -64,6 +65,7 @@ lock: $(UV)  ## write the lock files anew
 	$(LOCK) --extra platform --extra otel --group dev pyproject.toml -o requirements/dev.txt
 	echo uv | $(LOCK) - -o requirements/bootstrap.txt
 	$(LOCK) requirements/sdk.in -o requirements/sdk.txt
+	$(LOCK) requirements/bench-host.in -o requirements/bench-host.txt
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-output

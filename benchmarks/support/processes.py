@@ -99,6 +99,10 @@ class Child:
         """Return its and its children's memory, pages shared with others counted in part."""
         return sum(_memory_bytes(pid) for pid in self._tree())
 
+    def resident_bytes(self) -> int:
+        """Return its and its children's resident set size."""
+        return sum(_status_kib(pid, "VmRSS:") * 1024 for pid in self._tree())
+
     def _tree(self) -> list[int]:
         children: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
@@ -155,11 +159,16 @@ def _cpu_ns(pid: int) -> int:
 
 
 def _memory_bytes(pid: int) -> int:
-    folder = Path("/proc") / str(pid)
     try:
-        lines, wanted = (folder / "smaps_rollup").read_text(), "Pss:"
+        return _field_kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") * 1024
     except OSError:
-        lines, wanted = (folder / "status").read_text(), "VmRSS:"
-    return next(
-        (int(line.split()[1]) * 1024 for line in lines.splitlines() if line.startswith(wanted)), 0
-    )
+        return _status_kib(pid, "VmRSS:") * 1024
+
+
+def _status_kib(pid: int, field: str) -> int:
+    return _field_kib(Path(f"/proc/{pid}/status"), field)
+
+
+def _field_kib(file: Path, field: str) -> int:
+    lines = file.read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)

@@ -1,0 +1,16 @@
+"""The echo agent on trunkline's host."""
+
+from starlette.websockets import WebSocket
+
+from trunkline.agentserver import InvocationAgentServerHost
+
+app = InvocationAgentServerHost(access_log=None)
+
+
+@app.ws_handler
+async def talk(websocket: WebSocket) -> None:
+    while (message := await websocket.receive())["type"] == "websocket.receive":
+        await websocket.send_bytes(message["bytes"])
+
+
+app.run("127.0.0.1")
