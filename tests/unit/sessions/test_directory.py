@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.sessions.support import ANNA, BERTA, LAUNCH, key, metric, new_version, world
+from tests.unit.sessions.support import (
+    ANNA,
+    BERTA,
+    LAUNCH,
+    key,
+    metric,
+    new_version,
+    world,
+)
 from trunkline.protocol.errors import (
     AgentNotFoundError,
     ProtocolNotDeclaredError,
