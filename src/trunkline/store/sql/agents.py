@@ -9,9 +9,11 @@ from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId, is
 from trunkline.store.paging import Page, PageOf
 from trunkline.store.records import AgentRecord, NewVersion, VersionRecord, VersionStatus
 from trunkline.store.sql.engine import Db, Engine, first
-from trunkline.store.sql.pages import read_page
+from trunkline.store.sql.pages import Listing, read_page
 from trunkline.store.sql.rows import agent_from, json_of, text_of, version_from
 
+_AGENTS = Listing("list_agents", "find_agent", "agent", ("created_at", "name"))
+_VERSIONS = Listing("list_versions", "find_version", "version", ("seq",))
 _REMOVE_AGENT = (
     "remove_agent_responses",
     "remove_agent_items",
@@ -35,10 +37,7 @@ class SqlAgents:
 
     async def list_agents(self, project: ProjectName, page: Page) -> PageOf[AgentRecord]:
         return await self._engine.read(
-            lambda db: read_page(
-                db, "list_agents", page, agent_from, find="find_agent", id_as="agent",
-                project=project,
-            )
+            lambda db: read_page(db, _AGENTS, page, agent_from, project=project)
         )  # fmt: skip
 
     async def update_agent(
@@ -110,7 +109,7 @@ class SqlAgents:
     ) -> PageOf[VersionRecord]:
         return await self._engine.read(
             lambda db: read_page(
-                db, "list_versions", page, version_from, find="find_version", id_as="version",
+                db, _VERSIONS, page, version_from,
                 project=project, agent=agent, with_drafts=int(with_drafts),
             )
         )  # fmt: skip

@@ -9,8 +9,10 @@ from trunkline.protocol.ids import AgentName, ProjectName, SessionId
 from trunkline.store.paging import Page, PageOf
 from trunkline.store.records import ConversationKey, ConversationRecord, ResponseRecord
 from trunkline.store.sql.engine import Db, Engine, Row, first
-from trunkline.store.sql.pages import read_page
+from trunkline.store.sql.pages import Listing, read_page
 from trunkline.store.sql.rows import json_of, text_of
+
+_ITEMS = Listing("list_items", "find_item", "item_id", ("seq",))
 
 
 class SqlConversations:
@@ -75,11 +77,7 @@ class SqlConversations:
         return _item(row) if row else None
 
     async def list_items(self, key: ConversationKey, page: Page) -> PageOf[Mapping[str, Any]]:
-        return await self._engine.read(
-            lambda db: read_page(
-                db, "list_items", page, _item, find="find_item", id_as="item_id", **_key(key)
-            )
-        )
+        return await self._engine.read(lambda db: read_page(db, _ITEMS, page, _item, **_key(key)))
 
     async def remove_item(self, key: ConversationKey, item_id: str) -> bool:
         rows = await self._engine.write(

@@ -9,8 +9,10 @@ from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, V
 from trunkline.store.paging import Page, PageOf
 from trunkline.store.records import Claim, ClaimOutcome, SessionRecord, SessionStatus, Wanted
 from trunkline.store.sql.engine import Db, Engine, Row, first
-from trunkline.store.sql.pages import read_page
+from trunkline.store.sql.pages import Listing, read_page
 from trunkline.store.sql.rows import json_of, key_of, session_from, text_of
+
+_SESSIONS = Listing("list_sessions", "find_session", "session_id", ("created_at", "session_id"))
 
 
 class SqlSessions:
@@ -30,8 +32,7 @@ class SqlSessions:
     ) -> PageOf[SessionRecord]:
         return await self._engine.read(
             lambda db: read_page(
-                db, "list_sessions", page, session_from, find="find_session", id_as="session_id",
-                project=project, agent=agent, owner=owner,
+                db, _SESSIONS, page, session_from, project=project, agent=agent, owner=owner,
             )
         )  # fmt: skip
 

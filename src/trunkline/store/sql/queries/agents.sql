@@ -1,5 +1,6 @@
 -- Each query is named by the line above it. Parameters are named, and cast where they may be
--- null. What stands in braces is put in by the program: a direction, never a value.
+-- null. What stands in braces is put in by the program: a direction, never a value. A page lies between two keys; without a
+-- cursor they are the lowest or the highest there can be, so that an index serves them all.
 
 -- name: ping
 select 1 as n;
@@ -13,12 +14,8 @@ select * from agents where project = :project and name = :agent;
 -- name: list_agents
 select * from agents
 where project = :project and is_deleting = 0
-  and (cast(:after as text) is null
-       or (created_at, name) {after} (select created_at, name from agents
-                                      where project = :project and name = :after))
-  and (cast(:before as text) is null
-       or (created_at, name) {before} (select created_at, name from agents
-                                       where project = :project and name = :before))
+  and (created_at, name) {after} (:after_at, :after_id)
+  and (created_at, name) {before} (:before_at, :before_id)
 order by created_at {order}, name {order} limit :limit;
 
 -- name: add_agent

@@ -31,14 +31,7 @@ where project = :project and agent = :agent and conversation_id = :conversation_
 -- name: list_items
 select * from conversation_items
 where project = :project and agent = :agent and conversation_id = :conversation_id
-  and (cast(:after as text) is null
-       or seq {after} (select seq from conversation_items
-                       where project = :project and agent = :agent
-                         and conversation_id = :conversation_id and item_id = :after))
-  and (cast(:before as text) is null
-       or seq {before} (select seq from conversation_items
-                        where project = :project and agent = :agent
-                          and conversation_id = :conversation_id and item_id = :before))
+  and seq {after} :after_at and seq {before} :before_at
 order by seq {order} limit :limit;
 
 -- name: remove_item

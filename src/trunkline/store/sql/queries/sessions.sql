@@ -14,14 +14,8 @@ returning *;
 select * from sessions
 where project = :project and agent = :agent and status <> 'deleting'
   and (cast(:owner as text) is null or owner = :owner)
-  and (cast(:after as text) is null
-       or (created_at, session_id) {after}
-          (select created_at, session_id from sessions
-           where project = :project and agent = :agent and session_id = :after))
-  and (cast(:before as text) is null
-       or (created_at, session_id) {before}
-          (select created_at, session_id from sessions
-           where project = :project and agent = :agent and session_id = :before))
+  and (created_at, session_id) {after} (:after_at, :after_id)
+  and (created_at, session_id) {before} (:before_at, :before_id)
 order by created_at {order}, session_id {order} limit :limit;
 
 -- name: count_kept

@@ -21,12 +21,7 @@ where project = :project and agent = :agent and version = :version and status <>
 select * from versions
 where project = :project and agent = :agent and status <> 'deleting'
   and (is_draft = 0 or :with_drafts = 1)
-  and (cast(:after as text) is null
-       or seq {after} (select seq from versions
-                       where project = :project and agent = :agent and version = :after))
-  and (cast(:before as text) is null
-       or seq {before} (select seq from versions
-                        where project = :project and agent = :agent and version = :before))
+  and seq {after} :after_at and seq {before} :before_at
 order by seq {order} limit :limit;
 
 -- name: latest_version
