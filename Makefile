@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-long bench lint fmt types imports lock clean
+.PHONY: help setup demo up test test-long bench fuzz lint fmt types imports lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,23 @@ bench: $(STAMP)  ## compare the relay with nginx and HAProxy, and the host with 
 	@$(BIN)/python -m benchmarks.relay
 	@$(BIN)/python -m benchmarks.host
 
+FUZZ_SECONDS ?= 60
+FUZZ := .cache/fuzz
+$(FUZZ)/.installed: $(STAMP) requirements/fuzz.txt
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python $(FUZZ)
+	@$(UV) pip sync --quiet --python $(FUZZ)/bin/python --require-hashes requirements/platform.txt
+	@$(UV) pip install --quiet --python $(FUZZ)/bin/python --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: $(FUZZ)/.installed  ## search for bytes that break something (FUZZ_SECONDS=60 for each target)
+	@for target in scanner host packages; do \
+	  mkdir -p .cache/fuzz-found/$$target; \
+	  echo "fuzz: $$target, $(FUZZ_SECONDS) s"; \
+	  PYTHONPATH=src:. $(FUZZ)/bin/python -m fuzz.$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	    -verbosity=0 -artifact_prefix=.cache/fuzz-found/$$target/ .cache/fuzz-found/$$target fuzz/corpus/$$target \
+	    || { echo "fuzz: $$target found something: .cache/fuzz-found/$$target"; exit 1; }; \
+	done
+
 lint: $(STAMP)  ## check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,6 +83,7 @@ lock: $(UV)  ## write the lock files anew
 	echo uv | $(LOCK) - -o requirements/bootstrap.txt
 	$(LOCK) requirements/sdk.in -o requirements/sdk.txt
 	$(LOCK) requirements/bench-host.in -o requirements/bench-host.txt
+	$(LOCK) requirements/fuzz.in -o requirements/fuzz.txt
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-output

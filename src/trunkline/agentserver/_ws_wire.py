@@ -68,7 +68,13 @@ class WireConnection(Link):
         """Take what arrives when there is no parser: drop it after the end."""
         if not self._is_dozing:
             return
-        if data[0] == _PONG_HEADER and len(data) == _MASKED_HEADER_BYTES + (data[1] & 0x7F):
+        size = len(data)
+        # A read may end after a frame's first byte.
+        if (
+            size >= _MASKED_HEADER_BYTES
+            and data[0] == _PONG_HEADER
+            and size == _MASKED_HEADER_BYTES + (data[1] & 0x7F)
+        ):
             self._other_frames += 1
             return
         rest = memoryview(data)
