@@ -37,6 +37,8 @@ def http(platform: Platform, token: str, probe: str) -> Iterator[httpx2.Client]:
         params={"api-version": "v1"},
         timeout=30,
         trust_env=False,
+        # Below the server's own: a connection must not be used just as it is closed there.
+        limits=httpx2.Limits(keepalive_expiry=1),
     ) as client:
         made = client.post(f"agents/{probe}/endpoint/sessions", json={"agent_session_id": "mine"})
         assert made.status_code == 201, made.text

@@ -77,6 +77,8 @@ class Story:
             params={"api-version": "v1"},
             timeout=60,
             trust_env=False,
+            # Below the server's own: a connection must not be used just as it is closed there.
+            limits=httpx2.Limits(keepalive_expiry=1),
         )
         self.is_over = threading.Event()
         self.failure: BaseException | None = None

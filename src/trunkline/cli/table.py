@@ -27,6 +27,7 @@ COMMANDS = {
     "list": Entry("agents", "List the agents.", "list_app"),
     "show": Entry("agents", "Show one agent.", "show_app"),
     "sessions": Entry("sessions", "List and show the sessions of an agent."),
+    "files": Entry("files", "Move files into and out of a session's home."),
     "env": Entry("env", "Keep the values that fill an agent.yaml."),
     "token": Entry("token", "Print a token for the platform on this machine."),
 }

@@ -23,9 +23,10 @@ from trunkline.client._endpoint import (
 )
 from trunkline.client._errors import BadAnswerError, RefusedError, UnreachableError
 from trunkline.client._events import EventParser, ServerEvent
+from trunkline.client._files import SessionFiles
 from trunkline.client._invoke import Invocation
 from trunkline.client._logs import LogQuery, LogStream
-from trunkline.client._models import Agent, Session, Version
+from trunkline.client._models import Agent, File, Session, Version
 from trunkline.client._project import BuildFailedError, Project
 from trunkline.client._tokens import MissingTokenError, TokenSource
 
@@ -39,6 +40,7 @@ __all__ = [
     "Endpoint",
     "EndpointError",
     "EventParser",
+    "File",
     "InsecureEndpointError",
     "Invocation",
     "LogQuery",
@@ -49,6 +51,7 @@ __all__ = [
     "RefusedError",
     "ServerEvent",
     "Session",
+    "SessionFiles",
     "TokenSource",
     "UnreachableError",
     "Version",

@@ -122,6 +122,31 @@ class Session(Resource):
         return self.version_indicator.agent_version if self.version_indicator else ""
 
 
+class File(Resource):
+    """A file or a folder in a session's home."""
+
+    name: str
+    path: str = ""
+    size: int = 0
+    is_directory: bool = False
+    mode: int | None = None
+    modified_time: int | None = None
+
+
+class FilePage(Resource):
+    """One page of a folder."""
+
+    entries: list[File] = Field(default_factory=list)
+    last_id: str | None = None
+    has_more: bool = False
+
+
+class Written(Resource):
+    """What became of an upload."""
+
+    bytes_written: int
+
+
 class Page(Resource):
     """One page of a list."""
 

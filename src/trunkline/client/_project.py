@@ -14,6 +14,7 @@ import httpx2
 from trunkline import config
 from trunkline.client._connect import Connecting, Connection, dial
 from trunkline.client._endpoint import Endpoint, resolve_endpoint
+from trunkline.client._files import SessionFiles, session_url
 from trunkline.client._http import Http, json_of
 from trunkline.client._invoke import Invocation
 from trunkline.client._logs import LogQuery, LogStream
@@ -219,8 +220,13 @@ class Project:
 
     async def get_session(self, agent: str, session_id: str) -> Session:
         """Return one session."""
-        url = f"{self.endpoint.sessions_url(agent)}/{quote(session_id, safe=':')}"
+        url = session_url(self.endpoint.sessions_url(agent), session_id)
         return Session.read(json_of(await self._http.get(url)))
+
+    def files(self, agent: str, session_id: str) -> SessionFiles:
+        """Return a session's files, to be read and changed."""
+        url = session_url(self.endpoint.sessions_url(agent), session_id)
+        return SessionFiles(self._http, url)
 
     def log_stream(self, agent: str, session_id: str, query: LogQuery | None = None) -> LogStream:
         """Return a session's log, to be iterated."""

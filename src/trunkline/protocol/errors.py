@@ -5,7 +5,6 @@
     TrunklineError
     ├── InvalidRequestError            400  invalid_request
     │   ├── PathOutsideHomeError       400  path_outside_home
-    │   ├── PathOutsideHomeError       400  path_outside_home
     │   └── TooManyVersionsError       400  UserError
     ├── AuthenticationError            401  unauthenticated
     ├── ForbiddenError                 403  forbidden
@@ -15,7 +14,6 @@
     │   ├── ProtocolNotDeclaredError   404  protocol_not_declared
     │   ├── VersionNotFoundError       404  version_not_found
     │   ├── SessionNotFoundError       404  session_not_found
-    │   ├── SessionFileNotFoundError   404  file_not_found
     │   ├── FileMissingError           404  file_not_found
     │   ├── ConversationNotFoundError  404  conversation_not_found
     │   ├── ResponseNotFoundError      404  response_not_found
@@ -60,7 +58,7 @@ class InvalidRequestError(TrunklineError):
 
 
 class PathOutsideHomeError(InvalidRequestError):
-    """The path of a session's file leads out of its home, by itself or through a link."""
+    """The path of a session's file leads out of its home, or through a link that might."""
 
     code = "path_outside_home"
 
@@ -125,8 +123,8 @@ class SessionNotFoundError(NotFoundError):
     code = "session_not_found"
 
 
-class SessionFileNotFoundError(NotFoundError):
-    """The session's home has nothing at that path."""
+class FileMissingError(NotFoundError):
+    """The session has no file or folder at the path."""
 
     code = "file_not_found"
 

@@ -232,7 +232,12 @@ class SessionDirectory:
         key = record.key
         with self._files_in_use.one(key):
             found = await self._store.find_session(key)
-            if found is None or found.status is SessionStatus.DELETING:
+            # Another may have been made under the id since, by somebody else.
+            is_same = found is not None and (found.owner, found.created_at) == (
+                record.owner,
+                record.created_at,
+            )
+            if found is None or not is_same or found.status is SessionStatus.DELETING:
                 raise SessionNotFoundError(f"session {key.session_id!r} isn't there any more")
             await self._touch(key)
             yield HomeFiles(await asyncio.to_thread(self.homes.prepare, found.home))

@@ -8,16 +8,25 @@ call it in a thread.
 
 import contextlib
 import errno
+import heapq
 import os
-import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from trunkline.protocol.errors import ConflictError, InvalidRequestError, NotFoundError
+from trunkline.protocol.errors import (
+    ConflictError,
+    FileMissingError,
+    InvalidRequestError,
+    PathOutsideHomeError,
+    UnavailableError,
+)
+from trunkline.sessions.removal import remove_tree
+from trunkline.store.paging import Page, PageOf
 
 _MAX_PATH_BYTES: Final = 4096
 _MAX_NAME_BYTES: Final = 255
@@ -26,18 +35,8 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER_MODE: Final = 0o755
 _FILE_MODE: Final = 0o644
-
-
-class FileMissingError(NotFoundError):
-    """The session has no file or folder at the path."""
-
-    code = "file_not_found"
-
-
-class PathOutsideHomeError(InvalidRequestError):
-    """The path leads out of the session's home, or through a link that might."""
-
-    code = "path_outside_home"
+#: What of a name its cursor has as it is.
+_PLAIN: Final = " !\"#$&'()*+,:;<=>?@[\\]^`{|}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +45,15 @@ class FileEntry:
 
     Attributes:
         path: From the home, with ``/`` between folders; ``.`` is the home itself.
+        cursor: What a page of a list may begin after: the name, exactly, with what isn't plain
+            text as ``%XX``.
         size: Bytes; 0 for what isn't a regular file.
         mode: Permission bits.
         modified_at: Whole Unix seconds.
     """
 
     path: str
+    cursor: str
     size: int
     is_folder: bool
     mode: int
@@ -78,7 +80,7 @@ def parse_path(path: str) -> tuple[str, ...]:
         if part == "..":
             if not parts:
                 raise PathOutsideHomeError(
-                    f"the path {path[:200]!r} leads out of the session's home", param="path"
+                    f"the path {path[:200]!r} leads out of the session's home"
                 )
             parts.pop()
         elif part not in ("", "."):
@@ -96,6 +98,23 @@ def parse_path(path: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def parse_file_path(path: str) -> tuple[str, ...]:
+    """Return the components of a path that a file can be put at.
+
+    Raises:
+        InvalidRequestError: If it is the home, or says that it is a folder; or as for
+            :func:`parse_path`.
+    """
+    parts = parse_path(path)
+    _refuse_home(parts)
+    if path.endswith(("/", "/.", "/..")):
+        raise InvalidRequestError(
+            f"the path {path[:200]!r} ends with a slash, as a folder's does; a file is put here",
+            param="path",
+        )
+    return parts
+
+
 class HomeFiles:
     """The files beneath one home. A home that isn't there yet is empty."""
 
@@ -111,10 +130,14 @@ class HomeFiles:
         """
         parts = parse_path(path)
         with self._parent_of(parts) as parent:
-            return _entry("/".join(parts) or ".", _stat_at(parent, parts))
+            status = _stat_at(parent, parts)
+            return _entry(parts or (".",), status, os.fsencode(parts[-1] if parts else "."))
 
-    def list(self, path: str) -> list[FileEntry]:
-        """Return what is in a folder, by name.
+    def list(self, path: str, page: Page) -> PageOf[FileEntry]:
+        """Return a part of what is in a folder, by the bytes of the names.
+
+        However much is in it, no more than a page of it is kept. ``after`` and ``before`` are
+        cursors; what they name need not be there any more.
 
         Raises:
             FileMissingError: If there is none at the path.
@@ -123,15 +146,17 @@ class HomeFiles:
         """
         parts = parse_path(path)
         if not parts and not self._home.is_dir():
-            return []
+            return PageOf([], has_more=False)
         found = []
-        with self._folder(parts) as folder, os.scandir(folder) as items:
-            for item in items:
+        with self._folder(parts) as folder:
+            with os.scandir(folder) as items:
+                names, has_more = _choose((os.fsencode(item.name) for item in items), page)
+            for name in names:
                 # One may be gone by now.
                 with contextlib.suppress(FileNotFoundError):
-                    status = item.stat(follow_symlinks=False)
-                    found.append(_entry("/".join((*parts, _shown(item.name))), status))
-        return sorted(found, key=lambda entry: entry.path)
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    found.append(_entry((*parts, _shown(name)), status, name))
+        return PageOf(found, has_more)
 
     def open(self, path: str) -> tuple[int, int]:
         """Open a file for reading; return its descriptor, which is the caller's, and its size.
@@ -146,7 +171,7 @@ class HomeFiles:
         with self._parent_of(parts) as parent:
             status = _stat_at(parent, parts)
             if stat.S_ISREG(status.st_mode):
-                with _explained(parts):
+                with explained(parts):
                     descriptor = os.open(parts[-1], _FILE, dir_fd=parent)
                 # It may be another one by now.
                 status = os.fstat(descriptor)
@@ -162,13 +187,12 @@ class HomeFiles:
 
         Raises:
             ConflictError: If a folder is there, or a file where a folder should be.
-            InvalidRequestError: As for :func:`parse_path`.
+            InvalidRequestError: If the path ends with a slash, or as for :func:`parse_path`.
         """
-        parts = parse_path(path)
-        _refuse_home(parts)
+        parts = parse_file_path(path)
         with self._folder(parts[:-1], is_made=True) as parent:
             source.chmod(_FILE_MODE)
-            with _explained(parts):
+            with explained(parts):
                 # A link at the path is replaced and not followed.
                 os.rename(source, parts[-1], dst_dir_fd=parent)
 
@@ -192,11 +216,11 @@ class HomeFiles:
         """
         parts = parse_path(path)
         _refuse_home(parts)
-        with self._parent_of(parts) as parent, _explained(parts):
+        with self._parent_of(parts) as parent, explained(parts):
             if not stat.S_ISDIR(_stat_at(parent, parts).st_mode):
                 os.unlink(parts[-1], dir_fd=parent)
             elif is_recursive:
-                shutil.rmtree(parts[-1], dir_fd=parent)
+                remove_tree(parent, os.fsencode(parts[-1]))
             else:
                 os.rmdir(parts[-1], dir_fd=parent)
 
@@ -207,15 +231,15 @@ class HomeFiles:
 
     @contextmanager
     def _folder(self, parts: tuple[str, ...], *, is_made: bool = False) -> Iterator[int]:
-        with _explained(()):
+        with explained(()):
             folder = os.open(self._home, _FOLDER)
         try:
             for count, part in enumerate(parts, 1):
-                if is_made:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, _FOLDER_MODE, dir_fd=folder)
-                with _explained(parts[:count]):
-                    inner = os.open(part, _FOLDER, dir_fd=folder)
+                with explained(parts[:count]):
+                    if is_made:
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(part, _FOLDER_MODE, dir_fd=folder)
+                    inner = _enter(folder, part)
                 os.close(folder)
                 folder = inner
             yield folder
@@ -223,16 +247,48 @@ class HomeFiles:
             os.close(folder)
 
 
+def _enter(folder: int, part: str) -> int:
+    try:
+        return os.open(part, _FOLDER, dir_fd=folder)
+    except NotADirectoryError:
+        # Linux says so of a link, too, when a folder is asked for.
+        if stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+        raise
+
+
+def _choose(names: Iterable[bytes], page: Page) -> tuple[list[bytes], bool]:
+    first = None if page.after is None else unquote_to_bytes(page.after)
+    last = None if page.before is None else unquote_to_bytes(page.before)
+    # A page that only has an end is the one right in front of that end.
+    is_from_end = last is not None and first is None
+    if not page.is_ascending:
+        first, last = last, first
+    wanted = (
+        name for name in names if (first is None or name > first) and (last is None or name < last)
+    )
+    if page.limit is None:
+        return sorted(wanted, reverse=not page.is_ascending), False
+    pick = heapq.nsmallest if page.is_ascending != is_from_end else heapq.nlargest
+    chosen = pick(page.limit + 1, wanted)
+    has_more = len(chosen) > page.limit
+    del chosen[page.limit :]
+    if is_from_end:
+        chosen.reverse()
+    return chosen, has_more
+
+
 def _stat_at(parent: int, parts: tuple[str, ...]) -> os.stat_result:
     if not parts:
         return os.fstat(parent)
-    with _explained(parts):
+    with explained(parts):
         return os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
 
 
-def _entry(path: str, status: os.stat_result) -> FileEntry:
+def _entry(parts: tuple[str, ...], status: os.stat_result, name: bytes) -> FileEntry:
     return FileEntry(
-        path=path,
+        path="/".join(parts),
+        cursor=quote_from_bytes(name, safe=_PLAIN),
         size=status.st_size if stat.S_ISREG(status.st_mode) else 0,
         is_folder=stat.S_ISDIR(status.st_mode),
         mode=stat.S_IMODE(status.st_mode),
@@ -240,9 +296,9 @@ def _entry(path: str, status: os.stat_result) -> FileEntry:
     )
 
 
-def _shown(name: str) -> str:
+def _shown(name: bytes) -> str:
     # A name need not be text; it is shown as nearly as text can.
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return name.decode("utf-8", "replace")
 
 
 def _refuse_home(parts: tuple[str, ...]) -> None:
@@ -252,12 +308,12 @@ def _refuse_home(parts: tuple[str, ...]) -> None:
 
 def _through_link(parts: tuple[str, ...]) -> PathOutsideHomeError:
     return PathOutsideHomeError(
-        f"{'/'.join(parts)} is a symbolic link, and links aren't followed here", param="path"
+        f"{'/'.join(parts)} is a symbolic link, and links aren't followed here"
     )
 
 
 @contextmanager
-def _explained(parts: tuple[str, ...]) -> Iterator[None]:
+def explained(parts: tuple[str, ...]) -> Iterator[None]:
     """Turn what the system says about a path into an error for the caller."""
     what = "/".join(parts) or "the session's home"
     try:
@@ -269,7 +325,6 @@ def _explained(parts: tuple[str, ...]) -> Iterator[None]:
             case errno.ELOOP:
                 raise _through_link(parts) from None
             case errno.ENOTDIR:
-                # Linux says so of a link, too, when a folder was asked for.
                 raise ConflictError(f"{what} is no folder") from None
             case errno.EISDIR | errno.ENOTEMPTY | errno.EEXIST:
                 raise ConflictError(
@@ -279,7 +334,13 @@ def _explained(parts: tuple[str, ...]) -> Iterator[None]:
                 ) from None
             case errno.ENXIO | errno.ENODEV:
                 raise ConflictError(f"{what} is no regular file") from None
-            case errno.EACCES | errno.EPERM:
+            case errno.ENAMETOOLONG:
+                raise InvalidRequestError(f"{what} is too long a path", param="path") from None
+            case errno.ENOSPC | errno.EDQUOT | errno.EMFILE | errno.ENFILE:
+                raise UnavailableError(
+                    f"the platform can't take this at the moment: {exc.strerror}"
+                ) from exc
+            case errno.EACCES | errno.EPERM | errno.EBUSY:
                 raise ConflictError(f"{what} can't be used: {exc.strerror}") from None
             case _:
                 raise

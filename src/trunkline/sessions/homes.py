@@ -1,9 +1,11 @@
 """The directories of sessions: made when they are needed, gone in one step."""
 
 import contextlib
+import os
 import secrets
-import shutil
 from pathlib import Path
+
+from trunkline.sessions.removal import remove_tree
 
 _TRASH = ".trash"
 _UPLOADS = ".uploads"
@@ -41,11 +43,22 @@ class SessionHomes:
         aside = trash / f"{home}-{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
             (self._sessions_dir / home).rename(aside)
-            shutil.rmtree(aside)
+            _remove_from(trash, aside.name)
 
     def empty_trash(self) -> None:
         """Remove what a platform that ended in the middle of something left behind."""
-        for path in (self._sessions_dir / _TRASH).glob("*"):
-            shutil.rmtree(path, ignore_errors=True)
+        trash = self._sessions_dir / _TRASH
+        for path in trash.glob("*"):
+            # What can't be removed now is tried again at the next start.
+            with contextlib.suppress(OSError):
+                _remove_from(trash, path.name)
         for path in (self._sessions_dir / _UPLOADS).glob("*"):
             path.unlink(missing_ok=True)
+
+
+def _remove_from(trash: Path, name: str) -> None:
+    directory = os.open(trash, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        remove_tree(directory, os.fsencode(name))
+    finally:
+        os.close(directory)

@@ -12,11 +12,11 @@ from trunkline.cli import options, output
 from trunkline.cli.logformat import LogFormatter
 from trunkline.cli.output import Format
 from trunkline.cli.running import run
+from trunkline.cli.session import find_session
 from trunkline.cli.sinks import describe_loss
 from trunkline.cli.state import SessionMemory
 from trunkline.cli.target import open_project
-from trunkline.client import LogQuery, Project, ServerEvent
-from trunkline.protocol.errors import SessionNotFoundError
+from trunkline.client import LogQuery, ServerEvent
 
 app = options.command_app()
 
@@ -73,19 +73,6 @@ def monitor(  # noqa: PLR0913 - one parameter per option
                 printer.put(event)
 
     run(work())
-
-
-async def find_session(project: Project, agent: str, memory: SessionMemory) -> str:
-    """Return the session that is meant when none is named."""
-    remembered = memory.find(project.endpoint.url, agent)
-    if remembered:
-        return remembered
-    sessions = [session async for session in project.list_sessions(agent)]
-    if not sessions:
-        raise SessionNotFoundError(
-            f"{agent} has no session yet: start one with `trunkline connect {agent}`"
-        )
-    return max(sessions, key=lambda session: session.last_accessed_at or 0).agent_session_id
 
 
 class _Printer:
