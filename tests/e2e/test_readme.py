@@ -1,10 +1,12 @@
-"""What the README says to type, typed."""
+"""What the README and the tutorial say to type, typed."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.pages import sections
 from tests.support.platform import Platform, clean_environment
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -51,3 +53,23 @@ def test_the_client_in_python(platform: Platform, tmp_path: Path) -> None:
     session, said = done.stdout.splitlines()
     assert re.fullmatch(r"session [0-9a-f]{32}", session)
     assert said == "you said: hello"
+
+
+def test_the_agent_of_the_tutorial(platform: Platform, tmp_path: Path) -> None:
+    *_, last_step, manifest = sections("docs/tutorial.md")
+    last_step.write(tmp_path)
+    manifest.write(tmp_path)
+    deployed = platform.run("deploy", cwd=tmp_path)
+    assert deployed.code == 0, deployed.stderr
+    wanted = '{"label": "tea", "seconds": 1}\n'
+    options = ("--session-id", "mine", "--linger-s", "3")
+    for before in ([], ["tea"]):
+        talked = platform.run("connect", "kitchen", *options, stdin=wanted)
+        assert talked.code == 0, talked.stderr
+        assert [json.loads(line) for line in talked.stdout.splitlines()] == [
+            {"done_before": before},
+            {"label": "tea", "left": 1},
+            {"done": "tea"},
+        ]
+    invoked = platform.run("invoke", "kitchen", "--session-id", "mine", "{}")
+    assert json.loads(invoked.stdout) == {"done_before": ["tea", "tea"]}

@@ -30,6 +30,7 @@ from trunkline.agentserver._config import (
     telemetry_variables,
 )
 from trunkline.agentserver._draining import Draining
+from trunkline.agentserver._failures import tell
 from trunkline.agentserver._invocations import NoSuchRoute, RequestHandler, http_routes
 from trunkline.agentserver._middleware import HostHeaders, ServerVersion
 from trunkline.agentserver._server import AgentServer, Stopping, listening
@@ -287,9 +288,15 @@ class InvocationAgentServerHost(Starlette):
         wanted = self._config.port if port is None else port
         return listening(host, wanted, self._config.agent_socket)
 
-    def _server(self, sock: socket.socket, *, owns_process: bool) -> AgentServer:
-        address = sock.getsockname()
-        return AgentServer(
+    def _server(
+        self,
+        sock: socket.socket | None,
+        *,
+        owns_process: bool,
+        kind: type[AgentServer] = AgentServer,
+    ) -> AgentServer:
+        address = "nothing" if sock is None else sock.getsockname()
+        return kind(
             self,
             self._ws_settings,
             stopping=Stopping(
@@ -387,7 +394,8 @@ class InvocationAgentServerHost(Starlette):
         for callback in self._pre_shutdown_callbacks:
             try:
                 callback()
-            except Exception:
+            except Exception as error:
+                tell(error)
                 logger.exception("pre-shutdown callback %s failed", name_of(callback))
 
     async def _flush_telemetry(self) -> None:
@@ -406,7 +414,8 @@ class InvocationAgentServerHost(Starlette):
                 result = self._shutdown_fn()
                 if inspect.isawaitable(result):
                     await result
-        except Exception:
+        except Exception as error:
+            tell(error)
             if limit.expired():
                 logger.warning("the shutdown handler did not complete within %d s", self._grace_s)
             else:

@@ -107,6 +107,10 @@ class BoundedHttp(HttpToolsProtocol):
         # The parser and this object know each other; apart, both are freed at once.
         self.parser = None  # type: ignore[assignment]
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what isn't HTTP."""
+        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete

@@ -24,6 +24,7 @@ from trunkline.agentserver._errors import (
     not_implemented,
     shutting_down,
 )
+from trunkline.agentserver._failures import tell
 from trunkline.agentserver._logging import LOGGER_NAME
 from trunkline.agentserver._middleware import ServerVersion, request_id_for
 from trunkline.agentserver._sse import keep_alive
@@ -121,6 +122,7 @@ class InvocationRoute:
             return failure_response(error)
         except Exception as error:
             observed.failed(error)
+            tell(error)
             logger.exception("the handler of invocation %a failed", request.state.invocation_id)
             return failure_response(error)
         return keep_alive(response, self._agent.sse_keepalive_interval_s)

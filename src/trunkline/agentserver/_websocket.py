@@ -18,6 +18,7 @@ from trunkline.agentserver._context import (
 )
 from trunkline.agentserver._draining import Draining
 from trunkline.agentserver._ending import EXTENSION, ClosedBy, Ending, is_sendable
+from trunkline.agentserver._failures import tell
 from trunkline.agentserver._invocations import upgrade_headers
 from trunkline.agentserver._logging import LOGGER_NAME, close_event
 from trunkline.agentserver._middleware import ServerVersion
@@ -109,8 +110,11 @@ class WebSocketRouteApp:
     async def _accept(self, websocket: WebSocket, ending: Ending, session_id: str) -> bool:
         try:
             await websocket.accept(headers=upgrade_headers(websocket.scope, self._version))
-        except Exception:
-            logger.exception("accepting the WebSocket of session %s failed", session_id)
+        except Exception as error:
+            if _is_about_the_end(error):
+                logger.info("session %s: the client left before it was accepted", session_id)
+            else:
+                logger.exception("accepting the WebSocket of session %s failed", session_id)
             ending.settle(CloseCode.INTERNAL_ERROR, ClosedBy.HOST)
             return False
         return True
@@ -132,6 +136,7 @@ async def _failed(
     if isinstance(error, WebSocketDisconnect):
         await _close(websocket, ending, _normal_if_unsendable(error.code))
         return None
+    tell(error)
     logger.error("the WebSocket handler of session %s failed", session_id, exc_info=error)
     await _close(websocket, ending, CloseCode.INTERNAL_ERROR, _FAILED_REASON)
     return "internal_error"
