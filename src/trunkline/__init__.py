@@ -2,3 +2,6 @@
 
 Agents import :mod:`trunkline.agentserver`; people use the ``trunkline`` command.
 """
+
+#: The version of the package, as the newest heading of the changelog has it.
+__version__ = "0.1.0"

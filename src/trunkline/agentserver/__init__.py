@@ -4,6 +4,7 @@ Write an agent with :class:`InvocationAgentServerHost`. This package imports not
 platform, only the names of the wire.
 """
 
+import trunkline.agentserver._lean_imports  # noqa: F401 - before anything that imports those
 from trunkline.agentserver._config import AgentConfig
 from trunkline.agentserver._context import (
     RequestContext,

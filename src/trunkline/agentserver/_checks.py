@@ -4,21 +4,15 @@ import functools
 import inspect
 import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final
 from urllib.parse import urlsplit
 
-_DISTRIBUTION: Final = "trunkline"
+import trunkline
 
 
 def own_version() -> str:
     """Return the first segment of ``x-platform-server``."""
-    try:
-        number = version(_DISTRIBUTION)
-    except PackageNotFoundError:
-        number = "0"
     python = ".".join(platform.python_version_tuple()[:2])
-    return f"trunkline-agentserver/{number} (python/{python})"
+    return f"trunkline-agentserver/{trunkline.__version__} (python/{python})"
 
 
 def check_type(name: str, value: object, wanted: type) -> None:

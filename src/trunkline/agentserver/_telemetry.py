@@ -12,16 +12,17 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from starlette.types import Scope
 
-from trunkline.agentserver import _telemetry_config
 from trunkline.agentserver._config import AgentConfig
 from trunkline.agentserver._context import Identity
 from trunkline.agentserver._ending import Ending
 from trunkline.agentserver._logging import LOGGER_NAME
-from trunkline.agentserver._telemetry_config import EXTRA, TelemetryConfig
+
+if TYPE_CHECKING:
+    from trunkline.agentserver._telemetry_config import TelemetryConfig
 
 logger = logging.getLogger(LOGGER_NAME)
 
@@ -30,6 +31,7 @@ _MIN_FLUSH_S: Final = 1.0
 #: A collector that works takes milliseconds.
 _MAX_FLUSH_S: Final = 5.0
 _RECORDER: Final = "trunkline.agentserver._otel.recorder"
+_CONFIG: Final = "trunkline.agentserver._telemetry_config"
 
 
 class Observed(ABC):
@@ -107,13 +109,13 @@ class Telemetry:
             variables: The environment, of which ``OTEL_*`` counts.
             agent: Who the agent is.
         """
-        self._config = TelemetryConfig(is_disabled=True)
-        if wish is not False:
-            self._config = _telemetry_config.read(variables)
-        self._is_wished = wish is True and not self._config.is_disabled
+        self._config: TelemetryConfig | None = None
+        if wish or (wish is None and variables):
+            self._config = _read(variables)
+        self._is_wished = wish is True
         self._agent = agent
         self._recorder: Recorder | None = None
-        self._is_started = not (self._is_wished or self._config.is_on or self._config.problems)
+        self._is_started = self._config is None
 
     def start(self, *, is_flushed_at_end: bool) -> None:
         """Set up what is asked for; the second time does nothing. Never fails.
@@ -122,23 +124,27 @@ class Telemetry:
             is_flushed_at_end: Whether :meth:`flush` will be called. If not, what waits to be
                 sent is sent while the interpreter exits.
         """
-        if self._is_started:
+        config = self._config
+        if self._is_started or config is None:
             return
         self._is_started = True
-        for problem in self._config.problems:
+        for problem in config.problems:
             logger.warning("telemetry: %s", problem)
-        if not (self._is_wished or self._config.is_on):
+        is_wanted = self._is_wished and not config.is_disabled
+        if not (is_wanted or config.is_on):
             return
         try:
             module: Any = importlib.import_module(_RECORDER)
             self._recorder = module.OtelRecorder(
-                self._config,
+                config,
                 self._agent,
-                is_wished=self._is_wished,
+                is_wished=is_wanted,
                 shuts_down_at_exit=not is_flushed_at_end,
             )
         except ImportError as error:
-            logger.warning("telemetry is asked for and can't be had: install %s (%s)", EXTRA, error)
+            logger.warning(
+                "telemetry is asked for and can't be had: install trunkline[otel] (%s)", error
+            )
         except Exception as error:  # noqa: BLE001 - an agent without telemetry beats none at all
             # Without the traceback: what went wrong is a setting, and the text names it.
             logger.warning(
@@ -178,6 +184,13 @@ class Telemetry:
             # Served without a lifespan, as part of another application for one.
             self.start(is_flushed_at_end=False)
         return self._recorder
+
+
+def _read(variables: Mapping[str, str]) -> "TelemetryConfig":
+    # Loaded only for an agent in whose environment there is something to read.
+    module: Any = importlib.import_module(_CONFIG)
+    config: TelemetryConfig = module.read(variables)
+    return config
 
 
 def _done_in_thread(

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 OTLP: Final = "otlp"
 CONSOLE: Final = "console"
-EXTRA: Final = "trunkline[otel]"
 
 _DEFAULT_ENDPOINT: Final = "http://localhost:4318"
 _PROTOCOL: Final = "http/protobuf"
