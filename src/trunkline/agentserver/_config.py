@@ -79,6 +79,9 @@ class AgentConfig:
     graceful_shutdown_timeout: int = DEFAULT_GRACEFUL_SHUTDOWN_S
     """Seconds that open requests get at the end, and the shutdown handler after them."""
 
+    stop_timeout_s: float = 0.0
+    """Seconds from the first signal until whoever started the process kills it; 0 if unknown."""
+
     @classmethod
     def from_env(cls, values: Mapping[str, str] | None = None) -> "AgentConfig":
         """Read the environment.
@@ -114,6 +117,7 @@ class AgentConfig:
             ws_ping_interval=ping or 0.0,
             ws_keepalive_interval_s=DEFAULT_WS_KEEPALIVE_S if ping is None else ping,
             graceful_shutdown_timeout=_grace(env),
+            stop_timeout_s=_seconds(env, environment.STOP_TIMEOUT) or 0.0,
         )
 
 

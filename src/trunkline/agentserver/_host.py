@@ -33,7 +33,8 @@ from trunkline.agentserver._draining import Draining
 from trunkline.agentserver._failures import tell
 from trunkline.agentserver._invocations import NoSuchRoute, RequestHandler, http_routes
 from trunkline.agentserver._middleware import HostHeaders, ServerVersion
-from trunkline.agentserver._server import AgentServer, Stopping, listening
+from trunkline.agentserver._server import AgentServer, listening
+from trunkline.agentserver._stopping import Stopping
 from trunkline.agentserver._telemetry import Telemetry
 from trunkline.agentserver._tracing import Tracing
 from trunkline.agentserver._websocket import PATH, WebSocketHandler, WebSocketRouteApp
@@ -124,12 +125,24 @@ class InvocationAgentServerHost(Starlette):
         check_type("telemetry", telemetry, bool)
         config = AgentConfig.from_env()
         self._config = config
-        self._grace_s = (
-            config.graceful_shutdown_timeout
+        self._draining = Draining()
+        drain_s = check_seconds("drain_timeout_s", drain_timeout_s, allow_zero=True)
+        self._stopping = Stopping.within(
+            config.stop_timeout_s,
+            draining=self._draining,
+            drain_s=drain_s,
+            grace_s=config.graceful_shutdown_timeout
             if graceful_shutdown_timeout is None
-            else check_grace(graceful_shutdown_timeout)
+            else check_grace(graceful_shutdown_timeout),
         )
-        self._drain_s = check_seconds("drain_timeout_s", drain_timeout_s, allow_zero=True)
+        if self._stopping.drain_s < drain_s:
+            logger.warning(
+                "drain_timeout_s is %g s, and the platform ends this process %g s after its first "
+                "signal: WebSockets will get %g s",
+                drain_s,
+                config.stop_timeout_s,
+                self._stopping.drain_s,
+            )
         self._ws_settings = WebSocketSettings(
             keepalive_interval_s=config.ws_keepalive_interval_s
             if ws_keepalive_interval_s is None
@@ -147,7 +160,6 @@ class InvocationAgentServerHost(Starlette):
         self._access_log = access_log
         self._tracing = Tracing()
         self._telemetry = Telemetry(telemetry, telemetry_variables(), config)
-        self._draining = Draining()
         self._ws_handler: WebSocketHandler | None = None
         self._ws_route: WebSocketRoute | None = None
         self._http_handlers: dict[str, RequestHandler] = {}
@@ -299,9 +311,7 @@ class InvocationAgentServerHost(Starlette):
         return kind(
             self,
             self._ws_settings,
-            stopping=Stopping(
-                draining=self._draining, drain_s=self._drain_s, grace_s=self._grace_s
-            ),
+            stopping=self._stopping,
             on_start=lambda: self._log_start(address),
             on_stop=self._call_pre_shutdown_callbacks,
             owns_process=owns_process,
@@ -317,7 +327,7 @@ class InvocationAgentServerHost(Starlette):
             config.agent_id or "-",
             config.is_hosted,
             origin(config.project_endpoint) or "-",
-            self._grace_s,
+            self._stopping.grace_s,
             self._ws_settings.keepalive_interval_s,
             self._version.header.decode("latin-1"),
         )
@@ -401,14 +411,14 @@ class InvocationAgentServerHost(Starlette):
     async def _flush_telemetry(self) -> None:
         # Out of what is the shutdown handler's: nobody waits longer for the host than that.
         spent_s = time.monotonic() - self._shutdown_began
-        await self._telemetry.flush(self._grace_s - spent_s)
+        await self._telemetry.flush(self._stopping.grace_s - spent_s)
 
     async def _shut_down(self) -> None:
         self._shutdown_began = time.monotonic()
-        logger.info("shutting down (at most %d s for the shutdown handler)", self._grace_s)
-        if self._shutdown_fn is None or self._grace_s == 0:
+        logger.info("shutting down (at most %d s for the shutdown handler)", self._stopping.grace_s)
+        if self._shutdown_fn is None or self._stopping.grace_s == 0:
             return
-        limit = asyncio.timeout(self._grace_s)
+        limit = asyncio.timeout(self._stopping.grace_s)
         try:
             async with limit:
                 result = self._shutdown_fn()
@@ -417,7 +427,9 @@ class InvocationAgentServerHost(Starlette):
         except Exception as error:
             tell(error)
             if limit.expired():
-                logger.warning("the shutdown handler did not complete within %d s", self._grace_s)
+                logger.warning(
+                    "the shutdown handler did not complete within %d s", self._stopping.grace_s
+                )
             else:
                 logger.warning("error in shutdown handler %s", name_of(self._shutdown_fn),
                             exc_info=True)  # fmt: skip

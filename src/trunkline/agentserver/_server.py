@@ -11,16 +11,15 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from trunkline.agentserver._draining import Draining
 from trunkline.agentserver._http import BoundedHttp
 from trunkline.agentserver._logging import LOGGER_NAME
+from trunkline.agentserver._stopping import Stopping
 from trunkline.agentserver._ws_protocol import WebSocketConnection
 from trunkline.agentserver._ws_settings import WebSocketSettings
 
@@ -36,20 +35,6 @@ _POLL_S: Final = 0.02
 _CANCEL_GRACE_S: Final = 1.0
 #: On top of the two graceful timeouts, before the process is ended from outside the loop.
 _WATCHDOG_MARGIN_S: Final = 3.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopping:
-    """Who is told of it, and how long each part may take."""
-
-    draining: Draining
-    """Set when stopping begins."""
-
-    drain_s: float
-    """From the first signal until the listener closes and WebSockets are sent 1001."""
-
-    grace_s: int
-    """From then on, for what is open; and again for the shutdown handler."""
 
 
 class AgentServer(uvicorn.Server):

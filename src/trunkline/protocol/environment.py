@@ -6,6 +6,9 @@ HOME = "HOME"
 #: obeys it; a host that doesn't know it listens on ``PORT``, and the platform finds it there.
 AGENT_SOCKET = "TRUNKLINE_AGENT_SOCKET"
 
+#: Seconds that an agent has from SIGTERM until it is killed.
+STOP_TIMEOUT = "TRUNKLINE_STOP_TIMEOUT"
+
 #: Names the platform process an agent, and all it starts, belongs to.
 NODE = "TRUNKLINE_NODE"
 
@@ -24,10 +27,11 @@ SHUTDOWN_GRACE = "AGENTSERVER_GRACEFUL_SHUTDOWN_TIMEOUT_SECONDS"
 
 #: Prefixes a definition's own variables may not use.
 RESERVED_PREFIXES = ("FOUNDRY_", "AGENT_")
+_RESERVED = (PORT, HOME, AGENT_SOCKET, NODE, STOP_TIMEOUT)
 
 DEFAULT_PORT = 8088
 
 
 def is_reserved(name: str) -> bool:
     """Tell whether an agent's definition may not set this variable."""
-    return name.startswith(RESERVED_PREFIXES) or name in (PORT, HOME, AGENT_SOCKET, NODE)
+    return name.startswith(RESERVED_PREFIXES) or name in _RESERVED

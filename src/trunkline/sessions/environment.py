@@ -36,6 +36,8 @@ def agent_environment(
         names.WS_KEEPALIVE_INTERVAL: own.get(
             names.WS_KEEPALIVE_INTERVAL, f"{settings.keepalive_interval_s:g}"
         ),
+        # trunkline's host fits its own times into it; another one is told one of them.
+        names.STOP_TIMEOUT: f"{settings.stop_timeout_s:g}",
         # A host takes its grace twice at worst: for what is open, then for its shutdown handler.
         names.SHUTDOWN_GRACE: own.get(
             names.SHUTDOWN_GRACE, str(max(int(settings.stop_timeout_s / 2) - 1, 0))

@@ -28,6 +28,7 @@ async def test_the_contracts_variables(tmp_path: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", env["FOUNDRY_AGENT_ID"])
     assert env["FOUNDRY_PROJECT_ENDPOINT"] == "http://127.0.0.1:1/api/projects/default"
     assert env["WS_KEEPALIVE_INTERVAL"] == "30"
+    assert env["TRUNKLINE_STOP_TIMEOUT"] == "20"
     assert {"PORT", "HOME", "PATH", "TRUNKLINE_AGENT_SOCKET"}.isdisjoint(env)
 
 
@@ -54,10 +55,12 @@ async def test_the_definitions_own_variables_and_none_that_are_reserved(tmp_path
         "PORT": "1",
         "HOME": "/root",
         "TRUNKLINE_AGENT_SOCKET": "/tmp/x",
+        "TRUNKLINE_STOP_TIMEOUT": "3600",
     }
     env = await environment_of(tmp_path, environment_variables=own)
     assert (env["MODEL"], env["EMPTY"], env["FOUNDRY_AGENT_NAME"]) == ("m", "", "echo")
     assert "forged" not in env.values()
+    assert env["TRUNKLINE_STOP_TIMEOUT"] == "20"
     assert {"PORT", "HOME", "TRUNKLINE_AGENT_SOCKET"}.isdisjoint(env)
 
 
