@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from starlette.requests import Request
@@ -24,6 +25,16 @@ def facts() -> dict[str, object]:
         "python": sys.version.split()[0],
         "environment": dict(os.environ),
     }
+
+
+async def count(lines: int) -> str:
+    """Print numbered lines, a thousand a second."""
+    begun = time.monotonic()
+    for number in range(lines):
+        print(f"line {number} says what it has to say, and that is all of it", flush=True)
+        if number % 20 == 19:
+            await asyncio.sleep(max(0.0, begun + number / 1000 - time.monotonic()))
+    return "counted"
 
 
 @app.ws_handler
@@ -47,6 +58,8 @@ async def handle(websocket: WebSocket) -> None:
             case "say":
                 print(argument, flush=True)
                 answer = "said"
+            case "count":
+                answer = await count(int(argument))
             case "die":
                 os._exit(int(argument))
             case "raise":
