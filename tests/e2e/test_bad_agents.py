@@ -108,7 +108,7 @@ async def test_a_failed_version_is_told_to_its_callers(
     )
     assert platform.run("deploy", str(folder)).code == 1
     status, error = await refused(platform, "failed", "s", token)
-    assert (status, error["code"]) == (424, "version_not_ready")
+    assert (status, error["code"]) == (424, "version_failed")
     assert "no-such-package-of-anybody" in error["message"]
 
 

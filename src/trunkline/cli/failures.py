@@ -19,6 +19,7 @@ _ADVICE = {
     "session_not_found": "`trunkline sessions list {agent}` shows the sessions there are",
     "version_not_found": "`trunkline show {agent}` shows the latest version",
     "version_not_ready": "`trunkline show {agent}` shows its status",
+    "version_failed": "`trunkline show {agent}` shows what its build said",
     "session_not_ready": "`trunkline monitor {agent}` shows why",
     "session_not_accessible": "sessions belong to whoever started them: leave --session-id out "
     "to start one of your own",

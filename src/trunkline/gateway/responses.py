@@ -3,6 +3,7 @@
 import http
 import json
 
+from trunkline.protocol import headers
 from trunkline.protocol.errors import TrunklineError, envelope
 
 #: What nginx logs for a client that left; nobody is there to get it.
@@ -33,7 +34,13 @@ def refusal(error: TrunklineError, *extra: tuple[str, str]) -> bytes:
 
 
 def headers_for(error: TrunklineError) -> list[tuple[str, str]]:
-    """Return the headers an error's status asks for (RFC 9110 sections 11.6.1 and 15.5.22)."""
+    """Return the headers an error is told with, besides its body.
+
+    They are those its status asks for (RFC 9110 sections 11.6.1 and 15.5.22), and the one in
+    which clients look for what became of a session.
+    """
+    if error.session_code:
+        return [(headers.SESSION_ERROR, error.session_code)]
     if error.status == http.HTTPStatus.UNAUTHORIZED:
         return [("www-authenticate", 'Bearer realm="trunkline"')]
     if error.status == http.HTTPStatus.UPGRADE_REQUIRED:

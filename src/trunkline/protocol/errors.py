@@ -24,6 +24,7 @@
     ├── TooLargeError                  413  payload_too_large
     ├── SessionNotReadyError           424  session_not_ready
     │   └── VersionNotReadyError       424  version_not_ready
+    │       └── VersionFailedError     424  version_failed
     ├── UpgradeRequiredError           426  upgrade_required
     ├── QuotaExceededError             429  QuotaExceeded
     ├── HeadTooLargeError              431  head_too_large
@@ -44,6 +45,8 @@ class TrunklineError(Exception):
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    #: What the contract calls it in ``x-adc-response-details``; empty if it has no name for it.
+    session_code: ClassVar[str] = ""
 
 
 class InvalidRequestError(TrunklineError):
@@ -121,6 +124,7 @@ class SessionNotFoundError(NotFoundError):
     """The agent has no such session."""
 
     code = "session_not_found"
+    session_code = "SandboxNotFound"
 
 
 class FileMissingError(NotFoundError):
@@ -175,6 +179,7 @@ class QuotaExceededError(TrunklineError):
     """As many sessions run as may run at once."""
 
     code = "QuotaExceeded"
+    session_code = "QuotaExceeded"
     status = 429
 
 
@@ -190,12 +195,21 @@ class SessionNotReadyError(TrunklineError):
 
     code = "session_not_ready"
     status = 424
+    session_code = "ReadinessTimeout"
 
 
 class VersionNotReadyError(SessionNotReadyError):
     """The version is still being built, or its build failed."""
 
     code = "version_not_ready"
+    session_code = "AgentVersionNotReady"
+
+
+class VersionFailedError(VersionNotReadyError):
+    """The version's build failed; it will never be ready."""
+
+    code = "version_failed"
+    session_code = "AgentVersionProvisioningFailed"
 
 
 class UpgradeRequiredError(TrunklineError):

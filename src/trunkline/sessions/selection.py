@@ -7,6 +7,7 @@ from typing import Any
 from trunkline.protocol.errors import (
     AgentNotFoundError,
     ProtocolNotDeclaredError,
+    VersionFailedError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
@@ -80,7 +81,7 @@ def check_ready(record: VersionRecord) -> None:
     """
     what = f"version {record.version} of agent {record.agent!r}"
     if record.status is VersionStatus.FAILED:
-        raise VersionNotReadyError(f"{what} couldn't be built: {record.error}")
+        raise VersionFailedError(f"{what} couldn't be built: {record.error}")
     if record.status is not VersionStatus.ACTIVE:
         raise VersionNotReadyError(f"{what} is still being built; try again")
 

@@ -23,11 +23,27 @@ def test_every_error_has_one_shape(cls: type[TrunklineError]) -> None:
     assert ("www-authenticate" in answer.headers) == (cls.status == 401)
     assert ("retry-after" in answer.headers) == (cls.status == 503)
     assert ("sec-websocket-version" in answer.headers) == (cls.status == 426)
+    assert answer.headers.get("x-adc-response-details", "") == cls.session_code
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
     codes = [cls.code for cls in all_errors()]
     assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize(
+    ("cls", "code"),
+    [
+        (errors.SessionNotReadyError, "ReadinessTimeout"),
+        (errors.VersionNotReadyError, "AgentVersionNotReady"),
+        (errors.VersionFailedError, "AgentVersionProvisioningFailed"),
+        (errors.SessionNotFoundError, "SandboxNotFound"),
+        (errors.QuotaExceededError, "QuotaExceeded"),
+        (errors.SessionNotAccessibleError, ""),
+    ],
+)
+def test_what_became_of_a_session_is_told_in_the_contracts_words(cls, code: str) -> None:
+    assert cls.session_code == code
 
 
 def test_a_param_is_told() -> None:

@@ -23,6 +23,7 @@ from trunkline.protocol.errors import (
     SessionNotReadyError,
     TrunklineError,
     UnavailableError,
+    VersionFailedError,
     VersionNotReadyError,
 )
 from trunkline.runtimes.interface import ExitStatus
@@ -358,7 +359,7 @@ async def test_a_version_that_could_not_be_built_says_why(tmp_path: Path) -> Non
     async with world(tmp_path) as w:
         record, _ = await w.store.add_version(new_version())
         await w.store.finish_version(record, error="no package is called nope")
-        with pytest.raises(VersionNotReadyError, match="no package is called nope"):
+        with pytest.raises(VersionFailedError, match="no package is called nope"):
             await w.acquire()
 
 
