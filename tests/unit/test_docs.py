@@ -1,17 +1,15 @@
 """What there is, is documented; what is documented, is there."""
 
 import importlib
-import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.routing import Route
 
-import trunkline.control
-import trunkline.gateway
+import trunkline
+from tests.support.routes import resource_routes
 from tests.support.settings_page import render
 from trunkline.config import describe
 from trunkline.platform.settings import COMPONENTS
@@ -62,20 +60,6 @@ def test_every_command_is_documented() -> None:
     assert [name for name in table.COMMANDS if f"trunkline {name}" not in page] == []
 
 
-def _routes() -> list[Route]:
-    """Return the routes of every class in the control plane and the gateway that has some."""
-    found: list[Route] = []
-    for package in (trunkline.control, trunkline.gateway):
-        for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            module = importlib.import_module(info.name)
-            for thing in vars(module).values():
-                if inspect.isclass(thing) and thing.__module__ == info.name:
-                    routes = getattr(thing, "routes", None)
-                    if routes is not None:
-                        found += routes(object.__new__(thing))
-    return found
-
-
 def _spellings(form: str, path: str) -> list[str]:
     """Return how a route may be told of: in full, or as one of several in a line."""
     # Everything under openai/ is there under openai/v1/ as well, and the page says so once.
@@ -88,7 +72,7 @@ def _spellings(form: str, path: str) -> list[str]:
 def test_every_endpoint_is_documented() -> None:
     page = (REFERENCE / "endpoints.md").read_text()
     forms = {}
-    for route in _routes():
+    for route in resource_routes():
         path = route.path.replace("/api/projects/{project}", "P").replace("{invocation}", "ID")
         path = re.sub(r"\{(\w+)\}", lambda name: name[1].upper(), path)
         for method in (route.methods or set()) - {"HEAD"}:

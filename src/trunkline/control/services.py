@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Final
 
 from starlette.requests import Request
 
@@ -13,6 +14,7 @@ from trunkline.protocol.errors import (
     AgentNotFoundError,
     AuthenticationError,
     InvalidRequestError,
+    MethodNotAllowedError,
     NotFoundError,
     SessionNotAccessibleError,
     SessionNotFoundError,
@@ -30,6 +32,9 @@ from trunkline.sessions.calls import Calls
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.store.interface import Store
 from trunkline.store.records import SessionRecord, SessionStatus
+
+#: What comes behind an agent's name and a colon.
+AGENT_VERBS: Final = ("enable", "disable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +127,11 @@ def agent_of(request: Request) -> AgentName:
 
     Raises:
         AgentNotFoundError: If nothing can have that name.
+        MethodNotAllowedError: If it is one of an agent's verbs, used with another method.
     """
     name = request.path_params["agent"]
+    if name.rpartition(":")[2] in AGENT_VERBS and ":" in name:
+        raise MethodNotAllowedError(f"{request.method} isn't for this path", allowed=("POST",))
     if not is_agent_name(name):
         raise AgentNotFoundError(f"no agent can be named {name[:64]!r}")
     return AgentName(name)

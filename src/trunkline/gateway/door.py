@@ -196,7 +196,9 @@ class FrontDoor(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._part is _Part.BODY and not self._refused and not self.transport.is_closing():
+        # The body that is coming in may be that of a request behind the one just answered.
+        is_unread = self._part is _Part.BODY and not self._is_answering()
+        if is_unread and not self._refused and not self.transport.is_closing():
             # The answer is out, and the rest of the request's body may never come: there can be
             # no further request behind it.
             self._refused = True

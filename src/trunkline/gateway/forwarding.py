@@ -220,20 +220,30 @@ class PassedThrough(Response):
                 "headers": self.raw_headers,
             }
         )
+        left = self._agent.answer.content_length
         try:
             async for chunk in self._agent.answer.content.iter_any():
                 if self._on_chunk is not None:
                     self._on_chunk(chunk)
+                if left is not None:
+                    left -= len(chunk)
+                    if left <= 0:
+                        # With these bytes the caller has all of it.
+                        await self._end()
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except aiohttp.ClientError:
             # The head is out. Returning without the body's end makes uvicorn close the
             # connection short of it, so that the caller sees the answer isn't whole.
             _log.warning("session %s: the agent went away in mid-answer", self._lease.key)
         else:
-            # What is remembered of the answer is there before the caller can ask about it.
-            if self._on_end is not None:
-                await self._on_end()
+            await self._end()
             await send({"type": "http.response.body", "body": b""})
+
+    async def _end(self) -> None:
+        # What is remembered of the answer is there before the caller can ask about it.
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            await on_end()
 
 
 def _open(address: Address) -> aiohttp.ClientSession:

@@ -154,10 +154,10 @@ class Responses:
         self, body: dict[str, Any], identity: Identity, project: ProjectName, agent: AgentName
     ) -> tuple[ConversationKey, SessionId | None] | None:
         given = body.get("conversation")
-        if isinstance(given, dict):
-            given = given.get("id")
         if given is None:
             return None
+        if isinstance(given, dict):
+            given = given.get("id")
         if not isinstance(given, str) or not is_item_id(given):
             raise InvalidRequestError(
                 'conversation must be a conversation\'s id, or such as {"id": "conv_1"}',

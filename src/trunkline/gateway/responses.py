@@ -4,7 +4,7 @@ import http
 import json
 
 from trunkline.protocol import headers
-from trunkline.protocol.errors import TrunklineError, envelope
+from trunkline.protocol.errors import MethodNotAllowedError, TrunklineError, envelope
 
 #: What nginx logs for a client that left; nobody is there to get it.
 CLIENT_CLOSED_REQUEST = 499
@@ -36,11 +36,13 @@ def refusal(error: TrunklineError, *extra: tuple[str, str]) -> bytes:
 def headers_for(error: TrunklineError) -> list[tuple[str, str]]:
     """Return the headers an error is told with, besides its body.
 
-    They are those its status asks for (RFC 9110 sections 11.6.1 and 15.5.22), and the one in
-    which clients look for what became of a session.
+    They are those its status asks for (RFC 9110 sections 10.2.1, 11.6.1 and 15.5.22), and the
+    one in which clients look for what became of a session.
     """
     if error.session_code:
         return [(headers.SESSION_ERROR, error.session_code)]
+    if isinstance(error, MethodNotAllowedError):
+        return [("allow", ", ".join(error.allowed))]
     if error.status == http.HTTPStatus.UNAUTHORIZED:
         return [("www-authenticate", 'Bearer realm="trunkline"')]
     if error.status == http.HTTPStatus.UPGRADE_REQUIRED:

@@ -4,15 +4,17 @@ import logging
 from collections.abc import Sequence
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from trunkline.auth.issuer import DevelopmentIssuer
 from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST, headers_for
 from trunkline.platform.health import Health
+from trunkline.platform.openapi import document
 from trunkline.platform.request_id import RequestIds
 from trunkline.protocol.errors import (
     INTERNAL_ERROR,
@@ -54,12 +56,17 @@ def build_app(
     async def jwks(_: Request) -> Response:
         return JSONResponse(issuer.jwks(), headers={"cache-control": "max-age=300"})
 
+    async def openapi(_: Request) -> Response:
+        # The first time it has to be made, which takes a while.
+        return Response(await run_in_threadpool(document.encoded), media_type="application/json")
+
     return Starlette(
         routes=[
             Route("/healthz", alive),
             Route("/readyz", ready),
             Route("/metrics", prometheus),
             Route("/.well-known/jwks.json", jwks),
+            Route("/openapi.json", openapi),
             *routes,
         ],
         middleware=[Middleware(RequestIds)],
@@ -90,11 +97,19 @@ async def _refuse_http(request: Request, exc: Exception) -> Response:
     if exc.status_code == 404:
         return _answer(NotFoundError(f"nothing is at {request.url.path[:256]}"))
     if exc.status_code == 405:
-        allowed = (exc.headers or {}).get("Allow", "")
-        response = _answer(MethodNotAllowedError(f"{request.method} isn't for this path"))
-        response.headers["allow"] = allowed
-        return response
+        return _answer(
+            MethodNotAllowedError(
+                f"{request.method} isn't for this path", allowed=_methods_for(request)
+            )
+        )
     return _answer(InvalidRequestError(str(exc.detail)))
+
+
+def _methods_for(request: Request) -> set[str]:
+    # Starlette names those of the first route only, and each method has a route of its own.
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    path = next(r.path for r in routes if r.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in routes if route.path == path for method in route.methods or ()}
 
 
 async def _break(_: Request, exc: Exception) -> Response:

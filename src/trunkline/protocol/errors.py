@@ -33,6 +33,7 @@
     └── UnavailableError               503  unavailable
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 
@@ -160,6 +161,10 @@ class MethodNotAllowedError(TrunklineError):
 
     code = "method_not_allowed"
     status = 405
+
+    def __init__(self, message: str, *, allowed: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed = tuple(sorted(allowed))
 
 
 class ConflictError(TrunklineError):

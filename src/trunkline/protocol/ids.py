@@ -19,9 +19,13 @@ MAX_SESSION_ID_CHARS = 256
 SESSION_ID_RULE = f"1 to {MAX_SESSION_ID_CHARS} characters out of A-Z a-z 0-9 . _ : -"
 AGENT_NAME_RULE = "1 to 63 letters, digits and hyphens, starting and ending with a letter or digit"
 
-_SESSION_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_SESSION_ID_CHARS}}}")
+#: What a whole id, or name, looks like: for regular expressions of any kind.
+SESSION_ID_PATTERN = rf"[A-Za-z0-9._:-]{{1,{MAX_SESSION_ID_CHARS}}}"
+AGENT_NAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+_SESSION_ID = re.compile(SESSION_ID_PATTERN)
 _VERSION_ID = re.compile(r"[1-9][0-9]{0,17}|draft-[0-9]{1,18}-[0-9]{1,18}")
-_AGENT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_AGENT_NAME = re.compile(AGENT_NAME_PATTERN)
 
 
 def is_session_id(text: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.sdk.support import sdk_python
+from tests.support.environments import bin_with
 from tests.support.platform import Platform
 
 HERE = Path(__file__).parent
@@ -39,7 +39,12 @@ def test_the_sdk_finds_everything_as_it_expects_it(platform: Platform, story: st
         name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")
     }
     done = subprocess.run(
-        [sdk_python(), "-W", "error::DeprecationWarning:__main__", str(HERE / f"{story}.py")],
+        [
+            bin_with("sdk") / "python",
+            "-W",
+            "error::DeprecationWarning:__main__",
+            str(HERE / f"{story}.py"),
+        ],
         capture_output=True,
         text=True,
         timeout=220,

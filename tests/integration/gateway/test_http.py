@@ -518,6 +518,30 @@ async def test_a_kept_alive_client_asks_again() -> None:
         assert len(gateway.sessions.asked) == 3
 
 
+async def test_a_request_may_begin_before_the_one_ahead_of_it_is_answered() -> None:
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: Request) -> Response:
+        if request.method == "POST":
+            return Response(await request.body())
+        began.set()
+        await go.wait()
+        return Response(b"first")
+
+    async with gateway_to(app_of(answer)) as gateway:
+        reader, writer = await gateway.open()
+        writer.write(head(gateway, "GET", f"{PREFIX}/i?{V1}"))
+        await began.wait()
+        # Its head, and its body only after the other's answer.
+        writer.write(head(gateway, "POST", f"{PREFIX}?{V1}", "Content-Length: 6"))
+        await gateway.answers()
+        go.set()
+        assert (await reader.readuntil(b"first")).startswith(b"HTTP/1.1 200 ")
+        writer.write(b"second")
+        assert (await reader.readuntil(b"second")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
 async def test_a_head_request_is_answered_without_a_body() -> None:
     async with gateway_to(app_of(mirror)) as gateway:
         answer = await ask(gateway, "HEAD", f"{PREFIX}/i?{V1}")

@@ -1,0 +1,137 @@
+"""Sessions and their logs, described."""
+
+from trunkline.platform.openapi.operation import (
+    AGENT,
+    ENDPOINT,
+    PAGE,
+    Operation,
+    Resource,
+    answer,
+    flag_in_query,
+    in_query,
+    integer,
+    json_answer,
+    json_body,
+    obj,
+    page,
+    schema,
+    seconds,
+    text,
+)
+
+_SESSIONS = f"{ENDPOINT}/sessions"
+_SESSION = f"{_SESSIONS}/{{session}}"
+_LOG_QUERY = (
+    in_query("kind", "Which log.", text(enum=["console", "system"], default="console")),
+    flag_in_query("follow", "Go on with what comes.", default=True),
+    in_query(
+        "tail", "How many lines to begin with.", integer(minimum=0, maximum=10_000, default=300)
+    ),
+    in_query("after", "The `offset` of an event to go on behind.", integer(minimum=0)),
+)
+
+
+def _log(path: str, name: str) -> Operation:
+    return Operation(
+        method="GET",
+        path=path,
+        name=name,
+        says="The session's log as server-sent events. Each is `event: log` with JSON in `data`: "
+        "`timestamp`, `stream`, `message`, `offset`. While nothing happens, a comment comes every "
+        "15 seconds.",
+        query=_LOG_QUERY,
+        answers={200: answer("The events.", {"text/event-stream": {}})},
+        refusals=(403,),
+    )
+
+
+RESOURCE = Resource(
+    tag="sessions",
+    says="One process of one version, with a home folder and a log of its own, and one owner.",
+    operations=(
+        Operation(
+            method="POST",
+            path=_SESSIONS,
+            name="create_session",
+            says="A session made ahead of its first call, and started. The same again answers with "
+            "the session that is there.",
+            body=json_body(schema("CreateSessionRequest"), is_required=False),
+            answers={201: json_answer("The session.", schema("Session"))},
+            refusals=(403, 409, 413, 424, 429, 503),
+        ),
+        Operation(
+            method="GET",
+            path=_SESSIONS,
+            name="list_sessions",
+            says="The caller's sessions.",
+            query=PAGE,
+            answers={200: json_answer("A page of them.", schema("SessionList"))},
+        ),
+        Operation(
+            method="GET",
+            path=_SESSION,
+            name="get_session",
+            says="One session.",
+            answers={200: json_answer("The session.", schema("Session"))},
+            refusals=(403,),
+        ),
+        Operation(
+            method="POST",
+            path=f"{_SESSION}:stop",
+            name="stop_session",
+            says="Ends its process and its connections. The session and its files are kept, and "
+            "the next call starts it again.",
+            answers={204: answer("It has no process.")},
+            refusals=(403, 503),
+        ),
+        Operation(
+            method="DELETE",
+            path=_SESSION,
+            name="delete_session",
+            says="Removes the session, its files and its log. One that isn't there is as good as "
+            "removed.",
+            answers={204: answer("It is gone.")},
+            refusals=(403, 409, 503),
+        ),
+        _log(f"{AGENT}/sessions/{{session}}:logstream", "stream_log"),
+        _log(f"{AGENT}/versions/{{version}}/sessions/{{session}}:logstream", "stream_version_log"),
+    ),
+    schemas={
+        "Session": obj(
+            "A session",
+            agent_session_id=text("Its id"),
+            version_indicator=schema("VersionIndicator"),
+            status=text(enum=["creating", "active", "idle", "failed", "deleting"]),
+            created_at=seconds("When it was made"),
+            last_accessed_at=seconds("When it was last used"),
+            expires_at=seconds("When it will be removed, unless it is used"),
+            optional={"stopped_at": seconds("When its process ended")},
+        ),
+        "SessionList": page("Session", "A page of sessions"),
+        "VersionIndicator": obj(
+            "One version",
+            type={"const": "version_ref"},
+            agent_version=text("As `3`"),
+        ),
+        "CreateSessionRequest": obj(
+            "What the session should be like",
+            optional={
+                "agent_session_id": {
+                    "anyOf": [schema("SessionId"), {"type": "null"}, {"const": ""}],
+                    "description": "Its id; without one, one is made",
+                },
+                "version_indicator": {
+                    "anyOf": [
+                        obj(
+                            "One version",
+                            agent_version=text("As `3`", minLength=1, pattern="^[^@]"),
+                            optional={"type": {"const": "version_ref"}},
+                        ),
+                        {"type": "null"},
+                    ],
+                    "description": "Its version; without one, the endpoint's rules choose",
+                },
+            },
+        ),
+    },
+)
