@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-long bench fuzz lint fmt types imports lock clean
+.PHONY: help setup demo up postgres test test-long bench fuzz lint fmt types imports lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,10 +33,13 @@ demo: $(STAMP)  ## start everything, hold one spoken conversation, end
 up: $(STAMP)  ## start the platform on 127.0.0.1:8080 (another: make up PORT=8090)
 	@$(BIN)/trunkline up --port $(PORT)
 
-test: $(STAMP)  ## run the tests that CI runs
+postgres:
+	@tests/support/install-postgres
+
+test: $(STAMP) postgres  ## run the tests that CI runs
 	$(BIN)/python -m pytest -n 2 -m "not long"
 
-test-long: $(STAMP)  ## run the tests that take minutes, too
+test-long: $(STAMP) postgres  ## run the tests that take minutes, too
 	$(BIN)/python -m pytest -n 2 --timeout 1200
 
 bench: $(STAMP)  ## compare the relay with nginx and HAProxy, and the host with Microsoft's
@@ -79,7 +82,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: $(UV)  ## write the lock files anew
 	$(LOCK) pyproject.toml -o requirements/agent.txt
 	$(LOCK) --extra platform pyproject.toml -o requirements/platform.txt
-	$(LOCK) --extra platform --extra otel --group dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) --extra platform --extra otel --extra postgres --group dev pyproject.toml -o requirements/dev.txt
 	echo uv | $(LOCK) - -o requirements/bootstrap.txt
 	$(LOCK) requirements/sdk.in -o requirements/sdk.txt
 	$(LOCK) requirements/schemathesis.in -o requirements/schemathesis.txt

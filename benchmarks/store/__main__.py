@@ -101,7 +101,7 @@ async def run(sizes: list[int], calls: int) -> dict[int, dict[str, float]]:
     found = {}
     with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as folder:
         store = await open_sqlite(Path(folder) / "trunkline.db")
-        await store.heartbeat(_NODE, dt.datetime.now(dt.UTC))
+        await store.add_node(_NODE, dt.datetime.now(dt.UTC), "http://127.0.0.1:1")
         await store.add_version(
             NewVersion(
                 project=_PROJECT, agent=_AGENT, definition={}, description=None, metadata={},

@@ -17,6 +17,7 @@ from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.verify import AuthSettings, TokenVerifier
 from trunkline.gateway.invocations import Invocations
+from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.settings import GatewaySettings
@@ -24,8 +25,9 @@ from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen
 from trunkline.protocol.errors import AgentNotFoundError, TrunklineError
-from trunkline.protocol.ids import SessionKey
+from trunkline.protocol.ids import NodeId, SessionKey
 from trunkline.runtimes.interface import Address, ExitStatus
+from trunkline.store.records import NodeRecord
 from trunkline.telemetry.metrics import Metrics
 
 NEW_PATH = "/api/projects/default/agents/echo/endpoint/protocols/invocations_ws?api-version=v1"
@@ -90,9 +92,17 @@ class FakeSessions:
             self.closed.set()
 
 
-class _Store:
+class FakeStore:
+    """The part of a store that a gateway asks."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[NodeId, NodeRecord] = {}
+
     async def ping(self) -> None:
         return None
+
+    async def find_node(self, node: NodeId) -> NodeRecord | None:
+        return self.nodes.get(node)
 
 
 @dataclass
@@ -105,6 +115,7 @@ class Gateway:
     issuer: DevelopmentIssuer
     metrics: Metrics
     health: Health
+    store: FakeStore
     serving: asyncio.Task[None] = field(repr=False)
 
     def token(self, **kwargs: Any) -> str:
@@ -147,7 +158,8 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
     with tempfile.TemporaryDirectory(prefix="trunkline-test-") as folder:
         state_dir = Path(folder)
         issuer = DevelopmentIssuer.open(state_dir)
-        sessions, metrics, health = FakeSessions(address), Metrics(), Health(_Store())  # type: ignore[arg-type]
+        store = FakeStore()
+        sessions, metrics, health = FakeSessions(address), Metrics(), Health(store)  # type: ignore[arg-type]
         gateway_settings = GatewaySettings(**settings)
         services = GatewayServices(
             settings=gateway_settings,
@@ -155,10 +167,15 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
             verifier=TokenVerifier(AuthSettings(), {ISSUER: issuer.jwks()["keys"]}),
             pseudonyms=Pseudonyms.open(state_dir),
             sessions=sessions,  # type: ignore[arg-type]
+            peers=Peers(store, connect_timeout_s=gateway_settings.connect_timeout_s),  # type: ignore[arg-type]
             metrics=metrics,
         )
         app: Starlette = build_app(
-            Invocations(services).routes(), health=health, metrics=metrics, issuer=issuer
+            Invocations(services).routes(),
+            health=health,
+            metrics=metrics,
+            issuer=issuer,
+            peers=services.peers,
         )
         is_ready = asyncio.Event()
 
@@ -169,7 +186,9 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
         server = Server(app, services, on_ready=is_ready.set, on_drain=drain)
         serving = asyncio.create_task(server.serve([sock]))
         await is_ready.wait()
-        gateway = Gateway(sock.getsockname()[1], sessions, server, issuer, metrics, health, serving)
+        gateway = Gateway(
+            sock.getsockname()[1], sessions, server, issuer, metrics, health, store, serving
+        )
         try:
             yield gateway
         finally:

@@ -29,5 +29,5 @@ def resource_routes() -> list[Route]:
 def platform_routes() -> list[Route]:
     """Return the routes of the platform itself."""
     nothing: Any = None
-    app = build_app([], health=nothing, metrics=nothing, issuer=nothing)
+    app = build_app([], health=nothing, metrics=nothing, issuer=nothing, peers=nothing)
     return [route for route in app.routes if isinstance(route, Route)]

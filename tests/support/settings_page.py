@@ -39,7 +39,7 @@ def render() -> str:
             default = doc.default
             if isinstance(default, tuple):
                 default = ",".join(default)
-            shown = "" if default is None else f"`{default}`"
+            shown = "" if default in (None, "") else f"`{default}`"
             parts.append(f"| `{doc.variable}` | {shown} | {doc.text} |\n")
     return "".join(parts)
 

@@ -113,9 +113,21 @@ class VersionBuilds:
         if building:
             await asyncio.wait(building)
 
+    async def give_up(self) -> None:
+        """End the builds under way: another process builds those versions."""
+        await self._end_builds("")
+
+    async def take_over(self) -> None:
+        """Go on with the builds of processes that are no more."""
+        await self.resume()
+
     async def resume(self) -> None:
         """Start again the builds that a platform which ended left unfinished."""
         for record in await self._store.unfinished_versions():
+            if _build_name(record) in self._running:
+                continue
+            if not await self._store.claim_build(record, self._node):
+                continue
             folder = self.folder_of(record.project, record.agent, record.version)
             if (folder / _CODE).exists():
                 self._spawn(record)

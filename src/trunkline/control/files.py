@@ -137,7 +137,10 @@ class Files:
 
     async def _session(self, request: Request) -> SessionRecord:
         identity, project = self._services.admit(request)
-        return await self._services.find_session(request, identity, project)
+        record = await self._services.find_session(request, identity, project)
+        # Where it runs, nothing that its agent has just written is hidden by a cache.
+        self._services.sessions.refuse_elsewhere(record)
+        return record
 
 
 def _path_in(query: QueryParams) -> str:

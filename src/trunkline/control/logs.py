@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from trunkline.control.services import ControlServices
 from trunkline.protocol.errors import InvalidRequestError
-from trunkline.sessions.log import Channel, Entry
+from trunkline.sessions.log import Channel, Entry, SessionLog
 from trunkline.store.records import SessionRecord
 from trunkline.web.body import flag
 
@@ -24,6 +24,8 @@ _MAX_TAIL = 10_000
 _DIGITS = re.compile(r"[0-9]{1,19}")
 #: Seconds of silence after which a stream says that it is still there.
 _QUIET_S = 15.0
+#: How often to look at the log of a session that doesn't run here.
+_LOOK_S = 1.0
 
 
 class Logs:
@@ -45,6 +47,7 @@ class Logs:
     async def stream_log(self, request: Request) -> Response:
         identity, project = self._services.admit(request)
         record = await self._services.find_session(request, identity, project)
+        self._services.sessions.refuse_elsewhere(record)
         query = request.query_params
         try:
             channel = Channel(query.get("kind", Channel.CONSOLE))
@@ -71,6 +74,7 @@ class Logs:
         after: int,
     ) -> AsyncIterator[bytes]:
         log = self._services.sessions.logs.of(record.home)
+        log.refresh()
         yield _event([self._state_of(record)])
         position = after if after >= 0 else await log.tail(channel, tail)
         end = None if is_following else log.read_end(channel)
@@ -83,20 +87,38 @@ class Logs:
                 await asyncio.sleep(0)
             elif end is not None or log.is_discarded or self._services.draining.is_set():
                 return
-            elif not await self._wait(log.wait_changed(channel, position)):
+            elif not await self._wait(record, log, channel, position):
                 yield b": quiet\n\n"
             if end is not None and position >= end:
                 return
 
-    async def _wait(self, change: Any) -> bool:
-        """Wait for a change, for the drain, or for a while; tell whether anything happened."""
+    async def _wait(
+        self, record: SessionRecord, log: SessionLog, channel: Channel, position: int
+    ) -> bool:
+        """Wait for more to read, for the drain, or for a while; tell whether anything happened."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _QUIET_S
+        while (left_s := until - loop.time()) > 0:
+            is_here = self._services.sessions.is_running(record.key)
+            if not is_here:
+                left_s = min(left_s, _LOOK_S)
+            if await self._has_changed(log.wait_changed(channel, position), left_s):
+                return True
+            if not is_here:
+                # Another process of the platform may run it by now; the file tells.
+                log.refresh()
+                if log.is_discarded or log.read_end(channel) > position:
+                    return True
+        return False
+
+    async def _has_changed(self, change: Any, timeout_s: float) -> bool:
         tasks = [
             asyncio.ensure_future(change),  # noqa: TID251 - awaited right here
             asyncio.ensure_future(self._services.draining.wait()),  # noqa: TID251
         ]
         try:
             done, _ = await asyncio.wait(
-                tasks, timeout=_QUIET_S, return_when=asyncio.FIRST_COMPLETED
+                tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             for task in tasks:

@@ -63,6 +63,7 @@ class Sessions:
         """End the session's process; one that has none is as good as stopped."""
         identity, project = self._services.admit(request)
         record = await self._services.find_session(request, identity, project)
+        self._services.sessions.refuse_elsewhere(record)
         await self._services.sessions.stop(record.key)
         return Response(status_code=204)
 
@@ -73,6 +74,7 @@ class Sessions:
         record = await self._services.store.find_session(key)
         if record is not None:
             check_owner(record, identity)
+            self._services.sessions.refuse_elsewhere(record)
             await self._services.sessions.delete(key)
         return Response(status_code=204)
 

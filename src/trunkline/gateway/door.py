@@ -13,9 +13,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from trunkline.gateway.requests import UpgradeRequest, request_id_of
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
-from trunkline.gateway.upgrade import Upgrade, UpgradeRequest, request_id_of
+from trunkline.gateway.upgrade import Upgrade
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     HeadTimeoutError,

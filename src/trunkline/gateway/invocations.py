@@ -5,10 +5,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trunkline.gateway import routes
-from trunkline.gateway.forwarding import Call, PassedThrough, agent_headers
+from trunkline.gateway.forwarding import PassedThrough, agent_headers
 from trunkline.gateway.reach import reach
 from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST
 from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.streaming import Call
 from trunkline.protocol import headers
 from trunkline.protocol.errors import NotFoundError, UpgradeRequiredError
 from trunkline.protocol.ids import SessionKey

@@ -15,10 +15,11 @@ from starlette.routing import Route
 
 from trunkline.auth.identity import Identity
 from trunkline.gateway import routes
-from trunkline.gateway.forwarding import Answer, Call, PassedThrough, agent_headers
+from trunkline.gateway.forwarding import PassedThrough, agent_headers
 from trunkline.gateway.reach import reach
 from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST
 from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.streaming import Answer, Call
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     ConversationNotFoundError,
@@ -81,7 +82,7 @@ class Responses:
         """Run the agent's ``POST /responses``."""
         identity, project, agent = self._admit(request)
         most = self._services.settings.max_responses_body_bytes
-        body = await limited(request, most).body()
+        body = request.state.body = await limited(request, most).body()
         turn = await self._turn(parse_json_object(body, "the body"), identity, project, agent)
         named = agent_headers(request, identity, self._services)
         # What passes by is read, so it must not be compressed.

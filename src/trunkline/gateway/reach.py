@@ -6,16 +6,12 @@ from typing import TypeVar
 
 from trunkline.auth.identity import Identity
 from trunkline.gateway.services import GatewayServices
-from trunkline.protocol.errors import UpstreamError
+from trunkline.gateway.upstream import ConnectError
 from trunkline.protocol.ids import SessionKey
 from trunkline.sessions.slot import Lease
 
 _T = TypeVar("_T")
 _EXIT_NOTICE_S = 5.0
-
-
-class ConnectError(UpstreamError):
-    """The agent's socket refused the connection: its process has ended or is ending."""
 
 
 async def reach(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.verify import TokenVerifier
+from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.sessions.directory import SessionDirectory
@@ -20,5 +21,6 @@ class GatewayServices:
     verifier: TokenVerifier
     pseudonyms: Pseudonyms
     sessions: SessionDirectory
+    peers: Peers
     metrics: Metrics
     tasks: TaskOwner = field(default_factory=TaskOwner)

@@ -1,6 +1,9 @@
 """The gateway's limits."""
 
+import re
 from dataclasses import dataclass
+
+_URL = re.compile(r"http://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,11 @@ class GatewaySettings:
     """Bytes kept for a peer that reads slower than the other writes, per direction. When they
     are full the gateway stops reading, so the pressure reaches the sender through TCP."""
 
+    advertised_url: str = ""
+    """Where the other processes of a platform that share its store reach this one, such as
+    `http://10.0.0.5:8080`. Empty: the address it listens on. They pass callers' tokens on to it,
+    so the network in between must be theirs alone."""
+
     drain_timeout_s: float = 10.0
     """Seconds from SIGTERM until whatever is still open is cut."""
 
@@ -45,6 +53,8 @@ class GatewaySettings:
         for name in ("head_timeout_s", "connect_timeout_s", "close_timeout_s", "drain_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
+        if self.advertised_url and not _URL.fullmatch(self.advertised_url):
+            raise ValueError("advertised_url must be http://HOST:PORT")
         if self.max_head_bytes < 1024:
             raise ValueError("max_head_bytes must be at least 1024")
         if self.max_frame_bytes < 125:

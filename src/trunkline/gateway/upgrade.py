@@ -3,14 +3,12 @@
 import asyncio
 import logging
 import re
-import secrets
-import uuid
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from trunkline.gateway import routes, upstream
 from trunkline.gateway.reach import reach
 from trunkline.gateway.relay import Relay, Summary
+from trunkline.gateway.requests import UpgradeRequest, new_call_id, request_id_of
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
 from trunkline.protocol import close, headers
@@ -24,47 +22,14 @@ from trunkline.protocol.errors import (
 )
 from trunkline.protocol.ids import SessionKey
 from trunkline.sessions.directory import new_session_id
+from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.slot import Lease
 
 _log = logging.getLogger("trunkline.gateway")
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_EARLY_BYTES = 64 * 1024
 _EXIT_NOTICE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class UpgradeRequest:
-    """The head of an upgrade.
-
-    Attributes:
-        method: The method.
-        path: The target's path as it was sent.
-        query: The target's query as it was sent.
-        headers: Names in lower case, and values.
-    """
-
-    method: str
-    path: str
-    query: str
-    headers: list[tuple[bytes, bytes]]
-
-    def header(self, name: bytes) -> str | None:
-        """Return a header's value; several are joined as a list (RFC 9110 section 5.3)."""
-        found = [value.decode("latin-1") for key, value in self.headers if key == name]
-        return ", ".join(found) if found else None
-
-
-def request_id_of(given: str | None) -> str:
-    """Return the caller's request id if it is fit to be logged, else a new one."""
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
-    return uuid.uuid4().hex
-
-
-def new_call_id() -> str:
-    """Return the id of one call, for the agent to send on to what it calls."""
-    return secrets.token_hex(16)
+_SWITCHING = 101
 
 
 class Upgrade(asyncio.Protocol):
@@ -158,21 +123,36 @@ class Upgrade(asyncio.Protocol):
                 (headers.REQUEST_ID, self._request_id),
             ],
         )
-        lease, upgraded = await reach(
-            services,
-            key,
-            identity,
-            routes.PROTOCOL,
-            lambda lease: upstream.upgrade(
-                lease.address, head, services.settings.connect_timeout_s
-            ),
-        )
-        self._start_relay(lease, upgraded)
+        try:
+            lease, upgraded = await reach(
+                services,
+                key,
+                identity,
+                routes.PROTOCOL,
+                lambda lease: upstream.upgrade(
+                    lease.address, head, services.settings.connect_timeout_s
+                ),
+            )
+        except SessionElsewhereError as error:
+            upgraded = await services.peers.upgrade(request, self._request_id, error)
+            if upgraded.status == _SWITCHING:
+                self._start_relay(_Remote(key), upgraded)
+            else:
+                self._pass_refusal(upgraded)
+        else:
+            self._start_relay(_Local(lease), upgraded)
 
-    def _start_relay(self, lease: Lease, upgraded: upstream.Upgraded) -> None:
+    def _pass_refusal(self, upgraded: upstream.Upgraded) -> None:
+        upgraded.transport.abort()
+        self._services.metrics.upgrades.labels(str(upgraded.status)).inc()
+        if not self._transport.is_closing():
+            self._transport.write(upgraded.head + b"\r\n\r\n" + upgraded.rest)
+            self._transport.close()
+
+    def _start_relay(self, agent: "_Agent", upgraded: upstream.Upgraded) -> None:
         if self._transport.is_closing():
             upgraded.transport.abort()
-            lease.release()
+            agent.release()
             return
         services = self._services
         self._connections.discard(self)
@@ -180,15 +160,15 @@ class Upgrade(asyncio.Protocol):
             self._transport,
             upgraded.transport,
             services.settings,
-            on_end=lambda summary: self._ended(lease, relay, summary),
-            explain_loss=lambda: _explain_loss(lease),
+            on_end=lambda summary: self._ended(agent, relay, summary),
+            explain_loss=agent.explain_loss,
         )
         # uvicorn waits for this set to run empty when it stops, and tells its members to.
         self._connections.add(relay.downstream)
         services.metrics.upgrades.labels("101").inc()
         services.metrics.connections.inc()
-        lease.log.event("ConnectionOpened", f"request_id={self._request_id}")
-        self._transport.write(self._response_head(upgraded.head, lease.key))
+        agent.event("ConnectionOpened", f"request_id={self._request_id}")
+        self._transport.write(self._response_head(upgraded.head, agent.key))
         # Reading goes on before the bytes at hand are relayed: if they fill the peer's buffer,
         # the pause that follows must be the last word.
         upgraded.transport.resume_reading()
@@ -208,8 +188,8 @@ class Upgrade(asyncio.Protocol):
         lines += [f"{name}: {value}".encode("latin-1") for name, value in ours]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def _ended(self, lease: Lease, relay: Relay, summary: Summary) -> None:
-        metrics, key = self._services.metrics, lease.key
+    def _ended(self, agent: "_Agent", relay: Relay, summary: Summary) -> None:
+        metrics = self._services.metrics
         self._connections.discard(relay.downstream)
         metrics.connections.dec()
         metrics.closes.labels(_code_label(summary.code), summary.by.value).inc()
@@ -223,9 +203,9 @@ class Upgrade(asyncio.Protocol):
             f"bytes_in={summary.bytes_in} bytes_out={summary.bytes_out} "
             f"age_s={summary.age_s:.3f} request_id={self._request_id}"
         )
-        lease.release()
-        lease.log.event("ConnectionClosed", words)
-        _log.info("connection closed: session=%s version=%s %s", key, lease.version.version, words)
+        agent.release()
+        agent.event("ConnectionClosed", words)
+        _log.info("connection closed: session=%s %s %s", agent.key, agent.where, words)
 
 
 def _code_label(code: int) -> str:
@@ -246,10 +226,58 @@ def _check_handshake(request: UpgradeRequest) -> None:
         raise InvalidRequestError("Sec-WebSocket-Key must be 16 bytes in base64")
 
 
-async def _explain_loss(lease: Lease) -> str:
-    try:
-        async with asyncio.timeout(_EXIT_NOTICE_S):
-            status = await lease.wait_exited()
-    except TimeoutError:
-        return "the agent ended the connection without a close frame"
-    return f"the agent's process ended: {status}"
+class _Agent(Protocol):
+    """The other end of a relay."""
+
+    key: SessionKey
+    where: str
+
+    def event(self, reason: str, message: str) -> None:
+        """Write to the session's log."""
+
+    def release(self) -> None:
+        """Give back what was held while the connection was open."""
+
+    async def explain_loss(self) -> str:
+        """Say why it went away without a close frame."""
+
+
+class _Local:
+    """An agent of this process."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self.key = lease.key
+        self.where = f"version={lease.version.version}"
+
+    def event(self, reason: str, message: str) -> None:
+        self._lease.log.event(reason, message)
+
+    def release(self) -> None:
+        self._lease.release()
+
+    async def explain_loss(self) -> str:
+        try:
+            async with asyncio.timeout(_EXIT_NOTICE_S):
+                status = await self._lease.wait_exited()
+        except TimeoutError:
+            return "the agent ended the connection without a close frame"
+        return f"the agent's process ended: {status}"
+
+
+class _Remote:
+    """An agent of another process of the platform, which keeps its log and its lease."""
+
+    where = "elsewhere"
+
+    def __init__(self, key: SessionKey) -> None:
+        self.key = key
+
+    def event(self, reason: str, message: str) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    async def explain_loss(self) -> str:
+        return "the process of the platform that ran the session went away; connect again"

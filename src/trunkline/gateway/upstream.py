@@ -1,37 +1,50 @@
-"""Connects to an agent and brings a WebSocket upgrade to its 101."""
+"""Connects to an agent, or to another process of the platform, and brings an upgrade to its 101."""
 
 import asyncio
+import functools
+import re
 from dataclasses import dataclass
 from typing import cast
 
-from trunkline.gateway.reach import ConnectError
 from trunkline.protocol import headers
 from trunkline.protocol.errors import NotFoundError, UpstreamError
 from trunkline.runtimes.interface import Address
 
 _HEAD_END = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)", re.IGNORECASE)
+
+
+class ConnectError(UpstreamError):
+    """The agent's socket refused the connection: its process has ended or is ending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upgraded:
-    """An agent's connection after its 101.
+    """A connection after the answer to an upgrade.
 
     Attributes:
         transport: The connection; its reading is paused.
-        head: The 101's head without its last empty line.
-        rest: What the agent sent right after it.
+        head: The answer's head without its last empty line.
+        rest: What was sent right after it; all of a refusal's body, if that was wanted.
     """
 
     transport: asyncio.Transport
     head: bytes
     rest: bytes
 
+    @property
+    def status(self) -> int:
+        """The answer's status; 0 if it isn't HTTP."""
+        version, _, rest = self.head.split(b"\r\n", 1)[0].partition(b" ")
+        return int(rest[:3]) if version.startswith(b"HTTP/1.") and rest[:3].isdigit() else 0
+
 
 class _Answer(asyncio.Protocol):
-    """Collects the agent's response head."""
+    """Collects the answer's head, and the body of a refusal if that is wanted, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, takes_refusals: bool = False) -> None:
+        self._takes_refusals = takes_refusals
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self.head: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
@@ -43,7 +56,8 @@ class _Answer(asyncio.Protocol):
         assert self._transport is not None
         self._buffer += data
         end = self._buffer.find(_HEAD_END)
-        if end < 0 and len(self._buffer) <= _MAX_HEAD_BYTES:
+        is_over = len(self._buffer) > _MAX_HEAD_BYTES
+        if not is_over and (end < 0 or len(self._buffer) < self._whole(end)):
             return
         self._transport.pause_reading()
         if self.head.done():
@@ -53,6 +67,12 @@ class _Answer(asyncio.Protocol):
             return
         head = bytes(self._buffer[:end])
         self.head.set_result((head, bytes(self._buffer[end + len(_HEAD_END) :])))
+
+    def _whole(self, end: int) -> int:
+        head = bytes(self._buffer[:end])
+        is_wanted = self._takes_refusals and head[9:12] != b"101"
+        announced = _LENGTH.search(head) if is_wanted else None
+        return end + len(_HEAD_END) + (int(announced[1]) if announced else 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.head.done():
@@ -89,6 +109,54 @@ def upgrade_head(
     return b"\r\n".join(lines) + _HEAD_END
 
 
+class Connection:
+    """A connection to whoever is to answer an upgrade."""
+
+    def __init__(self, transport: asyncio.Transport, answer: _Answer) -> None:
+        self.transport = transport
+        self._answer = answer
+
+    async def ask(self, head: bytes) -> Upgraded:
+        """Send an upgrade and wait for its answer. Whatever goes wrong closes the connection.
+
+        Raises:
+            UpstreamError: If it isn't answered.
+        """
+        try:
+            self.transport.write(head)
+            return Upgraded(self.transport, *await self._answer.head)
+        except BaseException:
+            self.transport.abort()
+            raise
+
+
+async def connect_agent(address: Address) -> Connection:
+    """Connect to an agent.
+
+    Raises:
+        ConnectError: If nobody listens there.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        if address.path is not None:
+            return Connection(*await loop.create_unix_connection(_Answer, address.path))
+        assert address.port is not None
+        return Connection(*await loop.create_connection(_Answer, "127.0.0.1", address.port))
+    except OSError as exc:
+        raise ConnectError("the agent isn't listening; it may be ending") from exc
+
+
+async def connect_peer(host: str, port: int) -> Connection:
+    """Connect to another process of the platform, whose refusals are wanted whole.
+
+    Raises:
+        OSError: If nobody listens there.
+    """
+    loop = asyncio.get_running_loop()
+    answer = functools.partial(_Answer, takes_refusals=True)
+    return Connection(*await loop.create_connection(answer, host, port))
+
+
 async def upgrade(address: Address, head: bytes, timeout_s: float) -> Upgraded:
     """Send an upgrade to an agent and wait for its 101.
 
@@ -97,49 +165,29 @@ async def upgrade(address: Address, head: bytes, timeout_s: float) -> Upgraded:
         NotFoundError: If the agent has no WebSocket handler.
         UpstreamError: If it answers anything else, or nothing in time.
     """
-    loop = asyncio.get_running_loop()
-    transport: asyncio.Transport | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            try:
-                if address.path is not None:
-                    transport, answer = await loop.create_unix_connection(_Answer, address.path)
-                else:
-                    assert address.port is not None
-                    transport, answer = await loop.create_connection(
-                        _Answer, "127.0.0.1", address.port
-                    )
-            except OSError as exc:
-                raise ConnectError("the agent isn't listening; it may be ending") from exc
-            transport.write(head)
-            response, rest = await answer.head
-        _check_status(response)
+            connection = await connect_agent(address)
+            upgraded = await connection.ask(head)
     except TimeoutError:
-        _abort(transport)
         raise UpstreamError(
             f"the agent didn't answer the upgrade in {timeout_s:g} s (connect_timeout_s)"
         ) from None
+    try:
+        _check_status(upgraded.status)
     except BaseException:
-        _abort(transport)
+        upgraded.transport.abort()
         raise
-    return Upgraded(transport, response, rest)
+    return upgraded
 
 
-def _abort(transport: asyncio.Transport | None) -> None:
-    if transport is not None:
-        transport.abort()
-
-
-def _check_status(response: bytes) -> None:
-    status_line = response.split(b"\r\n", 1)[0]
-    version, _, rest = status_line.partition(b" ")
-    status = rest[:3]
-    if not version.startswith(b"HTTP/1.") or not status.isdigit():
+def _check_status(status: int) -> None:
+    if not status:
         raise UpstreamError("the agent's answer to the upgrade isn't HTTP")
     # Some hosts answer 403 where there is no handler; nobody else refuses an upgrade so.
-    if status in (b"404", b"403"):
+    if status in (404, 403):
         raise NotFoundError(
             "the agent has no WebSocket handler; it needs a function under @app.ws_handler"
         )
-    if status != b"101":
-        raise UpstreamError(f"the agent answered the upgrade with {status.decode()}")
+    if status != 101:
+        raise UpstreamError(f"the agent answered the upgrade with {status}")

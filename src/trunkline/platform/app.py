@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
 from trunkline.auth.issuer import DevelopmentIssuer
+from trunkline.gateway.peers import Peers
 from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST, headers_for
 from trunkline.platform.health import Health
 from trunkline.platform.openapi import document
@@ -24,13 +25,19 @@ from trunkline.protocol.errors import (
     TrunklineError,
     envelope,
 )
+from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.telemetry.metrics import CONTENT_TYPE, Metrics
 
 _log = logging.getLogger("trunkline.http")
 
 
 def build_app(
-    routes: Sequence[BaseRoute], *, health: Health, metrics: Metrics, issuer: DevelopmentIssuer
+    routes: Sequence[BaseRoute],
+    *,
+    health: Health,
+    metrics: Metrics,
+    issuer: DevelopmentIssuer,
+    peers: Peers,
 ) -> Starlette:
     """Return the application.
 
@@ -39,6 +46,7 @@ def build_app(
         health: What ``/healthz`` and ``/readyz`` say.
         metrics: What ``/metrics`` prints.
         issuer: Whose public keys are served.
+        peers: Whom to ask about sessions that don't run here.
     """
 
     async def alive(_: Request) -> Response:
@@ -60,6 +68,13 @@ def build_app(
         # The first time it has to be made, which takes a while.
         return Response(await run_in_threadpool(document.encoded), media_type="application/json")
 
+    async def pass_on(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, SessionElsewhereError)
+        try:
+            return await peers.forward(request, exc)
+        except TrunklineError as error:
+            return _answer(error)
+
     return Starlette(
         routes=[
             Route("/healthz", alive),
@@ -71,6 +86,7 @@ def build_app(
         ],
         middleware=[Middleware(RequestIds)],
         exception_handlers={
+            SessionElsewhereError: pass_on,
             TrunklineError: _refuse,
             ClientDisconnect: _nobody_there,
             HTTPException: _refuse_http,

@@ -2,6 +2,7 @@
 
 import logging
 
+from trunkline.protocol.errors import UnavailableError
 from trunkline.store.interface import Store
 
 _log = logging.getLogger("trunkline.platform")
@@ -20,6 +21,9 @@ class Health:
             return "draining"
         try:
             await self._store.ping()
+        except UnavailableError:
+            # It has told the log itself.
+            return "the store doesn't answer"
         except Exception:  # noqa: BLE001 - whatever a driver raises, the answer is "not ready"
             _log.exception("the store doesn't answer")
             return "the store doesn't answer"

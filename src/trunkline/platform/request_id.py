@@ -6,7 +6,7 @@ import logging
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trunkline.gateway.upgrade import request_id_of
+from trunkline.gateway.requests import request_id_of
 from trunkline.protocol import headers
 
 _log = logging.getLogger("trunkline.http")

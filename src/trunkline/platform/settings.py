@@ -11,12 +11,14 @@ from trunkline.control.settings import ControlSettings
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.runtimes.process.settings import ProcessSettings
 from trunkline.sessions.settings import SessionSettings
+from trunkline.store.settings import StoreSettings
 
 #: Every component's settings by the word in their variables: ``TRUNKLINE_GATEWAY_...``.
 COMPONENTS: Mapping[str, type[Any]] = {
     "gateway": GatewaySettings,
     "auth": AuthSettings,
     "control": ControlSettings,
+    "store": StoreSettings,
     "sessions": SessionSettings,
     "process": ProcessSettings,
 }
@@ -29,6 +31,7 @@ class PlatformSettings:
     gateway: GatewaySettings
     auth: AuthSettings
     control: ControlSettings
+    store: StoreSettings
     sessions: SessionSettings
     process: ProcessSettings
 

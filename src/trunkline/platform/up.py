@@ -29,6 +29,7 @@ from trunkline.control.uploads import Uploads
 from trunkline.control.versions import Versions
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.openai_responses import Responses
+from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.platform.app import build_app
@@ -40,7 +41,7 @@ from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.upkeep import Upkeep
-from trunkline.store.sqlite.engine import open_sqlite
+from trunkline.store.opening import StorePlace
 from trunkline.telemetry.logs import set_up_logging
 from trunkline.telemetry.metrics import Metrics
 
@@ -49,7 +50,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class StateDirInUseError(TrunklineError):
-    """Another platform uses the state directory."""
+    """Another platform uses the state directory, or the store's file."""
 
     code = "state_dir_in_use"
 
@@ -73,9 +74,11 @@ def run_up(options: UpOptions) -> int:
     # Everything in the state directory is for this user only: keys, definitions, homes, logs.
     os.umask(0o077)
     try:
-        settings = load_settings(config.environment(), options.state_dir.resolve())
-        with _state_dir(options.state_dir):
-            uvloop.run(_serve(options, settings))
+        state_dir = options.state_dir.resolve()
+        settings = load_settings(config.environment(), state_dir)
+        place = StorePlace(settings.store, state_dir)
+        with _state_dir(options.state_dir, is_shared=place.is_shared):
+            uvloop.run(_serve(options, settings, place))
     except config.SettingsError as exc:
         for problem in exc.problems:
             sys.stderr.write(f"error: {problem}\n")
@@ -87,30 +90,47 @@ def run_up(options: UpOptions) -> int:
 
 
 @contextmanager
-def _state_dir(path: Path) -> Iterator[None]:
-    # Two platforms on one directory would start every session twice. The lock goes with the
-    # process, however it ends.
+def _state_dir(path: Path, *, is_shared: bool) -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # Those whose store several may use may use its state directory together, too.
+    kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    with _locked(path / "lock", f"the state directory {path}", "--state-dir", kind):
+        yield
+
+
+@contextmanager
+def _store_file(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(path.with_name(f"{path.name}.lock"), f"the store {path}", "TRUNKLINE_STORE_URL"):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, what: str, setting: str, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+    # Two platforms on one of these would start every session twice. The lock goes with the
+    # process, however it ends.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except OSError:
             raise StateDirInUseError(
-                f"another trunkline uses the state directory {path}; stop it, or name another "
-                "with --state-dir"
+                f"another trunkline uses {what}; stop it, or name another with {setting}"
             ) from None
         yield
     finally:
         os.close(descriptor)
 
 
-async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
+async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePlace) -> None:
     async with AsyncExitStack() as stack:
         sock = listen(options.host, options.port)
         stack.callback(sock.close)
         state_dir = options.state_dir.resolve()
-        store = await open_sqlite(state_dir / "trunkline.db")
+        url = url_of(sock)
+        if place.file is not None:
+            stack.enter_context(_store_file(place.file))
+        store = await place.open()
         stack.push_async_callback(store.aclose)
         node = NodeId(secrets.token_hex(8))
         metrics = Metrics()
@@ -124,15 +144,20 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
             metrics=metrics,
             node=node,
         )
+        sessions.set_endpoint(url)
         upkeep = Upkeep(
-            settings.sessions, store=store, runtime=runtime, sessions=sessions, node=node
+            settings.sessions,
+            store=store,
+            runtime=runtime,
+            sessions=sessions,
+            node=node,
+            url=settings.gateway.advertised_url or url,
         )
-        # The state directory's lock says that nobody else uses its store.
-        await upkeep.begin(is_alone=True)
+        # Its last sign of life comes after its last session's end.
+        stack.push_async_callback(upkeep.aclose)
         stack.push_async_callback(sessions.aclose)
-        tasks = TaskOwner()
-        stack.push_async_callback(tasks.aclose)
-        tasks.spawn(upkeep.run(), name="upkeep")
+        # Its lock says that nobody else uses a store that is a file.
+        await upkeep.begin(is_alone=not place.is_shared)
         builds = VersionBuilds(state_dir / "versions", store=store, runtime=runtime, node=node)
         stack.push_async_callback(builds.aclose)
         issuer = DevelopmentIssuer.open(state_dir)
@@ -143,6 +168,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
             verifier=verifier,
             pseudonyms=Pseudonyms.open(state_dir),
             sessions=sessions,
+            peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
             metrics=metrics,
         )
         stack.push_async_callback(gateway.tasks.aclose)
@@ -156,7 +182,11 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
         uploads = Uploads(
             store=store, builds=builds, node=node, max_versions=settings.control.max_versions
         )
-        deletions = Deletions(store=store, sessions=sessions, builds=builds)
+        deletions = Deletions(store=store, sessions=sessions, builds=builds, node=node)
+        upkeep.followers = (builds, deletions)
+        tasks = TaskOwner()
+        stack.push_async_callback(tasks.aclose)
+        tasks.spawn(upkeep.run(), name="upkeep")
         health = Health(store)
         app = build_app(
             [
@@ -172,8 +202,8 @@ async def _serve(options: UpOptions, settings: PlatformSettings) -> None:
             health=health,
             metrics=metrics,
             issuer=issuer,
+            peers=gateway.peers,
         )
-        sessions.endpoint = url = url_of(sock)
         await deletions.resume()
         await builds.resume()
 

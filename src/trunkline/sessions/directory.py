@@ -1,8 +1,6 @@
-"""Finds a session's place, starting it if need be, and stops it when it has been idle.
+"""Which sessions there are, on which version, whose they are; made, used and deleted.
 
-A session's process is started once however many connections ask for it at the same time.
-Each connection holds a :class:`Lease` while it is open; when the last one is returned the
-idle clock starts.
+Which of them run here is :mod:`trunkline.sessions.processes`' to know.
 """
 
 import asyncio
@@ -21,27 +19,21 @@ from trunkline.protocol.errors import (
     AgentDisabledError,
     AgentNotFoundError,
     ConflictError,
-    QuotaExceededError,
     SessionNotAccessibleError,
     SessionNotFoundError,
-    SessionNotReadyError,
     TrunklineError,
-    UnavailableError,
 )
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey, VersionId
-from trunkline.runtimes.interface import Instance, InstanceSpec, Runtime
-from trunkline.sessions.environment import agent_environment
+from trunkline.runtimes.interface import Runtime
+from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.home_files import HomeFiles
-from trunkline.sessions.homes import SessionHomes
-from trunkline.sessions.launches import launch_from_json
-from trunkline.sessions.log import SessionLog, SessionLogs
+from trunkline.sessions.processes import SessionProcesses
 from trunkline.sessions.selection import check_protocol, named_version, select_version
 from trunkline.sessions.settings import SessionSettings
-from trunkline.sessions.slot import Lease, Slot
+from trunkline.sessions.slot import Lease
 from trunkline.store.interface import Store
 from trunkline.store.records import (
     AgentRecord,
-    ClaimOutcome,
     SessionRecord,
     SessionStatus,
     VersionRecord,
@@ -71,27 +63,37 @@ class SessionDirectory:
     ) -> None:
         self._settings = settings
         self._store = store
-        self._runtime = runtime
-        self._metrics = metrics
         self._node = node
-        self._slots: dict[SessionKey, Slot] = {}
         self._deletions: dict[SessionKey, asyncio.Task[None]] = {}
         self._files_in_use: InUse[SessionKey] = InUse()
         self._tasks = TaskOwner()
-        self._is_closing = False
-        self.homes = SessionHomes(sessions_dir)
-        self.logs = SessionLogs(sessions_dir, settings.log_max_bytes)
-        #: Where agents reach the platform; known once it listens.
-        self.endpoint = ""
+        self._processes = SessionProcesses(
+            settings,
+            store=store,
+            runtime=runtime,
+            sessions_dir=sessions_dir,
+            metrics=metrics,
+            node=node,
+        )
+        self.homes = self._processes.homes
+        self.logs = self._processes.logs
 
-    def log_of(self, key: SessionKey) -> SessionLog:
-        """Return a session's log."""
-        return self.logs.of(_home_of(key))
+    def set_endpoint(self, url: str) -> None:
+        """Say where agents reach the platform, once it listens."""
+        self._processes.endpoint = url
 
     def is_running(self, key: SessionKey) -> bool:
-        """Tell whether the session has a process."""
-        slot = self._slots.get(key)
-        return slot is not None and slot.instance is not None
+        """Tell whether the session has a process here."""
+        return self._processes.is_running(key)
+
+    def refuse_elsewhere(self, record: SessionRecord) -> None:
+        """Refuse a session that another process of the platform runs.
+
+        Raises:
+            SessionElsewhereError: Naming that one.
+        """
+        if record.holder is not None and record.holder != self._node:
+            raise SessionElsewhereError(record.key, record.holder)
 
     # Making and using
 
@@ -115,6 +117,7 @@ class SessionDirectory:
             QuotaExceededError: If as many sessions run as may.
             SessionNotReadyError: If the agent couldn't be started.
             ConflictError: If the session is being deleted.
+            SessionElsewhereError: If another process of the platform runs it.
         """
         agent = await self._enabled_agent(key)
         record = await self._find_live(key)
@@ -123,9 +126,10 @@ class SessionDirectory:
             check_protocol(agent, version, protocol)
             record, _ = await self._add(key, caller, version)
         _check_owner(record, caller)
+        self.refuse_elsewhere(record)
         version = await self._version_of(record)
         check_protocol(agent, version, protocol)
-        return await self._lease(record, version)
+        return await self._processes.lease(record, version)
 
     async def create(
         self, key: SessionKey, caller: Identity, *, version: str | None = None
@@ -150,7 +154,7 @@ class SessionDirectory:
                 if version is None
                 else await named_version(self._store, key.project, key.agent, version)
             )
-            self._refuse_if_closing()
+            self._processes.refuse_if_closing()
             record, is_new = await self._add(key, caller, chosen)
         _check_owner(record, caller)
         if version is not None and record.version != version:
@@ -164,7 +168,10 @@ class SessionDirectory:
 
     async def _warm_up(self, record: SessionRecord) -> None:
         try:
-            lease = await self._lease(record, await self._version_of(record))
+            lease = await self._processes.lease(record, await self._version_of(record))
+        except SessionElsewhereError:
+            # It was called at once, and where it was called it was started.
+            return
         except TrunklineError as exc:
             # The log of the session and its status say so; the next caller is told.
             _log.info("session %s wasn't started ahead: %s", record.key, exc)
@@ -207,7 +214,7 @@ class SessionDirectory:
                 created_at=now,
                 last_accessed_at=now,
                 expires_at=now + self._settings.lifetime,
-                home=_home_of(key),
+                home=_new_home(key),
             )
         )
 
@@ -217,10 +224,6 @@ class SessionDirectory:
         if version is None:
             raise ConflictError(f"session {key.session_id!r} is being deleted with its version")
         return version
-
-    def _refuse_if_closing(self) -> None:
-        if self._is_closing:
-            raise UnavailableError("the platform is stopping; connect again")
 
     @contextlib.asynccontextmanager
     async def files_of(self, record: SessionRecord) -> AsyncIterator[HomeFiles]:
@@ -239,170 +242,14 @@ class SessionDirectory:
             )
             if found is None or not is_same or found.status is SessionStatus.DELETING:
                 raise SessionNotFoundError(f"session {key.session_id!r} isn't there any more")
-            await self._touch(key)
+            await self._processes.touch(key)
             yield HomeFiles(await asyncio.to_thread(self.homes.prepare, found.home))
 
-    # Leases
-
-    async def _lease(self, record: SessionRecord, version: VersionRecord) -> Lease:
-        self._refuse_if_closing()
-        slot = self._slots.setdefault(record.key, Slot(record.key))
-        slot.leases += 1
-        slot.stop_idle_clock()
-        slot.idle_timeout_s = self._idle_timeout_of(version)
-        try:
-            instance = await self._running(slot, record, version)
-            await self._touch(record.key)
-        except BaseException:
-            self._returned(slot)
-            raise
-        return Lease(slot, instance, version, self.logs.of(record.home), self._returned)
-
-    async def _touch(self, key: SessionKey) -> None:
-        now = _now()
-        await self._store.touch_session(key, now, now + self._settings.lifetime)
-
-    def _idle_timeout_of(self, version: VersionRecord) -> float:
-        own = (version.definition.get("session_configuration") or {}).get("idle_timeout_seconds")
-        return float(own) if own is not None else self._settings.idle_timeout_s
-
-    def _returned(self, slot: Slot) -> None:
-        slot.leases -= 1
-        if slot.leases or self._is_closing:
-            return
-        if slot.instance is not None and slot.stopping is None:
-            self._start_idle_clock(slot)
-            self._tasks.spawn(self._touch(slot.key), name=f"touch:{slot.key}")
-        self._forget_if_unused(slot)
-
-    def _forget_if_unused(self, slot: Slot) -> None:
-        if slot.is_unused and self._slots.get(slot.key) is slot:
-            del self._slots[slot.key]
-
-    # Starting
-
-    async def _running(self, slot: Slot, record: SessionRecord, version: VersionRecord) -> Instance:
-        if slot.instance is not None and slot.stopping is None:
-            return slot.instance
-        if slot.starting is None:
-            slot.starting = self._tasks.spawn(
-                self._start(slot, record, version), name=f"start:{slot.key}"
-            )
-        # The start belongs to all who wait: without shield(), the first client to hang up
-        # would end it for the rest.
-        starting = slot.starting
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if starting.cancelled() and task is not None and not task.cancelling():
-                raise UnavailableError("the platform is stopping; connect again") from None
-            raise
-
-    async def _start(self, slot: Slot, record: SessionRecord, version: VersionRecord) -> Instance:
-        try:
-            if slot.stopping is not None:
-                await asyncio.shield(slot.stopping)
-            await self._claim(slot.key)
-            try:
-                instance = await self._start_claimed(slot, record, version)
-            except BaseException as exc:
-                is_fault = isinstance(exc, Exception) and not self._is_closing
-                await self._release(slot, SessionStatus.FAILED if is_fault else SessionStatus.IDLE)
-                raise
-        except BaseException as exc:
-            self._metrics.session_starts.labels("failed").inc()
-            if isinstance(exc, SessionNotReadyError):
-                raise SessionNotReadyError(
-                    f"{exc}. `trunkline monitor {slot.key.agent} --session-id "
-                    f"{slot.key.session_id}` shows what it printed"
-                ) from exc
-            raise
-        else:
-            self._metrics.session_starts.labels("ready").inc()
-            if slot.leases == 0:
-                self._start_idle_clock(slot)
-            return instance
-        finally:
-            slot.starting = None
-            self._forget_if_unused(slot)
-
-    async def _claim(self, key: SessionKey) -> None:
-        most = self._settings.max_running or None
-        claim = await self._store.claim_session(key, self._node, most=most)
-        match claim.outcome:
-            case ClaimOutcome.OURS:
-                return
-            case ClaimOutcome.GONE:
-                raise ConflictError(f"session {key.session_id!r} is being deleted; try again")
-            case ClaimOutcome.FULL:
-                self._metrics.refusals.labels("max_running").inc()
-                raise QuotaExceededError(
-                    f"{most} sessions of project {key.project!r} run, and no more may "
-                    "(TRUNKLINE_SESSIONS_MAX_RUNNING); stop some, or try again later"
-                )
-            case ClaimOutcome.ELSEWHERE:
-                raise UnavailableError(
-                    f"session {key.session_id!r} is run by another process of the platform"
-                )
-
-    async def _start_claimed(
-        self, slot: Slot, record: SessionRecord, version: VersionRecord
-    ) -> Instance:
-        assert version.launch is not None, "only active versions are bound to sessions"
-        spec = InstanceSpec(
-            key=slot.key,
-            version=version.version,
-            launch=launch_from_json(version.launch),
-            home=self.homes.prepare(record.home),
-            environment=agent_environment(slot.key, version, self._settings, self.endpoint),
-            node=self._node,
-            ready_timeout_s=self._settings.ready_timeout_s,
-            stop_timeout_s=self._settings.stop_timeout_s,
-        )
-        log = self.logs.of(record.home)
-        with self._metrics.session_start_seconds.time():
-            instance = await self._runtime.start(spec, log)
-        address = {"path": instance.address.path, "port": instance.address.port}
-        if not await self._store.start_session(slot.key, self._node, address):
-            await instance.stop()
-            raise ConflictError(f"session {slot.key.session_id!r} was deleted while it started")
-        slot.instance = instance
-        self._metrics.sessions_running.inc()
-        self._tasks.spawn(self._watch(slot, instance, log), name=f"watch:{slot.key}")
-        return instance
-
-    async def _watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
-        # Holding the log here keeps its file open while the agent lives.
-        status = await instance.wait_exited()
-        self._metrics.sessions_running.dec()
-        if slot.instance is instance:
-            slot.instance = None
-            slot.stop_idle_clock()
-            if slot.stopping is None and not self._is_closing:
-                _log.warning("session %s: its agent ended by itself, %s", slot.key, status)
-                # Nobody may start it before it is let go of.
-                slot.stopping = self._tasks.spawn(
-                    self._run_stop(slot, instance), name=f"stop:{slot.key}"
-                )
-        log.close()
-        self._forget_if_unused(slot)
-
-    # Stopping
+    # Stopping and deleting
 
     async def stop(self, key: SessionKey) -> None:
-        """End the session's process, and keep the session and its files."""
-        slot = self._slots.get(key)
-        if slot is None:
-            return
-        if slot.starting is not None:
-            # Its failure is told to those who wait for it.
-            await asyncio.wait((slot.starting,))
-        if slot.instance is not None:
-            self.log_of(key).event("Stopped", "stopped on request; the files are kept")
-            self._stop(slot)
-        if slot.stopping is not None:
-            await asyncio.shield(slot.stopping)
+        """End the session's process here, and keep the session and its files."""
+        await self._processes.stop(key)
 
     async def delete(self, key: SessionKey) -> None:
         """End the session's process and remove the session and its files. Twice is fine."""
@@ -423,10 +270,19 @@ class SessionDirectory:
 
     async def _delete_marked(self, record: SessionRecord) -> None:
         await self.stop(record.key)
+        await self._let_go_elsewhere(record)
         await self._files_in_use.wait_unused(record.key)
         self.logs.discard(record.home)
         await asyncio.to_thread(self.homes.remove, record.home)
         await self._store.remove_session(record)
+
+    async def _let_go_elsewhere(self, record: SessionRecord) -> None:
+        # Whoever runs it finds the mark at its next look and does all of this itself, or dies.
+        while True:
+            found = await self._store.find_session(record.key)
+            if found is None or found.home != record.home or found.holder in (None, self._node):
+                return
+            await asyncio.sleep(self._settings.upkeep_interval_s / 4)
 
     async def finish_deletions(
         self, project: ProjectName, agent: AgentName, version: VersionId | None = None
@@ -435,49 +291,22 @@ class SessionDirectory:
         for record in await self._store.deleting_sessions(project, agent, version):
             await self.finish_deletion(record)
 
-    def _start_idle_clock(self, slot: Slot) -> None:
-        slot.stop_idle_clock()
-        loop = asyncio.get_running_loop()
-        slot.idle_clock = loop.call_later(slot.idle_timeout_s, self._idle_is_over, slot)
+    async def lose_all(self) -> None:
+        """End every process at once: this node was taken for dead."""
+        await self._processes.lose_all()
 
-    def _idle_is_over(self, slot: Slot) -> None:
-        slot.idle_clock = None
-        if slot.instance is not None and not slot.leases:
-            self.log_of(slot.key).event(
-                "Idle",
-                f"no connection for {slot.idle_timeout_s:g} s (idle_timeout_s); stopping the "
-                "process, keeping the files",
-            )
-            self._stop(slot)
+    def begin_again(self) -> None:
+        """Start sessions again: the node is among the nodes again."""
+        self._processes.begin_again()
 
-    def _stop(self, slot: Slot) -> None:
-        if slot.stopping is None:
-            assert slot.instance is not None
-            slot.stop_idle_clock()
-            slot.stopping = self._tasks.spawn(
-                self._run_stop(slot, slot.instance), name=f"stop:{slot.key}"
-            )
-
-    async def _run_stop(self, slot: Slot, instance: Instance) -> None:
-        try:
-            await instance.stop()
-            slot.instance = None
-            await self._release(slot, SessionStatus.IDLE)
-        finally:
-            slot.stopping = None
-            self._forget_if_unused(slot)
-
-    async def _release(self, slot: Slot, status: SessionStatus) -> None:
-        await self._store.release_session(slot.key, self._node, _now(), status)
+    async def release_late(self) -> None:
+        """Tell the store what it couldn't be told when sessions stopped."""
+        await self._processes.release_late()
 
     async def aclose(self) -> None:
         """Stop every process and wait for it. Twice is fine."""
-        self._is_closing = True
-        for slot in self._slots.values():
-            slot.stop_idle_clock()
-        await self._runtime.aclose()
+        await self._processes.aclose()
         await self._tasks.aclose()
-        await self._store.remove_node(self._node)
 
 
 def _check_owner(record: SessionRecord, caller: Identity) -> None:
@@ -488,11 +317,12 @@ def _check_owner(record: SessionRecord, caller: Identity) -> None:
         )
 
 
-def _home_of(key: SessionKey) -> str:
+def _new_home(key: SessionKey) -> str:
     # Names may be anything the contract allows, up to 256 characters and case-sensitive; a
-    # directory's name is a digest of them so that every file system takes it.
+    # directory's name is a digest of them so that every file system takes it. It is never used
+    # again: what is still done for a session that was deleted can't touch the next of its name.
     text = "\0".join((key.project, key.agent, key.session_id))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode()).hexdigest()[:16] + secrets.token_hex(8)
 
 
 def _now() -> dt.datetime:

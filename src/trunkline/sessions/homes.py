@@ -1,14 +1,18 @@
 """The directories of sessions: made when they are needed, gone in one step."""
 
 import contextlib
+import math
 import os
 import secrets
+import time
 from pathlib import Path
 
 from trunkline.sessions.removal import remove_tree
 
 _TRASH = ".trash"
 _UPLOADS = ".uploads"
+#: Nobody sends a file for so long without a byte of it arriving.
+_UPLOAD_LIFETIME_S = 24 * 3600.0
 
 
 class SessionHomes:
@@ -45,15 +49,22 @@ class SessionHomes:
             (self._sessions_dir / home).rename(aside)
             _remove_from(trash, aside.name)
 
-    def empty_trash(self) -> None:
-        """Remove what a platform that ended in the middle of something left behind."""
+    def empty_trash(self, *, is_alone: bool) -> None:
+        """Remove what a platform that ended in the middle of something left behind.
+
+        Args:
+            is_alone: Whether no other platform can be in the middle of anything.
+        """
         trash = self._sessions_dir / _TRASH
         for path in trash.glob("*"):
             # What can't be removed now is tried again at the next start.
             with contextlib.suppress(OSError):
                 _remove_from(trash, path.name)
+        before = math.inf if is_alone else time.time() - _UPLOAD_LIFETIME_S  # noqa: TID251
         for path in (self._sessions_dir / _UPLOADS).glob("*"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
 
 
 def _remove_from(trash: Path, name: str) -> None:

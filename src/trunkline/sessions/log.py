@@ -64,9 +64,16 @@ class SegmentedFile:
         self._segment_bytes = max(max_bytes // _SEGMENTS, MAX_LINE_BYTES)
         self._max_bytes = max_bytes
         self._descriptor: int | None = None
+        self._starts: list[int] = []
+        self.end = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at what is there, in case another process has written."""
+        self.close()
         self._starts = sorted(
-            int(path.name.removeprefix(f"{name}-").removesuffix(_SUFFIX))
-            for path in directory.glob(f"{name}-*{_SUFFIX}")
+            int(path.name.removeprefix(f"{self._name}-").removesuffix(_SUFFIX))
+            for path in self._directory.glob(f"{self._name}-*{_SUFFIX}")
         )
         self.end = 0
         if self._starts:
@@ -174,6 +181,7 @@ class SessionLog:
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
         self._max_bytes = max_bytes
         self._files = {
             channel: SegmentedFile(directory, channel.value, max_bytes) for channel in Channel
@@ -242,6 +250,18 @@ class SessionLog:
                 f"the log is over log_max_bytes ({self._max_bytes}); the oldest lines go",
             )
         self._changed[channel].set()
+
+    def refresh(self) -> None:
+        """Look at what is there, in case another process of the platform has written.
+
+        While this one writes it finds nothing new. A log whose directory another one removed is
+        discarded.
+        """
+        if not self._directory.exists():
+            self.discard()
+        if not self._is_discarded:
+            for file in self._files.values():
+                file.refresh()
 
     async def tail(self, channel: Channel, lines: int) -> int:
         """Return the offset from which the last ``lines`` lines are read."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from trunkline.protocol.ids import SessionKey
 from trunkline.runtimes.interface import Address, ExitStatus, Instance
@@ -12,11 +13,13 @@ from trunkline.store.records import VersionRecord
 class Slot:
     """One session in this process."""
 
-    def __init__(self, key: SessionKey) -> None:
+    def __init__(self, key: SessionKey, home: str) -> None:
         self.key = key
+        self.home = home
         self.leases = 0
         self.instance: Instance | None = None
         self.starting: asyncio.Task[Instance] | None = None
+        self.watching: asyncio.Task[None] | None = None
         self.stopping: asyncio.Task[None] | None = None
         self.idle_clock: asyncio.TimerHandle | None = None
         self.idle_timeout_s = 0.0
@@ -25,6 +28,12 @@ class Slot:
     def is_unused(self) -> bool:
         """Whether there is nothing left to know."""
         return not (self.leases or self.instance or self.starting or self.stopping)
+
+    @property
+    def tasks(self) -> "list[asyncio.Task[Any]]":
+        """What is under way for it."""
+        known = (self.starting, self.watching, self.stopping)
+        return [task for task in known if task is not None and not task.done()]
 
     def stop_idle_clock(self) -> None:
         """Don't count idle time any more."""

@@ -19,12 +19,12 @@ from trunkline.store.records import (
     ConversationKey,
     ConversationRecord,
     NewVersion,
+    NodeRecord,
     ResponseRecord,
     SessionRecord,
     SessionStatus,
     VersionRecord,
     VersionStatus,
-    Wanted,
 )
 
 
@@ -63,6 +63,9 @@ class AgentStore(Protocol):
 
     async def deleting_agents(self) -> Sequence[AgentRecord]:
         """Return the agents whose deletion isn't finished, in every project."""
+
+    async def claim_agent_deletion(self, record: AgentRecord, node: NodeId) -> bool:
+        """Take over finishing a deletion unless another node is at it; tell whether."""
 
     async def remove_agent(self, project: ProjectName, agent: AgentName) -> None:
         """Forget an agent that is being deleted, its versions and its sessions."""
@@ -120,10 +123,8 @@ class VersionStore(Protocol):
     async def unfinished_versions(self) -> Sequence[VersionRecord]:
         """Return the versions whose build never ended, in every project."""
 
-    async def claim_build(
-        self, record: VersionRecord, node: NodeId, *, alive_since: dt.datetime
-    ) -> bool:
-        """Take over an unfinished build unless a node that is alive has it; tell whether."""
+    async def claim_build(self, record: VersionRecord, node: NodeId) -> bool:
+        """Take over an unfinished build of a node that isn't here any more; tell whether."""
 
     async def mark_version_deleting(
         self, project: ProjectName, agent: AgentName, version: VersionId, *, is_forced: bool
@@ -136,6 +137,9 @@ class VersionStore(Protocol):
 
     async def deleting_versions(self) -> Sequence[VersionRecord]:
         """Return the versions whose deletion isn't finished, in every project."""
+
+    async def claim_version_deletion(self, record: VersionRecord, node: NodeId) -> bool:
+        """Take over finishing a deletion unless another node is at it; tell whether."""
 
     async def remove_version(
         self, project: ProjectName, agent: AgentName, version: VersionId
@@ -200,12 +204,6 @@ class SessionStore(Protocol):
     async def settle_session(self, key: SessionKey, status: SessionStatus) -> None:
         """Replace the status of a session that is being created and that nobody holds."""
 
-    async def want_session(self, key: SessionKey, wanted: Wanted) -> None:
-        """Ask the session's holder for something."""
-
-    async def wanted_sessions(self, node: NodeId) -> Sequence[SessionRecord]:
-        """Return the sessions the node holds and of which something is wanted."""
-
     async def mark_session_deleting(self, key: SessionKey) -> SessionRecord | None:
         """Begin to delete a session; None if it isn't there."""
 
@@ -222,12 +220,6 @@ class SessionStore(Protocol):
 
     async def expire_sessions(self, now: dt.datetime) -> Sequence[SessionRecord]:
         """Mark sessions that nobody holds and whose time is over as being deleted."""
-
-    async def use_session(self, key: SessionKey, node: NodeId, *, is_used: bool) -> None:
-        """Say whether the node has connections to a session that another node runs."""
-
-    async def is_used(self, key: SessionKey, *, alive_since: dt.datetime) -> bool:
-        """Tell whether a node that is alive has connections to a session it doesn't run."""
 
 
 class ConversationStore(Protocol):
@@ -283,16 +275,34 @@ class ConversationStore(Protocol):
 
 
 class NodeStore(Protocol):
-    """The processes that share the store."""
+    """The processes that share the store. Only those that are here hold anything."""
 
-    async def heartbeat(self, node: NodeId, at: dt.datetime) -> None:
-        """Say that the node is alive."""
+    async def add_node(self, node: NodeId, at: dt.datetime, url: str) -> None:
+        """Say that the node is alive, and where it is reached. Twice is fine."""
 
-    async def remove_node(self, node: NodeId) -> None:
-        """Forget a node that ended; the sessions it held are idle."""
+    async def heartbeat(self, node: NodeId, at: dt.datetime) -> bool:
+        """Say that the node is still alive; False if it isn't here any more."""
 
-    async def dead_nodes(self, alive_since: dt.datetime) -> Sequence[NodeId]:
-        """Return the nodes that weren't heard of since then."""
+    async def find_node(self, node: NodeId) -> NodeRecord | None:
+        """Return the node, or None."""
+
+    async def list_nodes(self) -> Sequence[NodeRecord]:
+        """Return all nodes."""
+
+    async def remove_node(self, node: NodeId, *, heard_at: dt.datetime | None = None) -> bool:
+        """Forget a node that ended. What it held stays held until ``release_orphans``.
+
+        Args:
+            node: The node.
+            heard_at: Its last sign of life, if it is to be forgotten only when there has been
+                none since.
+
+        Returns:
+            Whether it was forgotten.
+        """
+
+    async def release_orphans(self) -> None:
+        """Make the sessions idle whose holder isn't here any more."""
 
 
 class Store(AgentStore, VersionStore, SessionStore, ConversationStore, NodeStore, Protocol):

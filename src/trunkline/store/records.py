@@ -35,13 +35,6 @@ class SessionStatus(StrEnum):
     DELETING = "deleting"
 
 
-class Wanted(StrEnum):
-    """What a node asks of the one that runs a session."""
-
-    STOP = "stop"
-    DELETE = "delete"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord:
     """One agent: a name that versions hang on, and how its endpoint behaves."""
@@ -123,8 +116,6 @@ class SessionRecord:
     """The node that runs it, or is starting or stopping it."""
     address: Mapping[str, Any] | None = None
     """Where its agent listens while it runs."""
-    wanted: Wanted | None = None
-    """What another node asks of the holder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +156,29 @@ class ClaimOutcome(StrEnum):
     OURS = "ours"
     """The node holds it now, or already did."""
     ELSEWHERE = "elsewhere"
-    """Another node, alive, holds it."""
+    """Another node holds it."""
     FULL = "full"
     """As many sessions run as may."""
     GONE = "gone"
     """It isn't there any more, or is being deleted."""
+    BURIED = "buried"
+    """The node isn't among the nodes (any more), so it may hold nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The outcome of a claim, and the session as it is after it (None if it is gone)."""
+    """The outcome of a claim, and the session as it is after it, if the node may know."""
 
     outcome: ClaimOutcome
     record: SessionRecord | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """One of the processes that share the store."""
+
+    node: NodeId
+    heartbeat_at: dt.datetime
+    """By its own clock. Clocks differ, so all this tells is whether it has changed."""
+    url: str
+    """Where the others reach it, such as ``http://10.0.0.5:8080``."""

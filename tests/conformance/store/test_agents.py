@@ -1,6 +1,7 @@
 """What every store does with agents' endpoints, drafts, pages and deletions."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.conformance.store.test_store import (
     session,
 )
 from trunkline.protocol.errors import ConflictError, InvalidRequestError, TooManyVersionsError
-from trunkline.protocol.ids import AgentName, ProjectName, VersionId
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId
 from trunkline.store.interface import Store
 from trunkline.store.paging import EVERYTHING, Page
 from trunkline.store.records import VersionStatus
@@ -169,18 +170,41 @@ async def test_finishing_a_version_that_is_going_does_nothing(store: Store) -> N
 
 async def test_a_build_is_taken_over_from_the_dead_only(store: Store) -> None:
     record, _ = await store.add_version(new())
-    await store.heartbeat(NODE, T0)
-    assert await store.claim_build(record, NODE, alive_since=T0)
-    assert not await store.claim_build(record, OTHER_NODE, alive_since=T0)
-    later = T0.replace(year=2027)
-    taken = await asyncio.gather(
-        *(store.claim_build(record, OTHER_NODE, alive_since=later) for _ in range(3))
-    )
-    assert taken == [True, True, True]
-    await store.heartbeat(OTHER_NODE, later)
-    assert not await store.claim_build(record, NODE, alive_since=later)
+    for node in (NODE, OTHER_NODE):
+        await store.add_node(node, T0, "http://n")
+        assert not await store.claim_build(record, node)
+    await store.remove_node(NODE)
+    assert not await store.claim_build(record, NODE)
+    taken = await asyncio.gather(*(store.claim_build(record, OTHER_NODE) for _ in range(3)))
+    assert sorted(taken) == [False, False, True]
+    await store.add_node(NODE, T0, "http://n")
+    assert not await store.claim_build(record, NODE)
+    await store.remove_node(OTHER_NODE)
     await store.finish_version(record, launch=LAUNCH)
-    assert not await store.claim_build(record, OTHER_NODE, alive_since=T0)
+    assert not await store.claim_build(record, NODE)
+
+
+async def test_one_node_at_a_time_finishes_a_deletion(store: Store) -> None:
+    for content in "12":
+        version, _ = await store.add_version(new(content))
+    agent = await store.find_agent(PROJECT, AGENT)
+    assert agent is not None
+    for node in (NODE, OTHER_NODE):
+        await store.add_node(node, T0, "http://n")
+
+    def claims(node: NodeId) -> tuple[Awaitable[bool], Awaitable[bool]]:
+        return store.claim_version_deletion(version, node), store.claim_agent_deletion(agent, node)
+
+    # What isn't being deleted is nobody's.
+    assert await asyncio.gather(*claims(NODE)) == [False, False]
+    await store.mark_version_deleting(PROJECT, AGENT, version.version, is_forced=True)
+    await store.mark_agent_deleting(PROJECT, AGENT, is_forced=True)
+    assert await asyncio.gather(*claims(NODE), *claims(NODE)) == [True] * 4
+    assert await asyncio.gather(*claims(OTHER_NODE)) == [False, False]
+    await store.remove_node(NODE)
+    assert await asyncio.gather(*claims(OTHER_NODE)) == [True, True]
+    await store.add_node(NODE, T0, "http://n")
+    assert await asyncio.gather(*claims(NODE)) == [False, False]
 
 
 async def test_other_projects_keep_theirs(store: Store) -> None:

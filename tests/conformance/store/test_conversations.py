@@ -101,7 +101,7 @@ async def test_where_a_response_came_from_is_known_as_long_as_its_session(store:
 
 
 async def test_an_agent_takes_its_conversations_with_it(store: Store) -> None:
-    await store.heartbeat(NODE, T0)
+    await store.add_node(NODE, T0, "http://n")
     await store.add_version(new())
     await store.add_conversation(CONVERSATION, "i|anna", {}, [item("a")])
     await store.mark_agent_deleting(PROJECT, AGENT, is_forced=True)

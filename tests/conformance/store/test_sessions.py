@@ -16,10 +16,10 @@ from tests.conformance.store.test_store import (
     session,
 )
 from trunkline.protocol.errors import AgentNotFoundError, VersionNotFoundError
-from trunkline.protocol.ids import ProjectName, SessionId, SessionKey
+from trunkline.protocol.ids import NodeId, ProjectName, SessionId, SessionKey
 from trunkline.store.interface import Store
 from trunkline.store.paging import EVERYTHING, Page
-from trunkline.store.records import ClaimOutcome, SessionRecord, SessionStatus, Wanted
+from trunkline.store.records import ClaimOutcome, NodeRecord, SessionRecord, SessionStatus
 
 ADDRESS = {"path": "/run/a.sock", "port": None}
 
@@ -27,6 +27,8 @@ ADDRESS = {"path": "/run/a.sock", "port": None}
 @pytest.fixture(autouse=True)
 async def _agent(store: Store) -> None:
     await store.add_version(new())
+    for node in (NODE, OTHER_NODE):
+        await store.add_node(node, T0, f"http://{node}")
 
 
 async def found(store: Store, session_id: str = "s1") -> SessionRecord:
@@ -168,7 +170,7 @@ async def test_a_session_deleted_while_it_starts_does_not_become_active(store: S
     await held(store)
     marked = await store.mark_session_deleting(key())
     assert marked is not None
-    assert (marked.status, marked.wanted) == (SessionStatus.DELETING, Wanted.DELETE)
+    assert (marked.status, marked.holder) == (SessionStatus.DELETING, NODE)
     assert not await store.start_session(key(), NODE, ADDRESS)
     await store.release_session(key(), NODE, T0, SessionStatus.IDLE)
     assert (await found(store)).status is SessionStatus.DELETING
@@ -210,50 +212,57 @@ async def test_settling_is_for_sessions_nobody_holds_and_that_never_ran(store: S
     assert (await found(store, "s2")).status is SessionStatus.CREATING
 
 
-async def test_what_is_wanted_reaches_the_holder(store: Store) -> None:
+async def test_who_is_no_node_claims_nothing(store: Store) -> None:
     await store.add_session(session())
-    await store.want_session(key(), Wanted.STOP)
-    assert (await found(store)).wanted is None
-    await store.claim_session(key(), NODE)
-    await store.want_session(key(), Wanted.STOP)
-    assert [r.wanted for r in await store.wanted_sessions(NODE)] == [Wanted.STOP]
-    assert list(await store.wanted_sessions(OTHER_NODE)) == []
-    await store.mark_session_deleting(key())
-    await store.want_session(key(), Wanted.STOP)
-    assert [r.wanted for r in await store.wanted_sessions(NODE)] == [Wanted.DELETE]
-    await store.release_session(key(), NODE, T0, SessionStatus.IDLE)
-    assert list(await store.wanted_sessions(NODE)) == []
+    stranger = NodeId("stranger")
+    claim = await store.claim_session(key(), stranger)
+    assert (claim.outcome, claim.record) == (ClaimOutcome.BURIED, None)
+    assert (await found(store)).holder is None
+    await held(store)
+    await store.remove_node(NODE)
+    assert (await store.claim_session(key(), NODE)).outcome is ClaimOutcome.BURIED
 
 
-async def test_a_node_that_dies_leaves_its_sessions_idle(store: Store) -> None:
-    await store.heartbeat(NODE, T0)
-    await store.heartbeat(OTHER_NODE, T0 + dt.timedelta(seconds=10))
+async def test_nodes_are_there_from_when_they_say_so(store: Store) -> None:
+    third = NodeId("node-3")
+    assert await store.find_node(third) is None
+    assert not await store.heartbeat(third, T0)
+    await store.add_node(third, T0, "http://third")
+    later = T0 + dt.timedelta(seconds=1)
+    assert await store.heartbeat(third, later)
+    found = await store.find_node(third)
+    assert found == NodeRecord(node=third, heartbeat_at=later, url="http://third")
+    assert [record.node for record in await store.list_nodes()] == [NODE, OTHER_NODE, third]
+    await store.add_node(third, T0, "http://moved")
+    assert (await store.list_nodes())[2].url == "http://moved"
+    assert await store.remove_node(third)
+    assert not await store.remove_node(third)
+    assert not await store.heartbeat(third, later)
+    assert await store.find_node(third) is None
+
+
+async def test_a_node_that_was_heard_of_since_is_not_removed(store: Store) -> None:
+    later = T0 + dt.timedelta(seconds=1)
+    await store.heartbeat(NODE, later)
+    assert not await store.remove_node(NODE, heard_at=T0)
+    assert await store.remove_node(NODE, heard_at=later)
+
+
+async def test_what_a_dead_node_held_is_free_when_that_is_said(store: Store) -> None:
     await held(store)
     await store.start_session(key(), NODE, ADDRESS)
     await held(store, "going")
     await store.mark_session_deleting(key("going"))
-    assert list(await store.dead_nodes(T0)) == []
-    assert list(await store.dead_nodes(T0 + dt.timedelta(seconds=1))) == [NODE]
+    await store.add_session(session("others"))
+    await store.claim_session(key("others"), OTHER_NODE)
+    await store.release_orphans()
+    assert (await found(store)).holder == NODE
     await store.remove_node(NODE)
+    assert (await store.claim_session(key(), OTHER_NODE)).outcome is ClaimOutcome.ELSEWHERE
+    await store.release_orphans()
     record = await found(store)
     assert (record.status, record.holder, record.address) == (SessionStatus.IDLE, None, None)
     going = await found(store, "going")
     assert (going.status, going.holder) == (SessionStatus.DELETING, None)
-    assert list(await store.dead_nodes(T0 + dt.timedelta(days=1))) == [OTHER_NODE]
+    assert (await found(store, "others")).holder == OTHER_NODE
     assert (await store.claim_session(key(), OTHER_NODE)).outcome is ClaimOutcome.OURS
-
-
-async def test_who_uses_a_session_that_another_runs(store: Store) -> None:
-    await held(store)
-    await store.heartbeat(OTHER_NODE, T0)
-    assert not await store.is_used(key(), alive_since=T0)
-    for _ in range(2):
-        await store.use_session(key(), OTHER_NODE, is_used=True)
-    assert await store.is_used(key(), alive_since=T0)
-    assert not await store.is_used(key(), alive_since=T0 + dt.timedelta(seconds=1))
-    await store.use_session(key(), OTHER_NODE, is_used=False)
-    assert not await store.is_used(key(), alive_since=T0)
-    await store.use_session(key(), OTHER_NODE, is_used=True)
-    await store.remove_node(OTHER_NODE)
-    await store.heartbeat(OTHER_NODE, T0)
-    assert not await store.is_used(key(), alive_since=T0)

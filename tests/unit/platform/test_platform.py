@@ -7,7 +7,7 @@ import pytest
 
 from trunkline.platform.health import Health
 from trunkline.platform.server import ListenError, listen, url_of
-from trunkline.platform.up import StateDirInUseError, _state_dir
+from trunkline.platform.up import StateDirInUseError, _state_dir, _store_file
 
 
 class FakeStore:
@@ -20,11 +20,25 @@ class FakeStore:
 
 def test_one_platform_per_state_directory(tmp_path: Path) -> None:
     path = tmp_path / "a" / "state"
-    with _state_dir(path):
-        with pytest.raises(StateDirInUseError, match="--state-dir"), _state_dir(path):
+    with _state_dir(path, is_shared=False):
+        for is_shared in (False, True):
+            with pytest.raises(StateDirInUseError, match="--state-dir"):
+                with _state_dir(path, is_shared=is_shared):
+                    pass
+    with _state_dir(path, is_shared=True), _state_dir(path, is_shared=True):
+        with pytest.raises(StateDirInUseError), _state_dir(path, is_shared=False):
             pass
-    with _state_dir(path):
+    with _state_dir(path, is_shared=False):
         assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_one_platform_per_store_file(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "store.db"
+    with _store_file(path):
+        with pytest.raises(StateDirInUseError, match="TRUNKLINE_STORE_URL"), _store_file(path):
+            pass
+    with _store_file(path):
+        assert not path.exists()
 
 
 def test_the_url_of_a_socket() -> None:

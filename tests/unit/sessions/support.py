@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.launches import launch_to_json
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease
+from trunkline.sessions.upkeep import Upkeep
 from trunkline.store.interface import Store
 from trunkline.store.records import NewVersion, VersionRecord
 from trunkline.store.sqlite.engine import open_sqlite
@@ -169,8 +170,8 @@ async def world(folder: Path, **settings: Any) -> AsyncIterator[World]:
         metrics=metrics,
         node=NODE,
     )
-    await store.heartbeat(NODE, dt.datetime.now(dt.UTC))
-    sessions.endpoint = "http://127.0.0.1:1"
+    await store.add_node(NODE, dt.datetime.now(dt.UTC), "http://127.0.0.1:1")
+    sessions.set_endpoint("http://127.0.0.1:1")
     try:
         yield World(store, runtime, sessions, folder / "sessions", metrics)
     finally:
@@ -178,6 +179,13 @@ async def world(folder: Path, **settings: Any) -> AsyncIterator[World]:
         runtime.may_stop.set()
         await sessions.aclose()
         await store.aclose()
+
+
+def upkeep_of(w: World, **settings: float) -> Upkeep:
+    return Upkeep(
+        SessionSettings(**settings),
+        store=w.store, runtime=w.runtime, sessions=w.sessions, node=NODE, url="http://127.0.0.1:1",
+    )  # fmt: skip
 
 
 def metric(metrics: Metrics, name: str) -> float:
@@ -188,5 +196,11 @@ def metric(metrics: Metrics, name: str) -> float:
     return 0.0
 
 
-__all__ = ["ANNA", "BERTA", "LAUNCH", "World", "key", "metric", "new_version",
-           "world"]  # fmt: skip
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again until the answer is yes: the store tells nobody of its changes."""
+    while not await holds():  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.005)
+
+
+__all__ = ["ANNA", "BERTA", "LAUNCH", "NODE", "FakeInstance", "World", "key", "metric",
+           "new_version", "until", "upkeep_of", "world"]  # fmt: skip

@@ -14,6 +14,7 @@ from tests.unit.sessions.support import (
     key,
     metric,
     new_version,
+    upkeep_of,
     world,
 )
 from trunkline.protocol.errors import (
@@ -133,7 +134,7 @@ async def test_a_failed_start_is_forgotten(tmp_path: Path) -> None:
         w.runtime.error = SessionNotReadyError("no")
         with pytest.raises(SessionNotReadyError):
             await w.acquire()
-        assert not w.sessions._slots
+        assert not w.sessions._processes._slots
 
 
 async def test_a_start_that_fails_after_its_only_client_left_is_forgotten(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ async def test_a_start_that_fails_after_its_only_client_left_is_forgotten(tmp_pa
         w.runtime.error = SessionNotReadyError("no")
         asking = asyncio.create_task(w.acquire())
         await w.runtime.begun.wait()
-        start = w.sessions._slots[key()].starting
+        start = w.sessions._processes._slots[key()].starting
         assert start is not None
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -151,7 +152,7 @@ async def test_a_start_that_fails_after_its_only_client_left_is_forgotten(tmp_pa
         w.runtime.may_start.set()
         await asyncio.wait([start])
         await w.store.ping()
-        assert not w.sessions._slots
+        assert not w.sessions._processes._slots
 
 
 async def test_a_client_that_leaves_does_not_end_the_start_for_the_rest(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ async def test_a_start_whose_only_client_left_idles_out(tmp_path: Path) -> None:
         w.runtime.may_start.clear()
         asking = asyncio.create_task(w.acquire())
         await w.runtime.begun.wait()
-        start = w.sessions._slots[key()].starting
+        start = w.sessions._processes._slots[key()].starting
         assert start is not None
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -216,7 +217,7 @@ async def test_an_idle_session_is_stopped_and_comes_back_with_its_home(tmp_path:
         again = await w.acquire()
         assert again.address == w.runtime.instances[1].address
         assert (w.runtime.specs[1].home / "kept").read_text() == "yes"
-        log = w.sessions.log_of(key())
+        log = w.sessions.logs.of(record.home)
         entries = log.read(Channel.SYSTEM, 0)
         assert any("Idle: no connection for 0.01 s (idle_timeout_s)" in e.message for e in entries)
 
@@ -309,7 +310,7 @@ async def test_a_crash_with_nobody_there_is_forgotten(tmp_path: Path) -> None:
         record = await w.store.find_session(key())
         assert record is not None
         assert record.status is SessionStatus.IDLE
-        assert not w.sessions._slots
+        assert not w.sessions._processes._slots
 
 
 async def test_a_stopped_session_is_forgotten(tmp_path: Path) -> None:
@@ -318,7 +319,7 @@ async def test_a_stopped_session_is_forgotten(tmp_path: Path) -> None:
         (await w.acquire()).release()
         await w.runtime.instances[0].stop_asked.wait()
         await w.until_settled()
-        assert not w.sessions._slots
+        assert not w.sessions._processes._slots
 
 
 async def test_a_session_is_its_owners_alone(tmp_path: Path) -> None:
@@ -421,6 +422,7 @@ async def test_closing_stops_what_runs_and_takes_nothing_new(tmp_path: Path) -> 
         lease.release()
         with pytest.raises(UnavailableError):
             await w.acquire()
+        await upkeep_of(w).aclose()
         record = await w.store.find_session(key())
         assert record is not None
         assert record.status is SessionStatus.IDLE

@@ -40,7 +40,7 @@ async def test_another_session_under_the_id_is_another(w: World) -> None:
     annas = await w.sessions.create(key(), ANNA)
     await w.sessions.delete(key())
     bertas = await w.sessions.create(key(), BERTA)
-    assert bertas.home == annas.home
+    assert bertas.home != annas.home
     with pytest.raises(SessionNotFoundError, match="isn't there any more"):
         async with w.sessions.files_of(annas):
             pass

@@ -9,9 +9,9 @@ import pytest
 from tests.unit.sessions.support import (
     ANNA,
     BERTA,
-    NODE,
     key,
     metric,
+    upkeep_of,
     world,
 )
 from trunkline.protocol.errors import (
@@ -26,8 +26,6 @@ from trunkline.protocol.errors import (
     VersionNotFoundError,
 )
 from trunkline.protocol.ids import NodeId
-from trunkline.sessions.settings import SessionSettings
-from trunkline.sessions.upkeep import Upkeep
 from trunkline.store.records import SessionStatus
 
 
@@ -209,14 +207,12 @@ async def test_what_was_not_used_for_its_lifetime_is_gone(tmp_path: Path) -> Non
         (home / "old").write_text("x")
         lease.release()
         await w.sessions.stop(key())
-        upkeep = Upkeep(
-            SessionSettings(), store=w.store, runtime=w.runtime, sessions=w.sessions, node=NODE
-        )
+        upkeep = upkeep_of(w)
         record = await w.store.find_session(key())
         assert record is not None
         past = record.created_at - dt.timedelta(days=1)
         await w.store.touch_session(key(), past, past)
-        await upkeep._once()
+        await upkeep._clear_up()
         assert await w.store.find_session(key()) is None
         assert not home.exists()
 
@@ -248,13 +244,12 @@ async def test_the_dead_are_buried_and_their_sessions_free(tmp_path: Path) -> No
         (await w.acquire()).release()
         await w.sessions.stop(key())
         dead = NodeId("node-dead")
-        await w.store.heartbeat(dead, dt.datetime.now(dt.UTC))
+        await w.store.add_node(dead, dt.datetime.now(dt.UTC), "http://127.0.0.1:2")
         await w.store.claim_session(key(), dead)
         with pytest.raises(UnavailableError):
             await w.acquire()
-        upkeep = Upkeep(
-            SessionSettings(), store=w.store, runtime=w.runtime, sessions=w.sessions, node=NODE
-        )
+        upkeep = upkeep_of(w)
         await upkeep.begin(is_alone=True)
-        assert w.runtime.buried == [dead]
+        assert dead in w.runtime.buried
         (await w.acquire()).release()
+        await upkeep.aclose()

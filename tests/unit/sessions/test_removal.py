@@ -125,5 +125,5 @@ def test_a_home_its_agent_made_deep_is_removed(tmp_path: Path) -> None:
     homes.remove("h")
     assert list((tmp_path / "sessions" / ".trash").iterdir()) == []
     deep(tmp_path / "sessions" / ".trash" / "left", 3000)
-    homes.empty_trash()
+    homes.empty_trash(is_alone=True)
     assert list((tmp_path / "sessions" / ".trash").iterdir()) == []

@@ -13,13 +13,14 @@ from threading import Barrier
 import pytest
 
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName
+from trunkline.store.errors import SchemaTooNewError
 from trunkline.store.paging import EVERYTHING
 from trunkline.store.records import NewVersion
 from trunkline.store.sql.engine import Db
 from trunkline.store.sql.queries import load_queries
 from trunkline.store.sqlite import schema
 from trunkline.store.sqlite.engine import open_sqlite
-from trunkline.store.sqlite.schema import SchemaTooNewError, migrate
+from trunkline.store.sqlite.schema import migrate
 
 MIGRATIONS = Path(schema.__file__).parent / "migrations"
 
@@ -131,7 +132,8 @@ async def test_a_file_of_the_first_schema_keeps_all_it_has(tmp_path: Path) -> No
     assert [(s.created_at, s.expires_at) for s in sessions] == [
         (created, created + dt.timedelta(days=30))
     ] * 2
-    assert await store.heartbeat(NodeId("n"), created) is None
+    await store.add_node(NodeId("n"), created, "http://n")
+    assert await store.heartbeat(NodeId("n"), created)
     await store.aclose()
 
 

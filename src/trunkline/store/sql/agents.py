@@ -10,7 +10,7 @@ from trunkline.store.paging import Page, PageOf
 from trunkline.store.records import AgentRecord, NewVersion, VersionRecord, VersionStatus
 from trunkline.store.sql.engine import Db, Engine, first
 from trunkline.store.sql.pages import Listing, read_page
-from trunkline.store.sql.rows import agent_from, json_of, text_of, version_from
+from trunkline.store.sql.rows import agent_from, json_of, readable, text_of, version_from
 
 _AGENTS = Listing("list_agents", "find_agent", "agent", ("created_at", "name"))
 _VERSIONS = Listing("list_versions", "find_version", "version", ("seq",))
@@ -49,18 +49,15 @@ class SqlAgents:
         endpoint: Mapping[str, Any] | None = None,
         card: Mapping[str, Any] | None = None,
     ) -> AgentRecord | None:
-        row = await self._engine.write(
-            lambda db: first(
-                db.rows(
-                    "update_agent",
-                    project=project,
-                    agent=agent,
-                    is_enabled=None if is_enabled is None else int(is_enabled),
-                    endpoint=json_of(endpoint),
-                    card=json_of(card),
-                )
-            )
+        rows = await self._engine.step(
+            "update_agent",
+            project=project,
+            agent=agent,
+            is_enabled=None if is_enabled is None else int(is_enabled),
+            endpoint=json_of(endpoint),
+            card=json_of(card),
         )
+        row = first(rows)
         return agent_from(row) if row else None
 
     async def mark_agent_deleting(
@@ -79,6 +76,10 @@ class SqlAgents:
     async def deleting_agents(self) -> Sequence[AgentRecord]:
         rows = await self._engine.read(lambda db: db.rows("deleting_agents"))
         return [agent_from(row) for row in rows]
+
+    async def claim_agent_deletion(self, record: AgentRecord, node: NodeId) -> bool:
+        name = {"project": record.project, "agent": record.name}
+        return await self._claimed("claim_agent_deletion", **name, node=node)
 
     async def remove_agent(self, project: ProjectName, agent: AgentName) -> None:
         def remove(db: Db) -> None:
@@ -131,33 +132,27 @@ class SqlAgents:
         error_code: str | None = None,
     ) -> VersionRecord | None:
         status = VersionStatus.FAILED if launch is None else VersionStatus.ACTIVE
-        row = await self._engine.write(
-            lambda db: first(
-                db.rows(
-                    "finish_version",
-                    **_name_of(record),
-                    status=status.value,
-                    launch=json_of(launch),
-                    error=error,
-                    error_code=error_code,
-                )
-            )
+        rows = await self._engine.step(
+            "finish_version",
+            **_name_of(record),
+            status=status.value,
+            launch=json_of(launch),
+            error=None if error is None else readable(error),
+            error_code=error_code,
         )
+        row = first(rows)
         return version_from(row) if row else None
 
     async def unfinished_versions(self) -> Sequence[VersionRecord]:
         rows = await self._engine.read(lambda db: db.rows("unfinished_versions"))
         return [version_from(row) for row in rows]
 
-    async def claim_build(
-        self, record: VersionRecord, node: NodeId, *, alive_since: dt.datetime
-    ) -> bool:
-        rows = await self._engine.write(
-            lambda db: db.rows(
-                "claim_build", **_name_of(record), node=node, alive_since=text_of(alive_since)
-            )
-        )
-        return bool(rows)
+    async def claim_build(self, record: VersionRecord, node: NodeId) -> bool:
+        return await self._claimed("claim_build", **_name_of(record), node=node)
+
+    async def _claimed(self, name: str, **values: str) -> bool:
+        # Alone, because it looks at the nodes as well.
+        return bool(await self._engine.write(lambda db: db.rows(name, **values)))
 
     async def mark_version_deleting(
         self, project: ProjectName, agent: AgentName, version: VersionId, *, is_forced: bool
@@ -177,6 +172,9 @@ class SqlAgents:
     async def deleting_versions(self) -> Sequence[VersionRecord]:
         rows = await self._engine.read(lambda db: db.rows("deleting_versions"))
         return [version_from(row) for row in rows]
+
+    async def claim_version_deletion(self, record: VersionRecord, node: NodeId) -> bool:
+        return await self._claimed("claim_version_deletion", **_name_of(record), node=node)
 
     async def remove_version(
         self, project: ProjectName, agent: AgentName, version: VersionId
@@ -239,7 +237,7 @@ def _add_version(db: Db, new: NewVersion, most: int | None) -> tuple[VersionReco
             is_draft=int(new.is_draft),
             now=now,
             definition=json_of(new.definition),
-            description=new.description,
+            description=None if new.description is None else readable(new.description),
             metadata=json_of(new.metadata),
             content_hash=new.content_hash,
             code_sha256=new.code_sha256,

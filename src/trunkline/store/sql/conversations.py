@@ -48,16 +48,13 @@ class SqlConversations:
         metadata: Mapping[str, str] | None = None,
         session_id: SessionId | None = None,
     ) -> ConversationRecord | None:
-        row = await self._engine.write(
-            lambda db: first(
-                db.rows(
-                    "update_conversation",
-                    **_key(key),
-                    metadata=json_of(metadata),
-                    session_id=session_id,
-                )
-            )
+        rows = await self._engine.step(
+            "update_conversation",
+            **_key(key),
+            metadata=json_of(metadata),
+            session_id=session_id,
         )
+        row = first(rows)
         return _conversation(row) if row else None
 
     async def remove_conversation(self, key: ConversationKey) -> None:
@@ -80,22 +77,18 @@ class SqlConversations:
         return await self._engine.read(lambda db: read_page(db, _ITEMS, page, _item, **_key(key)))
 
     async def remove_item(self, key: ConversationKey, item_id: str) -> bool:
-        rows = await self._engine.write(
-            lambda db: db.rows("remove_item", **_key(key), item_id=item_id)
-        )
+        rows = await self._engine.step("remove_item", **_key(key), item_id=item_id)
         return bool(rows)
 
     async def add_response(self, record: ResponseRecord) -> None:
-        await self._engine.write(
-            lambda db: db.rows(
-                "add_response",
-                project=record.project,
-                agent=record.agent,
-                response_id=record.response_id,
-                owner=record.owner,
-                session_id=record.session_id,
-                now=text_of(dt.datetime.now(dt.UTC)),
-            )
+        await self._engine.step(
+            "add_response",
+            project=record.project,
+            agent=record.agent,
+            response_id=record.response_id,
+            owner=record.owner,
+            session_id=record.session_id,
+            now=text_of(dt.datetime.now(dt.UTC)),
         )
 
     async def find_response(

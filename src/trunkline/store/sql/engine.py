@@ -19,13 +19,24 @@ class Engine(Protocol):
     """One database."""
 
     async def read(self, work: Callable[[Db], _T]) -> _T:
-        """Run ``work``, which changes nothing."""
+        """Run ``work``, which changes nothing.
+
+        Each of its statements sees what was committed before it, so two of them may see two
+        states.
+        """
 
     async def write(self, work: Callable[[Db], _T]) -> _T:
         """Run ``work`` as if nobody else were there: all of it, or, if it raises, nothing.
 
         It may be run again when another process got in its way. Cancelling the call doesn't
         stop it half-way.
+        """
+
+    async def step(self, name: str, **values: Any) -> Sequence[Row]:
+        """Run the statement of that name, which changes no more than one row; return its rows.
+
+        It is for what happens often. It sees the row as it is when it changes it, and no
+        ``write`` runs at the same time, but other steps do.
         """
 
     async def aclose(self) -> None:

@@ -15,11 +15,11 @@ from trunkline.protocol.ids import (
 )
 from trunkline.store.records import (
     AgentRecord,
+    NodeRecord,
     SessionRecord,
     SessionStatus,
     VersionRecord,
     VersionStatus,
-    Wanted,
 )
 from trunkline.store.sql.engine import Row
 
@@ -27,6 +27,11 @@ from trunkline.store.sql.engine import Row
 def text_of(at: dt.datetime) -> str:
     """Return a time as a column: RFC 3339 in UTC with six digits of a second."""
     return at.astimezone(dt.UTC).isoformat(timespec="microseconds")
+
+
+def readable(text: str) -> str:
+    """Return a text for people without what not every database can keep: NUL, half characters."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def json_of(value: Mapping[str, Any] | None) -> str | None:
@@ -99,5 +104,13 @@ def session_from(row: Row) -> SessionRecord:
         home=row["home"],
         holder=None if row["holder"] is None else NodeId(row["holder"]),
         address=_object(row["address"]),
-        wanted=None if row["wanted"] is None else Wanted(row["wanted"]),
+    )
+
+
+def node_from(row: Row) -> NodeRecord:
+    """Return a row of ``nodes`` as a record."""
+    return NodeRecord(
+        node=NodeId(row["node"]),
+        heartbeat_at=dt.datetime.fromisoformat(row["heartbeat_at"]),
+        url=row["url"],
     )

@@ -1,4 +1,4 @@
-"""Sessions, and the nodes that run them, on a SQL database."""
+"""Sessions on a SQL database."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from trunkline.protocol.errors import AgentNotFoundError, VersionNotFoundError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, VersionId
 from trunkline.store.paging import Page, PageOf
-from trunkline.store.records import Claim, ClaimOutcome, SessionRecord, SessionStatus, Wanted
+from trunkline.store.records import Claim, ClaimOutcome, SessionRecord, SessionStatus
 from trunkline.store.sql.engine import Db, Engine, Row, first
 from trunkline.store.sql.pages import Listing, read_page
 from trunkline.store.sql.rows import json_of, key_of, session_from, text_of
@@ -16,7 +16,7 @@ _SESSIONS = Listing("list_sessions", "find_session", "session_id", ("created_at"
 
 
 class SqlSessions:
-    """The part of the store that keeps sessions and nodes."""
+    """The part of the store that keeps sessions."""
 
     _engine: Engine
 
@@ -45,8 +45,9 @@ class SqlSessions:
     async def touch_session(
         self, key: SessionKey, at: dt.datetime, expires_at: dt.datetime
     ) -> None:
-        values = {"at": text_of(at), "expires_at": text_of(expires_at)}
-        await self._engine.write(lambda db: db.rows("touch_session", **key_of(key), **values))
+        await self._engine.step(
+            "touch_session", **key_of(key), at=text_of(at), expires_at=text_of(expires_at)
+        )
 
     async def claim_session(
         self, key: SessionKey, node: NodeId, *, most: int | None = None
@@ -56,37 +57,23 @@ class SqlSessions:
     async def start_session(
         self, key: SessionKey, node: NodeId, address: Mapping[str, Any]
     ) -> bool:
-        rows = await self._engine.write(
-            lambda db: db.rows("start_session", **key_of(key), node=node, address=json_of(address))
+        rows = await self._engine.step(
+            "start_session", **key_of(key), node=node, address=json_of(address)
         )
         return bool(rows)
 
     async def release_session(
         self, key: SessionKey, node: NodeId, at: dt.datetime, status: SessionStatus
     ) -> None:
-        await self._engine.write(
-            lambda db: db.rows(
-                "release_session", **key_of(key), node=node, at=text_of(at), status=status.value
-            )
+        await self._engine.step(
+            "release_session", **key_of(key), node=node, at=text_of(at), status=status.value
         )
 
     async def settle_session(self, key: SessionKey, status: SessionStatus) -> None:
-        await self._engine.write(
-            lambda db: db.rows("settle_session", **key_of(key), status=status.value)
-        )
-
-    async def want_session(self, key: SessionKey, wanted: Wanted) -> None:
-        await self._engine.write(
-            lambda db: db.rows("want_session", **key_of(key), wanted=wanted.value)
-        )
-
-    async def wanted_sessions(self, node: NodeId) -> Sequence[SessionRecord]:
-        return _records(await self._engine.read(lambda db: db.rows("wanted_sessions", node=node)))
+        await self._engine.step("settle_session", **key_of(key), status=status.value)
 
     async def mark_session_deleting(self, key: SessionKey) -> SessionRecord | None:
-        row = await self._engine.write(
-            lambda db: first(db.rows("mark_session_deleting", **key_of(key)))
-        )
+        row = first(await self._engine.step("mark_session_deleting", **key_of(key)))
         return session_from(row) if row else None
 
     async def deleting_sessions(
@@ -103,7 +90,6 @@ class SqlSessions:
     async def remove_session(self, record: SessionRecord) -> None:
         def remove(db: Db) -> None:
             if db.rows("remove_session", **key_of(record.key), home=record.home):
-                db.rows("remove_uses", **key_of(record.key))
                 db.rows("remove_session_responses", **key_of(record.key))
 
         await self._engine.write(remove)
@@ -111,32 +97,6 @@ class SqlSessions:
     async def expire_sessions(self, now: dt.datetime) -> Sequence[SessionRecord]:
         at = text_of(now)
         return _records(await self._engine.write(lambda db: db.rows("expire_sessions", now=at)))
-
-    async def use_session(self, key: SessionKey, node: NodeId, *, is_used: bool) -> None:
-        name = "add_use" if is_used else "remove_use"
-        await self._engine.write(lambda db: db.rows(name, **key_of(key), node=node))
-
-    async def is_used(self, key: SessionKey, *, alive_since: dt.datetime) -> bool:
-        since = text_of(alive_since)
-        rows = await self._engine.read(
-            lambda db: db.rows("find_use", **key_of(key), alive_since=since)
-        )
-        return bool(rows)
-
-    async def heartbeat(self, node: NodeId, at: dt.datetime) -> None:
-        await self._engine.write(lambda db: db.rows("heartbeat", node=node, at=text_of(at)))
-
-    async def remove_node(self, node: NodeId) -> None:
-        def remove(db: Db) -> None:
-            for part in ("remove_node", "remove_uses_by", "release_held_by"):
-                db.rows(part, node=node)
-
-        await self._engine.write(remove)
-
-    async def dead_nodes(self, alive_since: dt.datetime) -> Sequence[NodeId]:
-        since = text_of(alive_since)
-        rows = await self._engine.read(lambda db: db.rows("dead_nodes", alive_since=since))
-        return [NodeId(row["node"]) for row in rows]
 
 
 def _add_session(db: Db, record: SessionRecord) -> tuple[SessionRecord, bool]:
@@ -164,6 +124,8 @@ def _add_session(db: Db, record: SessionRecord) -> tuple[SessionRecord, bool]:
 
 
 def _claim(db: Db, key: SessionKey, node: NodeId, most: int | None) -> Claim:
+    if not db.rows("find_node", node=node):
+        return Claim(outcome=ClaimOutcome.BURIED, record=None)
     row = first(db.rows("find_session", **key_of(key)))
     record = session_from(row) if row else None
     if record is None or record.status is SessionStatus.DELETING:

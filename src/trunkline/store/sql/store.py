@@ -3,10 +3,11 @@
 from trunkline.store.sql.agents import SqlAgents
 from trunkline.store.sql.conversations import SqlConversations
 from trunkline.store.sql.engine import Db, Engine
+from trunkline.store.sql.nodes import SqlNodes
 from trunkline.store.sql.sessions import SqlSessions
 
 
-class SqlStore(SqlAgents, SqlSessions, SqlConversations):
+class SqlStore(SqlAgents, SqlSessions, SqlConversations, SqlNodes):
     """The whole store. Each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:

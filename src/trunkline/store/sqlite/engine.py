@@ -68,6 +68,9 @@ class SqliteEngine:
     async def write(self, work: Callable[[Db], _T]) -> _T:
         return await self._run(lambda: self._transact(work))
 
+    async def step(self, name: str, **values: Any) -> Sequence[Row]:
+        return await self.write(lambda db: db.rows(name, **values))
+
     def _transact(self, work: Callable[[Db], _T]) -> _T:
         self._db.execute("begin immediate")
         try:

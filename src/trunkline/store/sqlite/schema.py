@@ -1,22 +1,10 @@
 """Brings a SQLite file to the schema this program knows, one migration at a time."""
 
 import sqlite3
-from importlib import resources
 
-from trunkline.protocol.errors import TrunklineError
+from trunkline.store.sql.migrations import load_migrations, unseen
 
-_PACKAGE = resources.files("trunkline.store.sqlite")
-
-
-class SchemaTooNewError(TrunklineError):
-    """The state directory was written by a newer trunkline."""
-
-    code = "schema_too_new"
-
-
-def _migrations() -> list[tuple[int, str]]:
-    files = [f for f in (_PACKAGE / "migrations").iterdir() if f.name.endswith(".sql")]
-    return sorted((int(f.name.split("_")[0]), f.read_text("utf-8")) for f in files)
+_PACKAGE = "trunkline.store.sqlite"
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -25,21 +13,16 @@ def migrate(db: sqlite3.Connection) -> None:
     Raises:
         SchemaTooNewError: If the file has seen more than this program knows.
     """
-    known = _migrations()
+    known = load_migrations(_PACKAGE)
     # Two processes may open a new file at once: the second waits here, and finds it done.
     db.execute("begin immediate")
     try:
         (seen,) = db.execute("pragma user_version").fetchone()
-        if seen > known[-1][0]:
-            raise SchemaTooNewError(
-                f"the state directory has schema {seen}, and this trunkline knows up to "
-                f"{known[-1][0]}: use the newer trunkline that wrote it, or another --state-dir"
-            )
-        for number, sql in known:
-            if number > seen:
-                for statement in _statements(sql):
-                    db.execute(statement)
-                db.execute(f"pragma user_version = {number}")
+        todo = unseen(known, seen, where="the state directory", instead="another --state-dir")
+        for migration in todo:
+            for statement in _statements(migration.sql):
+                db.execute(statement)
+            db.execute(f"pragma user_version = {migration.number}")
         db.execute("commit")
     except BaseException:
         db.execute("rollback")

@@ -37,6 +37,13 @@ returning *;
 -- name: deleting_agents
 select * from agents where is_deleting = 1 order by created_at;
 
+-- name: claim_agent_deletion
+update agents set deleter = :node
+where project = :project and name = :agent and is_deleting = 1
+  and (deleter is null or deleter = :node
+       or not exists (select 1 from nodes where nodes.node = agents.deleter))
+returning name;
+
 -- name: remove_agent_sessions
 delete from sessions where project = :project and agent = :agent;
 

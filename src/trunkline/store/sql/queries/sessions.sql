@@ -35,7 +35,7 @@ where project = :project and agent = :agent and session_id = :session_id;
 select count(*) as n from sessions where project = :project and holder is not null;
 
 -- name: claim_session
-update sessions set holder = :node, address = null, wanted = null
+update sessions set holder = :node, address = null
 where project = :project and agent = :agent and session_id = :session_id
 returning *;
 
@@ -48,7 +48,7 @@ returning session_id;
 -- name: release_session
 update sessions
 set holder = null, address = null, stopped_at = :at,
-    wanted = null, status = case status when 'deleting' then status else :status end
+    status = case status when 'deleting' then status else :status end
 where project = :project and agent = :agent and session_id = :session_id and holder = :node;
 
 -- name: settle_session
@@ -56,23 +56,13 @@ update sessions set status = :status
 where project = :project and agent = :agent and session_id = :session_id and holder is null
   and status = 'creating';
 
--- name: want_session
-update sessions set wanted = :wanted
-where project = :project and agent = :agent and session_id = :session_id
-  and holder is not null and (wanted is null or wanted <> 'delete');
-
--- name: wanted_sessions
-select * from sessions where holder = :node and wanted is not null;
-
 -- name: mark_session_deleting
-update sessions set status = 'deleting',
-                    wanted = case when holder is null then null else 'delete' end
+update sessions set status = 'deleting'
 where project = :project and agent = :agent and session_id = :session_id
 returning *;
 
 -- name: mark_sessions_deleting
-update sessions set status = 'deleting',
-                    wanted = case when holder is null then null else 'delete' end
+update sessions set status = 'deleting'
 where project = :project and agent = :agent and (cast(:version as text) is null
                                                  or version = :version);
 
@@ -90,45 +80,7 @@ where project = :project and agent = :agent and session_id = :session_id and hom
   and status = 'deleting'
 returning session_id;
 
--- name: remove_uses
-delete from session_uses
-where project = :project and agent = :agent and session_id = :session_id;
-
 -- name: expire_sessions
 update sessions set status = 'deleting'
 where holder is null and expires_at <= :now and status <> 'deleting'
 returning *;
-
--- name: add_use
-insert into session_uses (project, agent, session_id, node)
-values (:project, :agent, :session_id, :node)
-on conflict do nothing;
-
--- name: remove_use
-delete from session_uses
-where project = :project and agent = :agent and session_id = :session_id and node = :node;
-
--- name: find_use
-select 1 as n from session_uses join nodes on nodes.node = session_uses.node
-where project = :project and agent = :agent and session_id = :session_id
-  and heartbeat_at >= :alive_since
-limit 1;
-
--- name: heartbeat
-insert into nodes (node, heartbeat_at) values (:node, :at)
-on conflict (node) do update set heartbeat_at = excluded.heartbeat_at;
-
--- name: remove_node
-delete from nodes where node = :node;
-
--- name: dead_nodes
-select node from nodes where heartbeat_at < :alive_since;
-
--- name: remove_uses_by
-delete from session_uses where node = :node;
-
--- name: release_held_by
-update sessions
-set holder = null, address = null, wanted = null, stopped_at = last_accessed_at,
-    status = case status when 'deleting' then status else 'idle' end
-where holder = :node;

@@ -41,9 +41,7 @@ select * from versions where status = 'creating' order by created_at, seq;
 -- name: claim_build
 update versions set builder = :node
 where project = :project and agent = :agent and version = :version and status = 'creating'
-  and (builder = :node
-       or not exists (select 1 from nodes
-                      where nodes.node = versions.builder and heartbeat_at >= :alive_since))
+  and builder <> :node and not exists (select 1 from nodes where nodes.node = versions.builder)
 returning version;
 
 -- name: mark_version_deleting
@@ -53,6 +51,13 @@ returning *;
 
 -- name: deleting_versions
 select * from versions where status = 'deleting' order by created_at, seq;
+
+-- name: claim_version_deletion
+update versions set deleter = :node
+where project = :project and agent = :agent and version = :version and status = 'deleting'
+  and (deleter is null or deleter = :node
+       or not exists (select 1 from nodes where nodes.node = versions.deleter))
+returning version;
 
 -- name: remove_version
 delete from versions

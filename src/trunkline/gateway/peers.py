@@ -1,0 +1,167 @@
+"""Passes requests on to the process of the platform that runs their session.
+
+Processes that share a store each run some of the sessions, and any of them may be asked about any
+session. What is asked of the wrong one goes to the right one as it was sent, token and all, and is
+decided there: who may do what, what the agent gets to see, what is written to which log.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from multidict import CIMultiDict
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from trunkline.aio.tasks import TaskOwner
+from trunkline.gateway import upstream
+from trunkline.gateway.requests import UpgradeRequest, request_id_of
+from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST
+from trunkline.gateway.streaming import Call, Streamed, session_on
+from trunkline.protocol import headers
+from trunkline.protocol.errors import UnavailableError, UpstreamError
+from trunkline.sessions.elsewhere import SessionElsewhereError
+from trunkline.store.interface import NodeStore
+from trunkline.store.records import NodeRecord
+
+_T = TypeVar("_T")
+#: How often a request was passed on. It may be more than once: the session may move while the
+#: request is on its way to where it was.
+HOPS: Final = "x-trunkline-hops"
+_MAX_HOPS = 3
+_NUMBER = re.compile(r"[0-9]{1,3}")
+#: How often to look whether a process that doesn't answer is still there.
+_LOOK_S = 2.0
+#: Of one connection, or written anew for the next.
+_DROPPED = headers.HOP_BY_HOP | {"host", "expect", HOPS, headers.REQUEST_ID}
+#: A machine that is gone must be noticed: others take over its sessions.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 5),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 2),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 10_000),
+)
+
+
+class Peers:
+    """The other processes that share the store."""
+
+    def __init__(self, store: NodeStore, *, connect_timeout_s: float) -> None:
+        self._store = store
+        self._connect_timeout_s = connect_timeout_s
+
+    async def upgrade(
+        self, request: UpgradeRequest, request_id: str, error: SessionElsewhereError
+    ) -> upstream.Upgraded:
+        """Send an upgrade on; return the answer, which may be a refusal.
+
+        Raises:
+            UnavailableError: If the process can't be reached, or dies before it answers.
+        """
+        node, hops = await self._find(error, request.header(HOPS.encode()))
+        place = node.url.partition("://")[2]
+        target = request.path + ("?" + request.query if request.query else "")
+        lines = [
+            f"GET {target} HTTP/1.1".encode("latin-1"),
+            f"host: {place}".encode("latin-1"),
+            b"connection: Upgrade",
+            b"upgrade: websocket",
+            f"{headers.REQUEST_ID}: {request_id}".encode("latin-1"),
+            f"{HOPS}: {hops}".encode("latin-1"),
+        ]
+        lines += [
+            name + b": " + value
+            for name, value in request.headers
+            if name.decode("latin-1") not in _DROPPED | {"content-length"}
+        ]
+        host, _, port = place.rpartition(":")
+
+        async def asking() -> upstream.Upgraded:
+            async with asyncio.timeout(self._connect_timeout_s):
+                connection = await upstream.connect_peer(host.strip("[]"), int(port))
+            keep_alive(connection.transport.get_extra_info("socket"))
+            return await connection.ask(b"\r\n".join(lines) + b"\r\n\r\n")
+
+        return await self._asked(asking(), node, error)
+
+    async def forward(self, request: Request, error: SessionElsewhereError) -> Response:
+        """Send an HTTP request on; return the answer as it comes.
+
+        If its body was read already, all of it is in ``request.state.body``.
+
+        Raises:
+            UnavailableError: If the process can't be reached, or dies before it answers.
+        """
+        node, hops = await self._find(error, request.headers.get(HOPS))
+        named: CIMultiDict[str] = CIMultiDict()
+        for name, value in request.headers.raw:
+            if (text := name.decode("latin-1")) not in _DROPPED:
+                # aiohttp writes them in UTF-8: so these come out as they came in.
+                named.add(text, value.decode("utf-8", "surrogateescape"))
+        named[headers.REQUEST_ID] = request_id_of(request.headers.get(headers.REQUEST_ID))
+        named[HOPS] = str(hops)
+        query = request.scope["query_string"].decode("latin-1")
+        target = request.scope["raw_path"].decode("latin-1") + ("?" + query if query else "")
+        has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
+        body: bytes | None = getattr(request.state, "body", None)
+        call = Call(request, named, target, body, has_body=has_body)
+        connector = aiohttp.TCPConnector(force_close=True, socket_factory=_kept_alive)
+        session = session_on(connector, connect_timeout_s=self._connect_timeout_s)
+        try:
+            answer = await self._asked(call.send_on(session, node.url), node, error)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return Streamed(call, answer, ours={}, what=f"request {call.request_id}")
+
+    async def _find(
+        self, error: SessionElsewhereError, hops_so_far: str | None
+    ) -> tuple[NodeRecord, int]:
+        given = hops_so_far or ""
+        hops = int(given) + 1 if _NUMBER.fullmatch(given) else 1
+        record = await self._store.find_node(error.node) if hops <= _MAX_HOPS else None
+        if record is None:
+            raise error
+        return record, hops
+
+    async def _asked(
+        self, asking: Coroutine[Any, Any, _T], node: NodeRecord, error: SessionElsewhereError
+    ) -> _T:
+        # A start may take long, and is bounded where it happens. But that process may die.
+        owner = TaskOwner()
+        work = owner.spawn(asking, name="peers:ask", is_awaited=True)
+        dying = owner.spawn(self._wait_gone(node), name="peers:watch")
+        try:
+            await asyncio.wait((work, dying), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+        except (UpstreamError, OSError, TimeoutError):
+            pass
+        finally:
+            await owner.aclose()
+        raise UnavailableError(
+            f"the process of the platform that runs session {error.key.session_id!r} doesn't "
+            "answer; try again"
+        )
+
+    async def _wait_gone(self, node: NodeRecord) -> None:
+        while await self._store.find_node(node.node) is not None:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(_LOOK_S)
+
+
+def keep_alive(connected: Any) -> None:
+    """Have the system end a connection whose other side doesn't live."""
+    for level, name, value in _KEEPALIVE:
+        # Not every system has all of them.
+        if (option := getattr(socket, name, None)) is not None:
+            connected.setsockopt(level, option, value)
+
+
+def _kept_alive(address: Any) -> socket.socket:
+    family, kind, protocol, *_ = address
+    connected = socket.socket(family, kind, protocol)
+    keep_alive(connected)
+    return connected

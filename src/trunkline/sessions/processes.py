@@ -1,0 +1,344 @@
+"""The sessions that this process of the platform runs: started once, stopped when idle.
+
+A session's agent is started once however many connections ask for it at the same time. Each
+connection holds a :class:`Lease` while it is open; when the last one is returned the idle clock
+starts. What the store says of who holds a session comes first: nothing is started before the
+session is claimed there, and it is let go of only when nothing of it runs any more.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+from pathlib import Path
+
+from trunkline.aio.tasks import TaskOwner
+from trunkline.protocol.errors import (
+    ConflictError,
+    QuotaExceededError,
+    SessionNotReadyError,
+    UnavailableError,
+)
+from trunkline.protocol.ids import NodeId, SessionKey
+from trunkline.runtimes.interface import Instance, InstanceSpec, Runtime
+from trunkline.sessions.elsewhere import SessionElsewhereError
+from trunkline.sessions.environment import agent_environment
+from trunkline.sessions.homes import SessionHomes
+from trunkline.sessions.launches import launch_from_json
+from trunkline.sessions.log import SessionLog, SessionLogs
+from trunkline.sessions.settings import SessionSettings
+from trunkline.sessions.slot import Lease, Slot
+from trunkline.store.interface import Store
+from trunkline.store.records import ClaimOutcome, SessionRecord, SessionStatus, VersionRecord
+from trunkline.telemetry.metrics import Metrics
+
+_log = logging.getLogger("trunkline.sessions")
+
+
+class SessionProcesses:
+    """Every session that runs here, is being started, or is being stopped."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        *,
+        store: Store,
+        runtime: Runtime,
+        sessions_dir: Path,
+        metrics: Metrics,
+        node: NodeId,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._runtime = runtime
+        self._metrics = metrics
+        self._node = node
+        self._slots: dict[SessionKey, Slot] = {}
+        #: What the store couldn't be told yet.
+        self._unreleased: dict[SessionKey, tuple[dt.datetime, SessionStatus]] = {}
+        self._tasks = TaskOwner()
+        self._is_closing = False
+        self._is_lost = False
+        self.homes = SessionHomes(sessions_dir)
+        self.logs = SessionLogs(sessions_dir, settings.log_max_bytes)
+        #: Where agents reach the platform; known once it listens.
+        self.endpoint = ""
+
+    def is_running(self, key: SessionKey) -> bool:
+        """Tell whether the session has a process here."""
+        slot = self._slots.get(key)
+        return slot is not None and slot.instance is not None
+
+    def refuse_if_closing(self) -> None:
+        """Refuse new work when nothing is started any more.
+
+        Raises:
+            UnavailableError: If so.
+        """
+        if self._is_closing:
+            raise UnavailableError("the platform is stopping; connect again")
+        if self._is_lost:
+            raise UnavailableError("this process of the platform was taken for dead; connect again")
+
+    # Leases
+
+    async def lease(self, record: SessionRecord, version: VersionRecord) -> Lease:
+        """Return a lease on the session, starting it if need be.
+
+        Raises:
+            SessionElsewhereError: If another process of the platform runs it.
+            TrunklineError: If it can't be started.
+        """
+        self.refuse_if_closing()
+        slot = self._slots.setdefault(record.key, Slot(record.key, record.home))
+        slot.home = record.home
+        slot.leases += 1
+        slot.stop_idle_clock()
+        slot.idle_timeout_s = self._idle_timeout_of(version)
+        try:
+            instance = await self._running(slot, record, version)
+            await self.touch(record.key)
+        except BaseException:
+            self._returned(slot)
+            raise
+        return Lease(slot, instance, version, self.logs.of(record.home), self._returned)
+
+    async def touch(self, key: SessionKey) -> None:
+        """Record that the session is used."""
+        now = _now()
+        await self._store.touch_session(key, now, now + self._settings.lifetime)
+
+    def _idle_timeout_of(self, version: VersionRecord) -> float:
+        own = (version.definition.get("session_configuration") or {}).get("idle_timeout_seconds")
+        return float(own) if own is not None else self._settings.idle_timeout_s
+
+    def _returned(self, slot: Slot) -> None:
+        slot.leases -= 1
+        if slot.leases or self._is_closing:
+            return
+        if slot.instance is not None and slot.stopping is None:
+            self._start_idle_clock(slot)
+            self._tasks.spawn(self.touch(slot.key), name=f"touch:{slot.key}")
+        self._forget_if_unused(slot)
+
+    def _forget_if_unused(self, slot: Slot) -> None:
+        if slot.is_unused and self._slots.get(slot.key) is slot:
+            del self._slots[slot.key]
+
+    # Starting
+
+    async def _running(self, slot: Slot, record: SessionRecord, version: VersionRecord) -> Instance:
+        if slot.instance is not None and slot.stopping is None:
+            return slot.instance
+        if slot.starting is None:
+            slot.starting = self._tasks.spawn(
+                self._start(slot, record, version), name=f"start:{slot.key}"
+            )
+        # The start belongs to all who wait: without shield(), the first client to hang up
+        # would end it for the rest.
+        starting = slot.starting
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if starting.cancelled() and task is not None and not task.cancelling():
+                raise UnavailableError("the platform is stopping; connect again") from None
+            raise
+
+    async def _start(self, slot: Slot, record: SessionRecord, version: VersionRecord) -> Instance:
+        try:
+            if slot.stopping is not None:
+                await asyncio.shield(slot.stopping)
+            await self._claim(slot.key)
+            try:
+                instance = await self._start_claimed(slot, record, version)
+            except BaseException as exc:
+                is_fault = isinstance(exc, Exception) and not self._is_closing
+                await self._release(slot, SessionStatus.FAILED if is_fault else SessionStatus.IDLE)
+                raise
+        except SessionElsewhereError:
+            raise
+        except BaseException as exc:
+            self._metrics.session_starts.labels("failed").inc()
+            if isinstance(exc, SessionNotReadyError):
+                raise SessionNotReadyError(
+                    f"{exc}. `trunkline monitor {slot.key.agent} --session-id "
+                    f"{slot.key.session_id}` shows what it printed"
+                ) from exc
+            raise
+        else:
+            self._metrics.session_starts.labels("ready").inc()
+            if slot.leases == 0:
+                self._start_idle_clock(slot)
+            return instance
+        finally:
+            slot.starting = None
+            self._forget_if_unused(slot)
+
+    async def _claim(self, key: SessionKey) -> None:
+        most = self._settings.max_running or None
+        self._unreleased.pop(key, None)
+        claim = await self._store.claim_session(key, self._node, most=most)
+        match claim.outcome:
+            case ClaimOutcome.OURS:
+                return
+            case ClaimOutcome.GONE:
+                raise ConflictError(f"session {key.session_id!r} is being deleted; try again")
+            case ClaimOutcome.FULL:
+                self._metrics.refusals.labels("max_running").inc()
+                raise QuotaExceededError(
+                    f"{most} sessions of project {key.project!r} run, and no more may "
+                    "(TRUNKLINE_SESSIONS_MAX_RUNNING); stop some, or try again later"
+                )
+            case ClaimOutcome.ELSEWHERE:
+                assert claim.record is not None
+                assert claim.record.holder is not None
+                raise SessionElsewhereError(key, claim.record.holder)
+            case ClaimOutcome.BURIED:
+                raise UnavailableError(
+                    "this process of the platform was taken for dead; connect again"
+                )
+
+    async def _start_claimed(
+        self, slot: Slot, record: SessionRecord, version: VersionRecord
+    ) -> Instance:
+        assert version.launch is not None, "only active versions are bound to sessions"
+        spec = InstanceSpec(
+            key=slot.key,
+            version=version.version,
+            launch=launch_from_json(version.launch),
+            home=self.homes.prepare(record.home),
+            environment=agent_environment(slot.key, version, self._settings, self.endpoint),
+            node=self._node,
+            ready_timeout_s=self._settings.ready_timeout_s,
+            stop_timeout_s=self._settings.stop_timeout_s,
+        )
+        log = self.logs.of(record.home)
+        # Another process may have run it since, and written to its log.
+        log.refresh()
+        with self._metrics.session_start_seconds.time():
+            instance = await self._runtime.start(spec, log)
+        address = {"path": instance.address.path, "port": instance.address.port}
+        if not await self._store.start_session(slot.key, self._node, address):
+            await instance.stop()
+            raise ConflictError(f"session {slot.key.session_id!r} was deleted while it started")
+        slot.instance = instance
+        self._metrics.sessions_running.inc()
+        slot.watching = self._tasks.spawn(
+            self._watch(slot, instance, log), name=f"watch:{slot.key}"
+        )
+        return instance
+
+    async def _watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
+        # Holding the log here keeps its file open while the agent lives.
+        status = await instance.wait_exited()
+        self._metrics.sessions_running.dec()
+        if slot.instance is instance:
+            slot.instance = None
+            slot.stop_idle_clock()
+            if slot.stopping is None and not self._is_closing:
+                _log.warning("session %s: its agent ended by itself, %s", slot.key, status)
+                # Nobody may start it before it is let go of.
+                slot.stopping = self._tasks.spawn(
+                    self._run_stop(slot, instance), name=f"stop:{slot.key}"
+                )
+        log.close()
+        self._forget_if_unused(slot)
+
+    # Stopping
+
+    async def stop(self, key: SessionKey) -> None:
+        """End the session's process, if it has one here."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return
+        if slot.starting is not None:
+            # Its failure is told to those who wait for it.
+            await asyncio.wait((slot.starting,))
+        if slot.instance is not None:
+            self.logs.of(slot.home).event("Stopped", "stopped on request; the files are kept")
+            self._stop(slot)
+        if slot.stopping is not None:
+            await asyncio.shield(slot.stopping)
+
+    def _start_idle_clock(self, slot: Slot) -> None:
+        slot.stop_idle_clock()
+        loop = asyncio.get_running_loop()
+        slot.idle_clock = loop.call_later(slot.idle_timeout_s, self._idle_is_over, slot)
+
+    def _idle_is_over(self, slot: Slot) -> None:
+        slot.idle_clock = None
+        if slot.instance is not None and not slot.leases:
+            self.logs.of(slot.home).event(
+                "Idle",
+                f"no connection for {slot.idle_timeout_s:g} s (idle_timeout_s); stopping the "
+                "process, keeping the files",
+            )
+            self._stop(slot)
+
+    def _stop(self, slot: Slot) -> None:
+        if slot.stopping is None:
+            assert slot.instance is not None
+            slot.stop_idle_clock()
+            slot.stopping = self._tasks.spawn(
+                self._run_stop(slot, slot.instance), name=f"stop:{slot.key}"
+            )
+
+    async def _run_stop(self, slot: Slot, instance: Instance) -> None:
+        try:
+            await instance.stop()
+            slot.instance = None
+            await self._release(slot, SessionStatus.IDLE)
+        finally:
+            slot.stopping = None
+            self._forget_if_unused(slot)
+
+    async def _release(self, slot: Slot, status: SessionStatus) -> None:
+        at = _now()
+        try:
+            await self._store.release_session(slot.key, self._node, at, status)
+        except UnavailableError:
+            # It isn't running, whatever the store goes on saying: that is mended later.
+            self._unreleased[slot.key] = at, status
+
+    async def release_late(self) -> None:
+        """Tell the store what it couldn't be told before."""
+        for key, (at, status) in list(self._unreleased.items()):
+            if key not in self._slots:
+                await self._store.release_session(key, self._node, at, status)
+                self._unreleased.pop(key, None)
+
+    # Being taken for dead
+
+    async def lose_all(self) -> None:
+        """End every process at once: others may have started the sessions by now.
+
+        Until :meth:`begin_again` nothing is started.
+        """
+        self._is_lost = True
+        self._unreleased.clear()
+        for slot in self._slots.values():
+            slot.stop_idle_clock()
+            if slot.starting is not None:
+                slot.starting.cancel()
+        await self._runtime.end_leftovers(self._node)
+        for slot in self._slots.values():
+            if slot.instance is not None:
+                self._stop(slot)
+        while tasks := [task for slot in self._slots.values() for task in slot.tasks]:
+            await asyncio.wait(tasks)
+
+    def begin_again(self) -> None:
+        """Start sessions again: the node is among the nodes again."""
+        self._is_lost = False
+
+    async def aclose(self) -> None:
+        """Stop every process and wait for it. Twice is fine."""
+        self._is_closing = True
+        for slot in self._slots.values():
+            slot.stop_idle_clock()
+        await self._runtime.aclose()
+        await self._tasks.aclose()
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

@@ -1,0 +1,24 @@
+-- name: add_node
+insert into nodes (node, heartbeat_at, url) values (:node, :at, :url)
+on conflict (node) do update set heartbeat_at = excluded.heartbeat_at, url = excluded.url;
+
+-- name: heartbeat
+update nodes set heartbeat_at = :at where node = :node returning node;
+
+-- name: find_node
+select * from nodes where node = :node;
+
+-- name: list_nodes
+select * from nodes order by node;
+
+-- name: remove_node
+delete from nodes
+where node = :node and (cast(:heard_at as text) is null or heartbeat_at = :heard_at)
+returning node;
+
+-- name: release_orphans
+update sessions
+set holder = null, address = null, stopped_at = last_accessed_at,
+    status = case status when 'deleting' then status else 'idle' end
+where holder is not null
+  and not exists (select 1 from nodes where nodes.node = sessions.holder);
