@@ -297,9 +297,7 @@ def test_files_that_do_not_fit(http: httpx2.Client, probe: str) -> None:
     assert http.post(f"{files}/mkdir", json={"path": "d/e"}).status_code == 201
     refused(http.put(f"{files}/content", params={"path": "d"}, content=b"x"), 409, "conflict")
     refused(http.delete(files, params={"path": "d"}), 409, "conflict", "recursive=true")
-    refused(
-        http.get(files.replace("mine", "nobodys")), 404, "session_not_found", "no session 'nobodys'"
-    )
+    refused(http.get(files.replace("mine", "nobodys")), 403, "session_not_accessible", "nobodys")
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(
@@ -317,7 +315,9 @@ def test_an_upload_that_breaks_off_leaves_nothing(
     assert not any(path.is_file() for path in (platform.state_dir / "sessions/.uploads").glob("*"))
 
 
-def test_somebody_elses_session(http: httpx2.Client, platform: Platform, probe: str) -> None:
+def test_somebody_elses_session_and_one_that_is_not_there_are_refused_alike(
+    http: httpx2.Client, platform: Platform, probe: str
+) -> None:
     session = f"agents/{probe}/endpoint/sessions/mine"
     other = {"Authorization": f"Bearer {platform.token('--user', 'berta')}"}
     for method, path in (
@@ -329,10 +329,16 @@ def test_somebody_elses_session(http: httpx2.Client, platform: Platform, probe: 
         ("PUT", f"{session}/files/content?path=a"),
         ("DELETE", f"{session}/files?path=a"),
         ("GET", f"{session}/files/stat?path=a"),
+        ("POST", f"{session}/files/mkdir"),
         ("GET", f"agents/{probe}/sessions/mine:logstream"),
+        ("GET", f"agents/{probe}/versions/1/sessions/mine:logstream"),
     ):
         answer = http.request(method, path, headers=other)
         refused(answer, 403, "session_not_accessible")
+        nobodys = http.request(method, path.replace("mine", "none"), headers=other)
+        assert nobodys.status_code == answer.status_code, path
+        # To the letter, but for the id that was asked for.
+        assert nobodys.text == answer.text.replace("mine", "none")
     listed = http.get(f"agents/{probe}/endpoint/sessions", headers=other).json()
     assert listed["data"] == []
     assert http.get(session).status_code == 200

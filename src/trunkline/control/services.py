@@ -16,7 +16,6 @@ from trunkline.protocol.errors import (
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
-    SessionNotAccessibleError,
     SessionNotFoundError,
 )
 from trunkline.protocol.ids import (
@@ -30,8 +29,9 @@ from trunkline.protocol.ids import (
 )
 from trunkline.sessions.calls import Calls
 from trunkline.sessions.directory import SessionDirectory
+from trunkline.sessions.ownership import find_owned
 from trunkline.store.interface import Store
-from trunkline.store.records import SessionRecord, SessionStatus
+from trunkline.store.records import SessionRecord
 
 #: What comes behind an agent's name and a colon.
 AGENT_VERBS: Final = ("enable", "disable")
@@ -98,28 +98,11 @@ class ControlServices:
         """Return the session a path names, if it is the caller's.
 
         Raises:
-            SessionNotFoundError: If it isn't there, or is being deleted.
-            SessionNotAccessibleError: If it is somebody else's.
+            SessionNotFoundError: If it was the caller's, and isn't there any more.
+            SessionNotAccessibleError: If the caller has no such session.
         """
         key = SessionKey(project, agent_of(request), session_id_of(request))
-        record = await self.store.find_session(key)
-        if record is None or record.status is SessionStatus.DELETING:
-            raise SessionNotFoundError(f"agent {key.agent!r} has no session {key.session_id!r}")
-        check_owner(record, identity)
-        return record
-
-
-def check_owner(record: SessionRecord, identity: Identity) -> None:
-    """Refuse a session that is somebody else's.
-
-    Raises:
-        SessionNotAccessibleError: If it is.
-    """
-    if record.owner != identity.owner:
-        raise SessionNotAccessibleError(
-            f"session {record.key.session_id!r} isn't yours to use; sessions belong to the "
-            "identity that created them"
-        )
+        return await find_owned(self.store, key, identity.owner)
 
 
 def agent_of(request: Request) -> AgentName:

@@ -8,10 +8,11 @@ from starlette.routing import Route
 
 from trunkline.control import shapes
 from trunkline.control.paging import list_body, page_of
-from trunkline.control.services import ControlServices, agent_of, check_owner, session_id_of
+from trunkline.control.services import ControlServices, agent_of, session_id_of
 from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError
 from trunkline.protocol.ids import SESSION_ID_RULE, SessionId, SessionKey, is_session_id
 from trunkline.sessions.directory import new_session_id
+from trunkline.sessions.ownership import not_accessible
 from trunkline.sessions.selection import LATEST
 from trunkline.web.body import json_object
 
@@ -68,14 +69,15 @@ class Sessions:
         return Response(status_code=204)
 
     async def delete_session(self, request: Request) -> Response:
-        """Remove the session and its files; one that isn't there is as good as deleted."""
+        """Remove the session and its files; the caller's own that is gone is as good as deleted."""
         identity, project = self._services.admit(request)
         key = SessionKey(project, agent_of(request), session_id_of(request))
         record = await self._services.store.find_session(key)
-        if record is not None:
-            check_owner(record, identity)
+        if record is not None and record.owner == identity.owner:
             self._services.sessions.refuse_elsewhere(record)
             await self._services.sessions.delete(key)
+        elif not await self._services.store.had_session(key, identity.owner):
+            raise not_accessible(key)
         return Response(status_code=204)
 
 

@@ -122,7 +122,7 @@ class VersionNotFoundError(NotFoundError):
 
 
 class SessionNotFoundError(NotFoundError):
-    """The agent has no such session."""
+    """The session was the caller's, and isn't there any more."""
 
     code = "session_not_found"
     session_code = "SandboxNotFound"

@@ -19,7 +19,6 @@ from trunkline.protocol.errors import (
     AgentDisabledError,
     AgentNotFoundError,
     ConflictError,
-    SessionNotAccessibleError,
     SessionNotFoundError,
     TrunklineError,
 )
@@ -27,6 +26,7 @@ from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, Se
 from trunkline.runtimes.interface import Runtime
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.home_files import HomeFiles
+from trunkline.sessions.ownership import not_accessible
 from trunkline.sessions.processes import SessionProcesses
 from trunkline.sessions.selection import check_protocol, named_version, select_version
 from trunkline.sessions.settings import SessionSettings
@@ -120,7 +120,7 @@ class SessionDirectory:
             SessionElsewhereError: If another process of the platform runs it.
         """
         agent = await self._enabled_agent(key)
-        record = await self._find_live(key)
+        record = await self._find_live(key, caller)
         if record is None:
             version = await select_version(self._store, agent)
             check_protocol(agent, version, protocol)
@@ -146,7 +146,7 @@ class SessionDirectory:
             TrunklineError: As for :meth:`acquire`.
         """
         agent = await self._enabled_agent(key)
-        record = await self._find_live(key)
+        record = await self._find_live(key, caller)
         is_new = False
         if record is None:
             chosen = (
@@ -190,11 +190,12 @@ class SessionDirectory:
             raise AgentDisabledError(f"agent {key.agent!r} is disabled; enable it to call it")
         return agent
 
-    async def _find_live(self, key: SessionKey) -> SessionRecord | None:
+    async def _find_live(self, key: SessionKey, caller: Identity) -> SessionRecord | None:
         record = await self._store.find_session(key)
         if record is None:
             return None
         if record.status is SessionStatus.DELETING:
+            _check_owner(record, caller)
             raise ConflictError(f"session {key.session_id!r} is being deleted; try again")
         if record.holder is None and record.expires_at <= _now():
             await self.delete(key)
@@ -311,10 +312,7 @@ class SessionDirectory:
 
 def _check_owner(record: SessionRecord, caller: Identity) -> None:
     if record.owner != caller.owner:
-        raise SessionNotAccessibleError(
-            f"session {record.key.session_id!r} isn't yours to use; sessions belong to the "
-            "identity that created them"
-        )
+        raise not_accessible(record.key)
 
 
 def _new_home(key: SessionKey) -> str:

@@ -151,6 +151,7 @@ class Upkeep:
         await self._sessions.release_late()
         for record in await self._store.expire_sessions(_now()):
             _log.info("session %s expired: unused since %s", record.key, record.last_accessed_at)
+        await self._store.forget_past_sessions(_now() - self._settings.lifetime)
         await self._finish_deletions()
 
     async def _finish_deletions(self) -> None:

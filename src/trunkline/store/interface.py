@@ -216,7 +216,16 @@ class SessionStore(Protocol):
         """Return the sessions that are being deleted (of an agent, of a version)."""
 
     async def remove_session(self, record: SessionRecord) -> None:
-        """Forget a session that is being deleted. A later one of the same id stays."""
+        """Forget a session that is being deleted, except whose it was.
+
+        A later one of the same id stays.
+        """
+
+    async def had_session(self, key: SessionKey, owner: str) -> bool:
+        """Tell whether the owner had a session of that key that was removed."""
+
+    async def forget_past_sessions(self, before: dt.datetime) -> None:
+        """Forget whose sessions were that were removed before a time."""
 
     async def expire_sessions(self, now: dt.datetime) -> Sequence[SessionRecord]:
         """Mark sessions that nobody holds and whose time is over as being deleted."""

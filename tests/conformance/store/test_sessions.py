@@ -266,3 +266,30 @@ async def test_what_a_dead_node_held_is_free_when_that_is_said(store: Store) -> 
     assert (going.status, going.holder) == (SessionStatus.DELETING, None)
     assert (await found(store, "others")).holder == OTHER_NODE
     assert (await store.claim_session(key(), OTHER_NODE)).outcome is ClaimOutcome.OURS
+
+
+async def test_whose_a_session_was_is_known_for_a_while(store: Store) -> None:
+    await store.add_session(session("s1", owner="i|anna"))
+    assert not await store.had_session(key("s1"), "i|anna")
+    record = await store.mark_session_deleting(key("s1"))
+    assert record is not None
+    await store.remove_session(record)
+    assert await store.had_session(key("s1"), "i|anna")
+    assert not await store.had_session(key("s1"), "i|berta")
+    assert not await store.had_session(key("s2"), "i|anna")
+    await store.add_session(session("s1", owner="i|berta"))
+    assert await store.had_session(key("s1"), "i|anna")
+    now = dt.datetime.now(dt.UTC)
+    await store.forget_past_sessions(now - dt.timedelta(minutes=5))
+    assert await store.had_session(key("s1"), "i|anna")
+    await store.forget_past_sessions(now + dt.timedelta(minutes=5))
+    assert not await store.had_session(key("s1"), "i|anna")
+
+
+async def test_a_session_that_was_removed_twice_under_one_id(store: Store) -> None:
+    for _ in range(2):
+        await store.add_session(session("s1", owner="i|anna"))
+        record = await store.mark_session_deleting(key("s1"))
+        assert record is not None
+        await store.remove_session(record)
+    assert await store.had_session(key("s1"), "i|anna")

@@ -26,6 +26,7 @@ from trunkline.protocol.errors import (
     VersionNotFoundError,
 )
 from trunkline.protocol.ids import NodeId
+from trunkline.sessions.ownership import find_owned
 from trunkline.store.records import SessionStatus
 
 
@@ -253,3 +254,37 @@ async def test_the_dead_are_buried_and_their_sessions_free(tmp_path: Path) -> No
         assert dead in w.runtime.buried
         (await w.acquire()).release()
         await upkeep.aclose()
+
+
+async def test_a_session_that_is_being_deleted_is_nobody_elses_business(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add_version()
+        await w.sessions.create(key(), ANNA)
+        await w.store.mark_session_deleting(key())
+        with pytest.raises(ConflictError):
+            await w.acquire()
+        with pytest.raises(SessionNotAccessibleError):
+            await w.acquire(caller=BERTA)
+        with pytest.raises(SessionNotAccessibleError):
+            await w.sessions.create(key(), BERTA)
+
+
+async def test_only_its_owner_is_told_that_a_session_is_gone(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add_version()
+        await w.sessions.create(key(), ANNA)
+        await w.sessions.delete(key())
+        with pytest.raises(SessionNotFoundError):
+            await find_owned(w.store, key(), ANNA.owner)
+        answers = []
+        for _ in range(2):
+            with pytest.raises(SessionNotAccessibleError) as caught:
+                await find_owned(w.store, key(), BERTA.owner)
+            answers.append(str(caught.value))
+            # Then there is one again, of somebody else: the answers are the same.
+            await w.sessions.create(key(), ANNA)
+        assert answers[0] == answers[1]
+        await w.sessions.delete(key())
+        await w.sessions.create(key(), BERTA)
+        with pytest.raises(SessionNotFoundError):
+            await find_owned(w.store, key(), ANNA.owner)

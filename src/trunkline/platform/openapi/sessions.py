@@ -88,8 +88,8 @@ RESOURCE = Resource(
             method="DELETE",
             path=_SESSION,
             name="delete_session",
-            says="Removes the session, its files and its log. One that isn't there is as good as "
-            "removed.",
+            says="Removes the session, its files and its log. One of the caller's that is "
+            "gone is as good as removed.",
             answers={204: answer("It is gone.")},
             refusals=(403, 409, 503),
         ),

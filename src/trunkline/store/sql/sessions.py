@@ -89,10 +89,27 @@ class SqlSessions:
 
     async def remove_session(self, record: SessionRecord) -> None:
         def remove(db: Db) -> None:
-            if db.rows("remove_session", **key_of(record.key), home=record.home):
-                db.rows("remove_session_responses", **key_of(record.key))
+            removed = first(db.rows("remove_session", **key_of(record.key), home=record.home))
+            if removed is None:
+                return
+            db.rows("remove_session_responses", **key_of(record.key))
+            ended_at = text_of(dt.datetime.now(dt.UTC))
+            db.rows(
+                "add_past_session",
+                **key_of(record.key), owner=removed["owner"], ended_at=ended_at,
+            )  # fmt: skip
 
         await self._engine.write(remove)
+
+    async def had_session(self, key: SessionKey, owner: str) -> bool:
+        rows = await self._engine.read(
+            lambda db: db.rows("find_past_session", **key_of(key), owner=owner)
+        )
+        return bool(rows)
+
+    async def forget_past_sessions(self, before: dt.datetime) -> None:
+        at = text_of(before)
+        await self._engine.write(lambda db: db.rows("forget_past_sessions", before=at))
 
     async def expire_sessions(self, now: dt.datetime) -> Sequence[SessionRecord]:
         at = text_of(now)

@@ -78,7 +78,19 @@ order by created_at;
 delete from sessions
 where project = :project and agent = :agent and session_id = :session_id and home = :home
   and status = 'deleting'
-returning session_id;
+returning owner;
+
+-- name: add_past_session
+insert into past_sessions (project, agent, session_id, owner, ended_at)
+values (:project, :agent, :session_id, :owner, :ended_at)
+on conflict (project, agent, session_id, owner) do update set ended_at = excluded.ended_at;
+
+-- name: find_past_session
+select ended_at from past_sessions
+where project = :project and agent = :agent and session_id = :session_id and owner = :owner;
+
+-- name: forget_past_sessions
+delete from past_sessions where ended_at < :before;
 
 -- name: expire_sessions
 update sessions set status = 'deleting'
