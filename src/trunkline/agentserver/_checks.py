@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-import platform
+import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -11,8 +11,8 @@ import trunkline
 
 def own_version() -> str:
     """Return the first segment of ``x-platform-server``."""
-    python = ".".join(platform.python_version_tuple()[:2])
-    return f"trunkline-agentserver/{trunkline.__version__} (python/{python})"
+    major, minor, *_ = sys.version_info
+    return f"trunkline-agentserver/{trunkline.__version__} (python/{major}.{minor})"
 
 
 def check_type(name: str, value: object, wanted: type) -> None:

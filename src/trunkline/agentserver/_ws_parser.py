@@ -8,6 +8,7 @@ from typing import Any, Final
 from picows import WSAutoPingStrategy, WSListener, WSTransport
 from picows.picows import WSProtocol as WSProtocol  # type: ignore[attr-defined]
 
+from trunkline.agentserver._lean_imports import without_aiofastnet
 from trunkline.agentserver._logging import LOGGER_NAME
 
 logger = logging.getLogger(LOGGER_NAME)
@@ -130,7 +131,7 @@ def start_parser(
         None,  # extra_headers
         _READ_BUFFER_BYTES,
     )
-    parser.connection_made(view)
+    without_aiofastnet(lambda: parser.connection_made(view))
     view.write = _drop
     parser.get_buffer(-1)[: len(_PLAIN_HEAD)] = _PLAIN_HEAD
     parser.buffer_updated(len(_PLAIN_HEAD))

@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-LEFT_OUT = ("click", "python_socks", "uvicorn.main", "uvicorn.supervisors", "picows.proxy")
+LEFT_OUT = (
+    "aiofastnet",
+    "click",
+    "logging.config",
+    "picows.api",
+    "picows.proxy",
+    "python_socks",
+    "uvicorn.main",
+    "uvicorn.supervisors",
+)
 
 
 def run(script: str) -> list[str]:
@@ -35,6 +44,17 @@ def test_uvicorn_is_whole_for_who_uses_it():
         "print(uvicorn.run is run, type(main).__name__, Server.__module__)\n"
         "print(hasattr(uvicorn, 'nothing'))\n"
     ) == ["True", "Command", "uvicorn.server", "False"]
+
+
+def test_uvicorn_still_reads_a_configuration_of_the_logs():
+    assert run(
+        "import trunkline.agentserver, uvicorn, logging\n"
+        "async def app(scope, receive, send): pass\n"
+        "handler = {'class': 'logging.StreamHandler', 'stream': 'ext://sys.stdout'}\n"
+        "uvicorn.Config(app, log_config={'version': 1, 'disable_existing_loggers': False,\n"
+        "    'handlers': {'h': handler}, 'loggers': {'mine': {'handlers': ['h']}}})\n"
+        "logging.getLogger('mine').error('told')\n"
+    ) == ["told"]
 
 
 _TALK = """
@@ -90,10 +110,10 @@ def test_picows_is_whole_for_who_uses_its_client(first: str):
 def test_what_was_imported_before_is_left_alone():
     assert run(
         "import uvicorn, picows, sys\n"
-        "before = dict(sys.modules), dict(vars(uvicorn)), dict(vars(picows.api))\n"
+        "before = dict(sys.modules), dict(vars(uvicorn)), dict(vars(picows))\n"
         "import trunkline.agentserver\n"
         "print(all(sys.modules[name] is module for name, module in before[0].items()))\n"
-        "print(vars(uvicorn).items() >= before[1].items(), vars(picows.api) == before[2])\n"
+        "print(vars(uvicorn).items() >= before[1].items(), vars(picows) == before[2])\n"
     ) == ["True", "True", "True"]
 
 
@@ -102,16 +122,42 @@ import importlib.abc, sys
 
 class WithoutOneName(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        proxy = sys.modules.get("picows.proxy")
-        if name == "picows.api" and proxy is not None:
-            vars(proxy).pop("WSSocketFactory", None)
+        api = sys.modules.get("picows.api")
+        if name == "picows.picows" and api is not None:
+            vars(api).pop("ws_connect", None)
 
 sys.meta_path.insert(0, WithoutOneName())
-import trunkline.agentserver, picows.api
-print(picows.api.connect_through_optional_proxy.__module__)
+import trunkline.agentserver, picows
+print(picows.ws_connect.__module__, "__getattr__" in vars(picows))
 """
 
 
 def test_a_package_that_is_made_in_another_way_is_imported_the_usual_way():
-    # As it would be if picows took something else from its module of proxies.
-    assert run(_ANOTHER_PICOWS) == ["picows.proxy"]
+    # As it would be if picows took something else from the module of its connections.
+    assert run(_ANOTHER_PICOWS) == ["picows.api", "False"]
+
+
+_SERVE = """
+import asyncio, sys
+import trunkline.agentserver
+{first}
+from tests.integration.agentserver.conftest import serve
+
+async def echo(websocket):
+    await websocket.send_text(await websocket.receive_text())
+
+async def main():
+    async with serve(echo) as served, served.connect() as websocket:
+        await websocket.send("hello")
+        print(await websocket.recv())
+    print("aiofastnet" in sys.modules, hasattr(sys.modules.get("aiofastnet"), "create_server"))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "is_loaded"), [("", "False"), ("import aiofastnet", "True")], ids=["alone", "loaded"]
+)
+def test_a_connection_does_not_load_it_either(first: str, is_loaded: str):
+    assert run(_SERVE.format(first=first)) == ["hello", is_loaded, is_loaded]
