@@ -1,10 +1,7 @@
 """Who is calling, on a platform whose state directory is at hand."""
 
-import getpass
-import os
 from pathlib import Path
 
-from trunkline import config
 from trunkline.cli import table
 
 #: Long enough for the slowest request, short enough to be worthless soon afterwards.
@@ -15,14 +12,4 @@ def local_token(
     state_dir: Path | None, user: str | None = None, lifetime_s: int = TOKEN_LIFETIME_S
 ) -> str:
     """Return a token of the issuer in a state directory."""
-    issuer = table.open_issuer(state_dir or config.default_state_dir())
-    return str(issuer.issue(user or user_name(), lifetime_s))
-
-
-def user_name() -> str:
-    """Return the name of whoever runs this process."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run under a number nobody gave a name.
-        return f"uid-{os.getuid()}"
+    return table.make_token(state_dir, user, lifetime_s)

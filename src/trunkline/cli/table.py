@@ -40,10 +40,10 @@ def load_app(name: str) -> Any:
     return getattr(module, entry.app)
 
 
-def open_issuer(state_dir: Path) -> Any:
-    """Return the development issuer of a state directory, which needs the cryptography."""
-    module = importlib.import_module("trunkline.auth.issuer")
-    return module.DevelopmentIssuer.open(state_dir)
+def make_token(state_dir: Path | None, user: str | None, lifetime_s: int) -> str:
+    """Return a token of the platform on this machine, which needs the cryptography."""
+    module = importlib.import_module("trunkline.auth.local")
+    return str(module.local_token(state_dir, user, lifetime_s))
 
 
 def load_terminal() -> Any:

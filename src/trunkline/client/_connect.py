@@ -1,14 +1,19 @@
 """The WebSocket to one session of an agent."""
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
 
 from trunkline.client._endpoint import Endpoint
 from trunkline.client._errors import BadAnswerError, RefusedError, UnreachableError
+from trunkline.client._frames import FrameTap
 from trunkline.client._http import USER_AGENT
 from trunkline.protocol import headers
 from trunkline.protocol.close import CloseCode, explain
@@ -26,7 +31,7 @@ PING_INTERVAL_S = 30.0
 #: An agent that computes for long between two awaits answers no ping meanwhile.
 PING_TIMEOUT_S = 60.0
 
-_ENDED_WELL = frozenset({CloseCode.NORMAL, CloseCode.NO_STATUS})
+ENDED_WELL = frozenset({CloseCode.NORMAL, CloseCode.NO_STATUS})
 
 
 class ClosedError(TrunklineError):
@@ -44,6 +49,37 @@ class ClosedError(TrunklineError):
         super().__init__(f"closed with {close_code}: {explain(close_code)}{said}")
         self.close_code = close_code
         self.reason = reason
+
+
+class _Socket(ClientConnection):
+    """A connection that tells of its frames."""
+
+    def __init__(self, *positional: Any, tap: FrameTap, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self._tap = tap
+
+    def process_event(self, event: Any) -> None:
+        if isinstance(event, Frame):
+            self._tap.received(int(event.opcode), bytes(event.data), is_final=event.fin)
+        elif isinstance(event, Response) and event.status_code == 101:
+            self._tap.opened(event.headers.get(headers.SESSION_ID, ""))
+        super().process_event(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.close_code is not None and self.response is not None:
+            self._tap.lost(self.close_code, self.close_reason or "")
+
+    def will_send(self, message: Message) -> None:
+        if self.state is State.OPEN:
+            if isinstance(message, str):
+                self._tap.sent(Opcode.TEXT, message.encode(), is_final=True)
+            else:
+                self._tap.sent(Opcode.BINARY, message, is_final=True)
+
+    def will_close(self, code: int, reason: str) -> None:
+        if self.state is State.OPEN:
+            self._tap.sent(Opcode.CLOSE, code.to_bytes(2) + reason.encode(), is_final=True)
 
 
 class Connection:
@@ -77,6 +113,8 @@ class Connection:
         Raises:
             ClosedError: If the connection is closed.
         """
+        if isinstance(self._socket, _Socket):
+            self._socket.will_send(message)
         try:
             await self._socket.send(message)
         except websockets.ConnectionClosed:
@@ -103,13 +141,15 @@ class Connection:
             try:
                 message = await self.receive()
             except ClosedError as exc:
-                if exc.close_code in _ENDED_WELL:
+                if exc.close_code in ENDED_WELL:
                     return
                 raise
             yield message
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close, waiting a few seconds for the other side to agree. Twice is fine."""
+        if isinstance(self._socket, _Socket):
+            self._socket.will_close(code, reason)
         await self._socket.close(code, reason)
 
     async def __aenter__(self) -> Self:
@@ -127,17 +167,24 @@ class Connection:
         return ClosedError(self.close_code or CloseCode.ABNORMAL, self.close_reason)
 
 
-class Connecting:
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closable)
+
+
+class Connecting(Generic[C]):
     """A connection to be: await it, or enter it with ``async with``."""
 
-    def __init__(self, dial: Callable[[], Awaitable[Connection]]) -> None:
+    def __init__(self, dial: Callable[[], Awaitable[C]]) -> None:
         self._dial = dial
-        self._connection: Connection | None = None
+        self._connection: C | None = None
 
-    def __await__(self) -> Generator[None, None, Connection]:
+    def __await__(self) -> Generator[None, None, C]:
         return self._dial().__await__()
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> C:
         self._connection = await self._dial()
         return self._connection
 
@@ -158,7 +205,11 @@ class _Dial(connect):
 
 
 async def dial(
-    endpoint: Endpoint, agent: str, session_id: str | None, authorization: dict[str, str]
+    endpoint: Endpoint,
+    agent: str,
+    session_id: str | None,
+    authorization: dict[str, str],
+    tap: FrameTap | None = None,
 ) -> Connection:
     """Open a connection; see :meth:`trunkline.client.Project.connect`."""
     query = {}
@@ -168,6 +219,7 @@ async def dial(
                 f"{session_id!r} can't be a session's id: it takes {SESSION_ID_RULE}"
             )
         query[headers.QUERY_SESSION_ID] = session_id
+    factory: Any = functools.partial(_Socket, tap=tap) if tap is not None else None
     opening = _Dial(
         endpoint.websocket_url(agent, query),
         additional_headers=authorization,
@@ -181,6 +233,7 @@ async def dial(
         ping_interval=PING_INTERVAL_S,
         ping_timeout=PING_TIMEOUT_S,
         max_size=MAX_MESSAGE_BYTES,
+        create_connection=factory,
     )
     try:
         socket = await opening

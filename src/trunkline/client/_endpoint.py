@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from trunkline.protocol import headers
 from trunkline.protocol.errors import TrunklineError
@@ -131,6 +131,46 @@ def agent_in(path: str) -> str | None:
     """Return the name of the agent an address of this module is about, if it is about one."""
     _, _, rest = path.partition("/agents/")
     return rest.partition("/")[0] or None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAddress:
+    """An agent on one platform, and the session that is meant if the address names one."""
+
+    endpoint: Endpoint
+    agent: str
+    session_id: str | None = None
+
+
+def is_address(text: str) -> bool:
+    """Tell an address from an agent's name."""
+    return "://" in text
+
+
+def parse_agent_address(text: str) -> AgentAddress:
+    """Read an agent's address: what ``trunkline deploy`` prints, or Foundry's.
+
+    Both of the contract's forms are read, with ``ws(s)`` or ``http(s)``, with or without what
+    comes after the agent's name.
+
+    Raises:
+        EndpointError: If it is anything else.
+    """
+    rule = "an agent's address looks like wss://HOST/api/projects/PROJECT/agents/AGENT"
+    parts = urlsplit(text.strip())
+    query = parse_qs(parts.query)
+    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+    project, slash, rest = parts.path.partition("/agents/")
+    agent = unquote(rest.partition("/")[0])
+    if project == _PREFIX.rstrip("/") and rest.startswith("endpoint/"):
+        # The dispatcher of the preview has both names in its query.
+        project = _PREFIX + quote(query.get(headers.QUERY_PROJECT, [""])[0], safe="")
+        agent = query.get(headers.QUERY_AGENT, [""])[0]
+    if not slash or not is_agent_name(agent):
+        # The text isn't repeated: an address may carry a secret.
+        raise EndpointError(f"the address names no agent; {rule}")
+    endpoint = Endpoint.parse(urlunsplit((scheme, parts.netloc, project, "", "")))
+    return AgentAddress(endpoint, agent, query.get(headers.QUERY_SESSION_ID, [None])[0])
 
 
 def resolve_endpoint(given: str | None, env: Mapping[str, str]) -> Endpoint:

@@ -8,7 +8,7 @@ import httpx2
 
 from trunkline.client._endpoint import API_VERSION, Endpoint, InsecureEndpointError, agent_in
 from trunkline.client._errors import BadAnswerError, RefusedError, UnreachableError
-from trunkline.client._tokens import TokenSource, get_token
+from trunkline.client._tokens import TokenSource, get_token, prepared
 from trunkline.protocol import headers
 
 USER_AGENT = "trunkline-client"
@@ -32,7 +32,7 @@ class Http:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self._token = token
+        self._token = prepared(token)
         self._allow_insecure_http = allow_insecure_http
         # A proxy can't reach this machine's own addresses, whatever the environment says.
         self._client = httpx2.AsyncClient(

@@ -13,13 +13,16 @@ import httpx2
 
 from trunkline import config
 from trunkline.client._connect import Connecting, Connection, dial
+from trunkline.client._development import environment_token
 from trunkline.client._endpoint import Endpoint, resolve_endpoint
 from trunkline.client._files import SessionFiles, session_url
+from trunkline.client._frames import FrameTap
 from trunkline.client._http import Http, json_of
 from trunkline.client._invoke import Invocation
 from trunkline.client._logs import LogQuery, LogStream
 from trunkline.client._models import Agent, Page, Session, Version
-from trunkline.client._tokens import TokenSource, token_from
+from trunkline.client._resume import DEFAULT_BACKOFF, Backoff, ResumingConnection
+from trunkline.client._tokens import TokenSource
 from trunkline.protocol import headers
 from trunkline.protocol.errors import TrunklineError
 
@@ -64,7 +67,8 @@ class Project:
 
         Args:
             endpoint: Its address, ``https://HOST/api/projects/PROJECT``.
-            token: The bearer token, or something to call for one before each request.
+            token: The bearer token, something to call for one before each request, or a
+                credential of ``azure-identity``.
             allow_insecure_http: Send the token over plain http to another machine, too.
             transport: How HTTP requests get there, for tests.
         """
@@ -78,18 +82,23 @@ class Project:
         """Return the project the environment names.
 
         ``TRUNKLINE_ENDPOINT`` or ``FOUNDRY_PROJECT_ENDPOINT``, else the one of a platform on
-        this machine; with the token in ``TRUNKLINE_TOKEN``.
+        this machine. The token is ``TRUNKLINE_TOKEN``; without it, a platform on this machine
+        gets one of the development issuer in its state directory.
         """
         env = config.environment()
-        return cls(resolve_endpoint(None, env), token_from(env))
+        endpoint = resolve_endpoint(None, env)
+        return cls(endpoint, environment_token(endpoint, env))
 
-    def connect(self, agent: str, *, session_id: str | None = None) -> Connecting:
+    def connect(
+        self, agent: str, *, session_id: str | None = None, tap: FrameTap | None = None
+    ) -> Connecting[Connection]:
         """Open a WebSocket to a session: await it, or enter it with ``async with``.
 
         Args:
             agent: The agent's name.
             session_id: The session to come back to, or to start under that id. Without one a
                 session is started, and ``connection.session_id`` tells its id.
+            tap: Is told of every frame.
 
         Raises:
             RefusedError: If the upgrade is refused, with the platform's code and text.
@@ -97,9 +106,35 @@ class Project:
         """
 
         async def open_connection() -> Connection:
-            return await dial(self.endpoint, agent, session_id, await self._http.authorization())
+            authorization = await self._http.authorization()
+            return await dial(self.endpoint, agent, session_id, authorization, tap)
 
         return Connecting(open_connection)
+
+    def converse(
+        self,
+        agent: str,
+        *,
+        session_id: str | None = None,
+        backoff: Backoff | None = DEFAULT_BACKOFF,
+        tap: FrameTap | None = None,
+    ) -> Connecting[ResumingConnection]:
+        """Open a conversation that outlives its connection; raises as :meth:`connect` does.
+
+        Args:
+            agent: The agent's name.
+            session_id: The session to come back to, or to start under that id.
+            backoff: How to come back to the session when the connection is lost; None not to.
+            tap: Is told of every frame, on every connection.
+        """
+
+        async def dial_session(sid: str | None) -> Connection:
+            return await self.connect(agent, session_id=sid, tap=tap)
+
+        async def open_conversation() -> ResumingConnection:
+            return ResumingConnection(await dial_session(session_id), dial_session, backoff)
+
+        return Connecting(open_conversation)
 
     @asynccontextmanager
     async def invoke(

@@ -162,6 +162,12 @@ class FakePlatform:
         try:
             while True:
                 message = await socket.receive()
+                if message.get("text") == "restart":
+                    await socket.close(1001, "drain")
+                    return
+                if agent == "leaver":
+                    await socket.send_text(message.get("text") or "")
+                    continue
                 if message["type"] == "websocket.disconnect":
                     return
                 if message.get("text") is not None:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.integration.cli.conftest import FakePlatform
+from trunkline import client
 from trunkline.client import BadAnswerError, ClosedError, Project, RefusedError, UnreachableError
 
 
@@ -79,3 +80,94 @@ async def test_something_else_listens(
     async with server, Project(f"http://127.0.0.1:{port}", "token") as demo:
         with pytest.raises(error):
             await demo.connect("echo")
+
+
+async def test_connect_needs_no_project(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUNKLINE_ENDPOINT", platform.url)
+    monkeypatch.setenv("TRUNKLINE_TOKEN", "token")
+    async with client.connect("echo", session_id="mine") as talk:
+        assert talk.session_id == "mine"
+        await talk.send("hello")
+        assert await talk.receive() == "HELLO"
+    assert talk.close_code == 1000
+
+
+async def test_connect_takes_an_address(platform: FakePlatform) -> None:
+    address = f"{platform.url}/agents/echo/endpoint/protocols/invocations_ws?api-version=v1"
+    address = address.replace("http:", "ws:")
+    async with client.connect(f"{address}&agent_session_id=there", token="token") as talk:
+        assert talk.session_id == "there"
+
+
+async def test_connect_closes_what_it_opened_when_it_is_refused(platform: FakePlatform) -> None:
+    with pytest.raises(RefusedError):
+        async with client.connect("nobody", endpoint=platform.url, token="token"):
+            pass
+
+
+async def test_a_conversation_comes_back_to_its_session(platform: FakePlatform) -> None:
+    losses: list[int] = []
+    backoff = client.Backoff(first_s=0.01)
+    async with client.connect(
+        "leaver", endpoint=platform.url, token="token", session_id="mine", backoff=backoff
+    ) as talk:
+        resumed = asyncio.Event()
+        talk.on_loss = lambda error: losses.append(error.close_code)
+        talk.on_resume = resumed.set
+        await talk.send("restart")
+        async with asyncio.TaskGroup() as tasks:
+            receiving = tasks.create_task(talk.receive())
+            await resumed.wait()
+            await talk.send("again")
+        assert receiving.result() == "again"
+        assert talk.session_id == "mine"
+        assert talk.connections == 2
+    assert losses == [1001]
+
+
+class Tap:
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, ...]] = []
+        self.ended = asyncio.Event()
+
+    def opened(self, session_id: str) -> None:
+        self.seen.append(("opened", session_id))
+
+    def sent(self, opcode: int, payload: bytes, *, is_final: bool) -> None:
+        self.seen.append(("sent", opcode, payload, is_final))
+
+    def received(self, opcode: int, payload: bytes, *, is_final: bool) -> None:
+        self.seen.append(("received", opcode, payload, is_final))
+
+    def lost(self, code: int, reason: str) -> None:
+        self.seen.append(("lost", code, reason))
+        self.ended.set()
+
+
+async def test_a_tap_is_told_of_every_frame(platform: FakePlatform) -> None:
+    tap = Tap()
+    async with project(platform) as demo, demo.connect("echo", tap=tap) as talk:
+        await talk.send("hello")
+        assert await talk.receive() == "HELLO"
+        await talk.send(b"\x01\x02")
+        assert await talk.receive() == b"\x01\x02"
+    assert tap.seen == [
+        ("opened", "s-ws"),
+        ("sent", 1, b"hello", True),
+        ("received", 1, b"HELLO", True),
+        ("sent", 2, b"\x01\x02", True),
+        ("received", 2, b"\x01\x02", True),
+        ("sent", 8, b"\x03\xe8", True),
+        ("received", 8, b"\x03\xe8", True),
+        ("lost", 1000, ""),
+    ]
+
+
+async def test_a_tap_has_the_frames_nobody_read(platform: FakePlatform) -> None:
+    tap = Tap()
+    async with project(platform) as demo, demo.connect("closer", tap=tap):
+        await tap.ended.wait()
+    assert ("received", 1, b"bye", True) in tap.seen
+    assert ("lost", 4001, "enough") in tap.seen

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 from trunkline.cli import output, table
-from trunkline.cli.identity import user_name
 from trunkline.cli.main import main, take_debug
 from trunkline.cli.target import choose_token
 from trunkline.client import Endpoint
@@ -114,11 +113,3 @@ def test_which_token() -> None:
     assert choose_token(here, "given", str) == "given"
     assert choose_token(here, None, str) is str
     assert choose_token(there, None, str) is None
-
-
-def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> str:
-        raise KeyError("getpwuid(): uid not found")
-
-    monkeypatch.setattr("getpass.getuser", fail)
-    assert user_name().startswith("uid-")

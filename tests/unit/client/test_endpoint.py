@@ -2,7 +2,13 @@
 
 import pytest
 
-from trunkline.client import DEFAULT_ENDPOINT, Endpoint, EndpointError, resolve_endpoint
+from trunkline.client import (
+    DEFAULT_ENDPOINT,
+    Endpoint,
+    EndpointError,
+    parse_agent_address,
+    resolve_endpoint,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +99,52 @@ def test_resolution_order() -> None:
     assert resolve_endpoint(None, both).host == "ours"
     assert resolve_endpoint(None, {"FOUNDRY_PROJECT_ENDPOINT": theirs}).host == "theirs"
     assert resolve_endpoint(None, {"TRUNKLINE_ENDPOINT": ""}).url == DEFAULT_ENDPOINT
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "agent", "session"),
+    [
+        (
+            "ws://127.0.0.1:8080/api/projects/default/agents/echo/endpoint/protocols/"
+            "invocations_ws?api-version=v1",
+            "http://127.0.0.1:8080/api/projects/default",
+            "echo",
+            None,
+        ),
+        (
+            "wss://acct.services.ai.azure.com/api/projects/p/agents/voice/endpoint/protocols/"
+            "invocations_ws?api-version=v1&agent_session_id=s-1",
+            "https://acct.services.ai.azure.com/api/projects/p",
+            "voice",
+            "s-1",
+        ),
+        (
+            "wss://host/api/projects/agents/endpoint/protocols/invocations_ws"
+            "?project_name=p&agent_name=voice&foundry_features=HostedAgents=V1Preview",
+            "https://host/api/projects/p",
+            "voice",
+            None,
+        ),
+        ("https://host/api/projects/p/agents/a", "https://host/api/projects/p", "a", None),
+    ],
+)
+def test_an_agents_address(text: str, url: str, agent: str, session: str | None) -> None:
+    address = parse_agent_address(text)
+    assert (address.endpoint.url, address.agent, address.session_id) == (url, agent, session)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host/api/projects/p",
+        "https://host/api/projects/p/agents/",
+        "https://host/api/projects/p/agents/bad_name!",
+        "https://host/api/projects/agents/endpoint/protocols/invocations_ws?project_name=p",
+        "ftp://host/api/projects/p/agents/a",
+        "https://user:secret@host/api/projects/p/agents/a",
+    ],
+)
+def test_no_agents_address(text: str) -> None:
+    with pytest.raises(EndpointError) as raised:
+        parse_agent_address(text)
+    assert "secret" not in str(raised.value)

@@ -1,0 +1,28 @@
+"""Tokens for the platform on this machine, for whoever can read its state directory."""
+
+import getpass
+import os
+from pathlib import Path
+
+from trunkline import config
+from trunkline.auth.issuer import DevelopmentIssuer
+
+#: Long enough for the slowest request, short enough to be worthless soon afterwards.
+TOKEN_LIFETIME_S = 3600
+
+
+def local_token(
+    state_dir: Path | None = None, user: str | None = None, lifetime_s: int = TOKEN_LIFETIME_S
+) -> str:
+    """Return a token of the issuer in a state directory; the default one if None."""
+    issuer = DevelopmentIssuer.open(state_dir or config.default_state_dir())
+    return issuer.issue(user or user_name(), lifetime_s)
+
+
+def user_name() -> str:
+    """Return the name of whoever runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number nobody gave a name.
+        return f"uid-{os.getuid()}"
