@@ -44,7 +44,9 @@ class FakeLease:
         self._sessions = sessions
         self.key = key
         self.version = SimpleNamespace(version="1")
-        self.log = SimpleNamespace(event=sessions._event)
+        self.log = SimpleNamespace(
+            event=sessions._event, connections=SimpleNamespace(append=sessions.ended.append)
+        )
 
     @property
     def address(self) -> Address:
@@ -72,6 +74,7 @@ class FakeSessions:
         self.gate = asyncio.Event()
         self.gate.set()
         self.events: list[tuple[str, str]] = []
+        self.ended: list[dict[str, Any]] = []
         self.closed = asyncio.Event()
 
     async def acquire(self, key: SessionKey, caller: Identity, *, protocol: str) -> FakeLease:
@@ -116,6 +119,7 @@ class Gateway:
     metrics: Metrics
     health: Health
     store: FakeStore
+    services: GatewayServices
     serving: asyncio.Task[None] = field(repr=False)
 
     def token(self, **kwargs: Any) -> str:
@@ -187,7 +191,15 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
         serving = asyncio.create_task(server.serve([sock]))
         await is_ready.wait()
         gateway = Gateway(
-            sock.getsockname()[1], sessions, server, issuer, metrics, health, store, serving
+            sock.getsockname()[1],
+            sessions,
+            server,
+            issuer,
+            metrics,
+            health,
+            store,
+            services,
+            serving,
         )
         try:
             yield gateway

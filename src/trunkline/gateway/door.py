@@ -13,6 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from trunkline.gateway.limits import Place
 from trunkline.gateway.requests import UpgradeRequest, request_id_of
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
@@ -59,12 +60,14 @@ class FrontDoor(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._services = services
         self._settings = services.settings
+        self._place: Place | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._part = _Part.QUIET
         #: Bytes of the head, or of what isn't payload behind it, that came in whole reads.
         self._overhead_bytes = 0
         #: Bytes of the head's lines that the parser has completed.
         self._parsed_bytes = 0
+        self._header_count = 0
         #: Whether this read held more than one part, or payload: then it isn't all overhead.
         self._read_is_mixed = False
         self._refused = False
@@ -72,11 +75,23 @@ class FrontDoor(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        limits = self._services.limits
+        self._place = place = limits.new_place(self.client[0] if self.client else "")
+        if place is None:
+            self._services.metrics.refusals.labels("max_connections").inc()
+            transport.abort()
+            return
         # A connection that says nothing at all is bounded by the same deadline.
         self._start_head_timer()
+        try:
+            limits.check(place)
+        except TrunklineError as error:
+            self._refuse(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        if self._place is not None:
+            self._place.release()
         super().connection_lost(exc)
 
     def _start_head_timer(self) -> None:
@@ -96,13 +111,14 @@ class FrontDoor(HttpToolsProtocol):
             HeadTimeoutError(
                 f"the request's head wasn't whole after {self._settings.head_timeout_s:g} s "
                 "(head_timeout_s)"
-            )
+            ).by_limit("head_timeout_s")
         )
 
     def _refuse(self, error: TrunklineError) -> None:
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        self._services.count_refusal(error)
         self._stop_head_timer()
         # With an answer to an earlier request under way, a further one would be read as its body.
         if self._is_answering():
@@ -128,7 +144,7 @@ class FrontDoor(HttpToolsProtocol):
         self._refuse(
             HeadTooLargeError(
                 f"the request's head is over {self._settings.max_head_bytes} bytes (max_head_bytes)"
-            )
+            ).by_limit("max_head_bytes")
         )
 
     def data_received(self, data: bytes) -> None:
@@ -162,6 +178,7 @@ class FrontDoor(HttpToolsProtocol):
         self._read_is_mixed = self._read_is_mixed or self._part is _Part.BODY
         self._part = _Part.HEAD
         self._parsed_bytes = 0
+        self._header_count = 0
         self._start_head_timer()
 
     def on_url(self, url: bytes) -> None:
@@ -170,7 +187,14 @@ class FrontDoor(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._parsed_bytes += len(name) + len(value) + _HEADER_OVERHEAD
-        if self._parsed_bytes <= self._settings.max_head_bytes:
+        self._header_count += 1
+        if self._header_count > self._settings.max_headers:
+            self._refuse(
+                HeadTooLargeError(
+                    f"the request has more than {self._settings.max_headers} headers (max_headers)"
+                ).by_limit("max_headers")
+            )
+        elif self._parsed_bytes <= self._settings.max_head_bytes:
             super().on_header(name, value)
         elif self._part is _Part.BODY:
             self._refuse_large_head()
@@ -242,7 +266,10 @@ class FrontDoor(HttpToolsProtocol):
             self.headers,
         )
         self.connections.discard(self)
-        upgrade = Upgrade(request, self.transport, self._services, self.connections)
+        assert self._place is not None
+        upgrade = Upgrade(
+            request, self.transport, self._services, self.connections, place=self._place
+        )
         self.transport.set_protocol(upgrade)
         if rest:
             upgrade.data_received(rest)

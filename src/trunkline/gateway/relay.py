@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from trunkline.aio.sockets import unsent_bytes
 from trunkline.aio.tasks import TaskOwner
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.protocol.close import CloseCode, encode_close
@@ -35,19 +36,27 @@ class Summary:
         by: Who ended it.
         code: The close code the client got or sent; 1006 if there was none.
         reason: The close frame's text.
+        limit: The setting that ended it, if it was a limit.
         frames_in: Frames from the client to the agent; ``frames_out`` the other way.
         bytes_in: Bytes from the client to the agent; ``bytes_out`` the other way.
         age_s: Seconds from the 101 to the end.
+        quiet_in_s: Seconds from the client's last byte to the end, to about a second; None if it
+            sent none. ``quiet_out_s`` the other way.
+        was_cut: Whether the close handshake wasn't over in time.
     """
 
     by: ClosedBy
     code: int
     reason: str
+    limit: str
     frames_in: int
     frames_out: int
     bytes_in: int
     bytes_out: int
     age_s: float
+    quiet_in_s: float | None
+    quiet_out_s: float | None
+    was_cut: bool
 
 
 class _Leg(asyncio.Protocol):
@@ -63,6 +72,11 @@ class _Leg(asyncio.Protocol):
         #: A close frame of ours for this leg that waits for its peer's frame to end.
         self.close_due: bytes | None = None
         self.sent_close = False
+        # What the last look at it saw, see Relay.look().
+        self.bytes_seen = 0
+        self.active_at = 0.0
+        self.taken_seen = -1
+        self.stalled_since = 0.0
 
     def data_received(self, data: bytes) -> None:
         self.bytes_read += len(data)
@@ -89,6 +103,26 @@ class _Leg(asyncio.Protocol):
     def resume_writing(self) -> None:
         if not self.peer.is_lost:
             self.peer.transport.resume_reading()
+
+    def note_activity(self, now: float) -> None:
+        """Keep when bytes last came."""
+        if self.bytes_read != self.bytes_seen:
+            self.bytes_seen = self.bytes_read
+            self.active_at = now
+
+    def stalled_s(self, now: float) -> float:
+        """Return for how long nothing of what waits for it has been taken."""
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting:
+            self.taken_seen = -1
+            return 0.0
+        # The system's own buffer is large, and asks for more only once a good part of it is free:
+        # a slow reader may be at work on it for long.
+        taken = self.peer.bytes_read - waiting - unsent_bytes(self.transport)
+        if taken != self.taken_seen:
+            self.taken_seen = taken
+            self.stalled_since = now
+        return now - self.stalled_since
 
     def shutdown(self) -> None:
         """Drain: uvicorn calls this on every connection when it is told to stop."""
@@ -131,7 +165,10 @@ class Relay:
         self._client_is_gone = False
         self._has_ended = False
         self._unsent_bytes: int | None = None
-        self._ended: tuple[ClosedBy, int, str] | None = None
+        self._was_cut = False
+        self._frames_seen = 0
+        self._looked_at = self._started_at
+        self._ended: tuple[ClosedBy, int, str, str] | None = None
         self.downstream = _Leg(self, downstream, FrameScanner(settings.max_frame_bytes))
         self.upstream = _Leg(self, upstream, FrameScanner(settings.max_frame_bytes))
         self.downstream.peer, self.upstream.peer = self.upstream, self.downstream
@@ -150,6 +187,7 @@ class Relay:
                 f"a frame of {scanner.oversize_bytes} bytes is over max_frame_bytes "
                 f"({scanner.max_frame_bytes})",
                 ClosedBy.LIMIT,
+                limit="max_frame_bytes",
             )
         if scanner.close is None:
             return
@@ -161,12 +199,59 @@ class Relay:
         self._note(by, scanner.close.code, scanner.close.reason)
         self._start_timer()
 
-    def close(self, code: int, reason: str, by: ClosedBy) -> None:
+    def look(self, now: float) -> None:
+        """Hold the limits that only time decides. To be called about once a second."""
+        client, agent, settings = self.downstream, self.upstream, self._settings
+        client.note_activity(now)
+        agent.note_activity(now)
+        if self._is_closing:
+            return
+        age_s = now - self._started_at
+        if 0 < settings.max_connection_s <= age_s:
+            self._close_for_limit(
+                CloseCode.GOING_AWAY,
+                "max_connection_s",
+                "connections last {} s (max_connection_s); connect again with the same session id",
+            )
+            return
+        quiet_s = now - max(client.active_at, agent.active_at, self._started_at)
+        if 0 < settings.idle_connection_s <= quiet_s:
+            self._close_for_limit(
+                CloseCode.GOING_AWAY,
+                "idle_connection_s",
+                "not a byte for {} s (idle_connection_s); connect again with the same session id",
+            )
+            return
+        if settings.max_frames_per_s:
+            frames = client.scanner.frames - self._frames_seen
+            # A second's worth may come at once.
+            if frames > settings.max_frames_per_s * max(now - self._looked_at, 1.0):
+                self._close_for_limit(
+                    CloseCode.POLICY_VIOLATION,
+                    "max_frames_per_s",
+                    "more than {} frames a second (max_frames_per_s)",
+                )
+                return
+            self._frames_seen, self._looked_at = client.scanner.frames, now
+        for leg, who in ((client, "client"), (agent, "agent")):
+            if 0 < settings.stalled_reader_s <= leg.stalled_s(now):
+                self._close_for_limit(
+                    CloseCode.TRY_AGAIN_LATER,
+                    "stalled_reader_s",
+                    f"the {who} read nothing for {{}} s (stalled_reader_s)",
+                )
+                return
+
+    def _close_for_limit(self, code: int, limit: str, words: str) -> None:
+        reason = words.format(f"{getattr(self._settings, limit):g}")
+        self.close(code, reason, ClosedBy.LIMIT, limit=limit)
+
+    def close(self, code: int, reason: str, by: ClosedBy, *, limit: str = "") -> None:
         """Close both connections with a close frame between frames. Twice is fine."""
         if self._is_closing:
             return
         self._is_closing = True
-        self._note(by, code, reason)
+        self._note(by, code, reason, limit)
         self._start_timer()
         for leg in (self.downstream, self.upstream):
             source = leg.peer.scanner
@@ -249,10 +334,10 @@ class Relay:
             self._note(ClosedBy.AGENT, CloseCode.INTERNAL_ERROR, reason)
             self._write_close(client, encode_close(CloseCode.INTERNAL_ERROR, reason))
 
-    def _note(self, by: ClosedBy, code: int, reason: str) -> None:
+    def _note(self, by: ClosedBy, code: int, reason: str, limit: str = "") -> None:
         # What ended the connection is what happened first; the rest follows from it.
         if self._ended is None:
-            self._ended = by, int(code), reason
+            self._ended = by, int(code), reason, limit
 
     def _start_timer(self) -> None:
         if self._timer is None and not self._has_ended:
@@ -268,6 +353,7 @@ class Relay:
             self._unsent_bytes = unsent
             self._start_timer()
             return
+        self._was_cut = True
         for leg in legs:
             leg.transport.abort()
 
@@ -279,16 +365,31 @@ class Relay:
             self._timer.cancel()
         # They refer to each other; without this they would stay until a garbage collection.
         self.downstream.peer, self.upstream.peer = self.downstream, self.upstream
-        by, code, reason = self._ended or (ClosedBy.NETWORK, int(CloseCode.ABNORMAL), "")
+        by, code, reason, limit = self._ended or (
+            ClosedBy.NETWORK,
+            int(CloseCode.ABNORMAL),
+            "",
+            "",
+        )
+        client, agent, now = self.downstream, self.upstream, time.monotonic()
         self._on_end(
             Summary(
-                by,
-                code,
-                reason,
-                self.downstream.scanner.frames,
-                self.upstream.scanner.frames,
-                self.downstream.bytes_read,
-                self.upstream.bytes_read,
-                time.monotonic() - self._started_at,
+                by=by,
+                code=code,
+                reason=reason,
+                limit=limit,
+                frames_in=client.scanner.frames,
+                frames_out=agent.scanner.frames,
+                bytes_in=client.bytes_read,
+                bytes_out=agent.bytes_read,
+                age_s=now - self._started_at,
+                quiet_in_s=_quiet_s(client, now),
+                quiet_out_s=_quiet_s(agent, now),
+                was_cut=self._was_cut,
             )
         )
+
+
+def _quiet_s(leg: _Leg, now: float) -> float | None:
+    leg.note_activity(now)
+    return now - leg.active_at if leg.bytes_read else None

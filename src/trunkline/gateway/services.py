@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.verify import TokenVerifier
+from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.settings import GatewaySettings
+from trunkline.gateway.sweep import Sweep
+from trunkline.protocol.errors import TrunklineError
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.telemetry.metrics import Metrics
 
@@ -24,3 +27,15 @@ class GatewayServices:
     peers: Peers
     metrics: Metrics
     tasks: TaskOwner = field(default_factory=TaskOwner)
+    limits: ConnectionLimits = field(init=False)
+    sweep: Sweep = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Frozen is how everybody else sees it.
+        object.__setattr__(self, "limits", ConnectionLimits(self.settings))
+        object.__setattr__(self, "sweep", Sweep.for_settings(self.settings))
+
+    def count_refusal(self, error: TrunklineError) -> None:
+        """Count it, if it is about a limit."""
+        if error.limit:
+            self.metrics.refusals.labels(error.limit).inc()

@@ -1,9 +1,24 @@
 """The gateway's limits."""
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
 _URL = re.compile(r"http://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+
+_MAX_CONTROL_PAYLOAD = 125
+#: What is off when it is 0.
+_MAY_BE_ZERO = (
+    "max_connections",
+    "max_connections_per_address",
+    "max_connections_per_identity",
+    "max_connections_per_session",
+    "max_frames_per_s",
+    "max_connection_s",
+    "idle_connection_s",
+    "stalled_reader_s",
+)
+_LEAST = {"max_head_bytes": 1024, "max_headers": 16, "write_buffer_bytes": 1024}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +35,50 @@ class GatewaySettings:
     """Seconds from a request's first byte, or a connection's start, until its head is whole.
     Slower ones are answered 408."""
 
+    max_headers: int = 100
+    """How many headers a request may have. One with more is answered 431."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks, such as `10.0.0.0/8,fd00::/8`, whose `X-Forwarded-For` is believed. From any other
+    address it is ignored: whoever connects is the client."""
+
+    max_connections: int = 20_000
+    """Connections of all kinds at once, in each process. One more is answered 503. If the system
+    allows the process too few descriptors for that, fewer, which the log says at the start. 0 is
+    no limit."""
+
+    max_connections_per_address: int = 2_000
+    """Connections at once from one address, in each process. One more is answered 429. Behind a
+    proxy in `trusted_proxies` the address is the one it names, and WebSockets count. 0 is no
+    limit."""
+
+    max_connections_per_identity: int = 2_000
+    """WebSockets at once of one identity, in each process. One more is refused with 429. 0 is no
+    limit."""
+
+    max_connections_per_session: int = 100
+    """WebSockets at once to one session. One more is refused with 429. 0 is no limit."""
+
     max_frame_bytes: int = 1024 * 1024
     """Bytes of payload in one WebSocket frame, in either direction. A larger frame closes the
     connection with 1009. A message may have any number of frames."""
+
+    max_frames_per_s: float = 0.0
+    """Frames a client may send each second, control frames included, averaged over about one
+    second. More close the connection with 1008. 0 is no limit."""
+
+    max_connection_s: float = 0.0
+    """Seconds a WebSocket may last. Then it is closed with 1001, and the client may come back to
+    the same session. 0 is no limit."""
+
+    idle_connection_s: float = 0.0
+    """Seconds without a byte in either direction after which a WebSocket is closed with 1001.
+    Control frames count: an agent's host that pings, as trunkline's does every
+    `keepalive_interval_s`, keeps it open. 0 is no limit."""
+
+    stalled_reader_s: float = 30.0
+    """Seconds that somebody for whom bytes are waiting may take none of them. Then a WebSocket is
+    closed with 1013, and an HTTP request is given up. 0 is no limit."""
 
     connect_timeout_s: float = 10.0
     """Seconds a running agent has to accept a connection and answer its upgrade."""
@@ -53,13 +109,20 @@ class GatewaySettings:
         for name in ("head_timeout_s", "connect_timeout_s", "close_timeout_s", "drain_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
-        if self.advertised_url and not _URL.fullmatch(self.advertised_url):
-            raise ValueError("advertised_url must be http://HOST:PORT")
-        if self.max_head_bytes < 1024:
-            raise ValueError("max_head_bytes must be at least 1024")
-        if self.max_frame_bytes < 125:
+        for name in _MAY_BE_ZERO:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}")
+        if self.max_frame_bytes < _MAX_CONTROL_PAYLOAD:
             raise ValueError(
                 "max_frame_bytes must be at least 125: control frames may be that long"
             )
-        if self.write_buffer_bytes < 1024:
-            raise ValueError("write_buffer_bytes must be at least 1024")
+        if self.advertised_url and not _URL.fullmatch(self.advertised_url):
+            raise ValueError("advertised_url must be http://HOST:PORT")
+        for network in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as exc:
+                raise ValueError(f"trusted_proxies: {exc}; give networks like 10.0.0.0/8") from None

@@ -1,11 +1,15 @@
 """Takes one WebSocket upgrade from its head to the relay, or refuses it in plain HTTP."""
 
 import asyncio
+import datetime as dt
 import logging
 import re
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from trunkline.gateway import routes, upstream
+from trunkline.gateway.ending import event_of, line_of
+from trunkline.gateway.limits import Place
 from trunkline.gateway.reach import reach
 from trunkline.gateway.relay import Relay, Summary
 from trunkline.gateway.requests import UpgradeRequest, new_call_id, request_id_of
@@ -45,7 +49,13 @@ class Upgrade(asyncio.Protocol):
         transport: asyncio.Transport,
         services: GatewayServices,
         connections: set[Any],
+        *,
+        place: Place,
     ) -> None:
+        self._place = place
+        self._client = services.limits.proxies.client_of(
+            place.peer, request.header(b"x-forwarded-for")
+        )
         self._request = request
         self._transport = transport
         self._services = services
@@ -67,6 +77,7 @@ class Upgrade(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
+        self._place.release()
         self._task.cancel()
 
     def shutdown(self) -> None:
@@ -85,11 +96,14 @@ class Upgrade(asyncio.Protocol):
 
     def _refuse(self, error: TrunklineError) -> None:
         self._services.metrics.upgrades.labels(str(error.status)).inc()
+        self._services.count_refusal(error)
         _log.info(
-            "upgrade refused: status=%d code=%s session=%s request_id=%s",
+            "upgrade refused: status=%d code=%s limit=%s session=%s address=%s request_id=%s",
             error.status,
             error.code,
+            error.limit or "-",
             self._session,
+            self._client,
             self._request_id,
         )
         if self._transport.is_closing():
@@ -106,6 +120,8 @@ class Upgrade(asyncio.Protocol):
             raise NotFoundError("no WebSocket endpoint is at this path")
         identity = services.verifier.identify(request.header(b"authorization"))
         _check_handshake(request)
+        self._place.take_address(self._client)
+        self._place.take_identity(identity.owner)
         target = routes.match_websocket(
             request.path,
             request.query,
@@ -123,16 +139,14 @@ class Upgrade(asyncio.Protocol):
                 (headers.REQUEST_ID, self._request_id),
             ],
         )
+
+        async def ask(lease: Lease) -> upstream.Upgraded:
+            # Only here it is known that the session is the caller's.
+            self._place.take_session(key)
+            return await upstream.upgrade(lease.address, head, services.settings.connect_timeout_s)
+
         try:
-            lease, upgraded = await reach(
-                services,
-                key,
-                identity,
-                routes.PROTOCOL,
-                lambda lease: upstream.upgrade(
-                    lease.address, head, services.settings.connect_timeout_s
-                ),
-            )
+            lease, upgraded = await reach(services, key, identity, routes.PROTOCOL, ask)
         except SessionElsewhereError as error:
             upgraded = await services.peers.upgrade(request, self._request_id, error)
             if upgraded.status == _SWITCHING:
@@ -165,6 +179,7 @@ class Upgrade(asyncio.Protocol):
         )
         # uvicorn waits for this set to run empty when it stops, and tells its members to.
         self._connections.add(relay.downstream)
+        services.sweep.add(relay)
         services.metrics.upgrades.labels("101").inc()
         services.metrics.connections.inc()
         agent.event("ConnectionOpened", f"request_id={self._request_id}")
@@ -189,23 +204,34 @@ class Upgrade(asyncio.Protocol):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _ended(self, agent: "_Agent", relay: Relay, summary: Summary) -> None:
-        metrics = self._services.metrics
+        services = self._services
+        metrics = services.metrics
+        services.sweep.discard(relay)
         self._connections.discard(relay.downstream)
+        self._place.release()
         metrics.connections.dec()
         metrics.closes.labels(_code_label(summary.code), summary.by.value).inc()
         metrics.frames.labels("in").inc(summary.frames_in)
         metrics.frames.labels("out").inc(summary.frames_out)
         metrics.bytes.labels("in").inc(summary.bytes_in)
         metrics.bytes.labels("out").inc(summary.bytes_out)
-        words = (
-            f"by={summary.by.value} code={summary.code} reason={summary.reason!r} "
-            f"frames_in={summary.frames_in} frames_out={summary.frames_out} "
-            f"bytes_in={summary.bytes_in} bytes_out={summary.bytes_out} "
-            f"age_s={summary.age_s:.3f} request_id={self._request_id}"
+        if summary.limit:
+            metrics.refusals.labels(summary.limit).inc()
+        if summary.was_cut:
+            metrics.refusals.labels("close_timeout_s").inc()
+        event = event_of(
+            summary,
+            services.settings,
+            version=agent.version,
+            request_id=self._request_id,
+            address=self._client,
+            at=dt.datetime.now(dt.UTC),
         )
+        words = line_of(event)
         agent.release()
+        agent.ended(event)
         agent.event("ConnectionClosed", words)
-        _log.info("connection closed: session=%s %s %s", agent.key, agent.where, words)
+        _log.info("connection closed: session=%s %s", agent.key, words)
 
 
 def _code_label(code: int) -> str:
@@ -230,7 +256,10 @@ class _Agent(Protocol):
     """The other end of a relay."""
 
     key: SessionKey
-    where: str
+    version: str
+
+    def ended(self, event: Mapping[str, Any]) -> None:
+        """Keep how a connection to it ended."""
 
     def event(self, reason: str, message: str) -> None:
         """Write to the session's log."""
@@ -248,7 +277,10 @@ class _Local:
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
         self.key = lease.key
-        self.where = f"version={lease.version.version}"
+        self.version: str = lease.version.version
+
+    def ended(self, event: Mapping[str, Any]) -> None:
+        self._lease.log.connections.append(event)
 
     def event(self, reason: str, message: str) -> None:
         self._lease.log.event(reason, message)
@@ -268,10 +300,14 @@ class _Local:
 class _Remote:
     """An agent of another process of the platform, which keeps its log and its lease."""
 
-    where = "elsewhere"
+    #: That process knows.
+    version = ""
 
     def __init__(self, key: SessionKey) -> None:
         self.key = key
+
+    def ended(self, event: Mapping[str, Any]) -> None:
+        pass
 
     def event(self, reason: str, message: str) -> None:
         pass

@@ -172,7 +172,7 @@ async def upgrade(address: Address, head: bytes, timeout_s: float) -> Upgraded:
     except TimeoutError:
         raise UpstreamError(
             f"the agent didn't answer the upgrade in {timeout_s:g} s (connect_timeout_s)"
-        ) from None
+        ).by_limit("connect_timeout_s") from None
     try:
         _check_status(upgraded.status)
     except BaseException:

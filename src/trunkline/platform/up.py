@@ -32,6 +32,7 @@ from trunkline.gateway.openai_responses import Responses
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
+from trunkline.platform import descriptors
 from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen, url_of
@@ -170,6 +171,9 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             sessions=sessions,
             peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
             metrics=metrics,
+        )
+        gateway.limits.most = descriptors.connections_within(
+            gateway.limits.most, descriptors.raise_to_hard_limit()
         )
         stack.push_async_callback(gateway.tasks.aclose)
         control = ControlServices(

@@ -27,6 +27,7 @@
     │       └── VersionFailedError     424  version_failed
     ├── UpgradeRequiredError           426  upgrade_required
     ├── QuotaExceededError             429  QuotaExceeded
+    ├── TooManyConnectionsError        429  too_many_connections
     ├── HeadTooLargeError              431  head_too_large
     ├── HeadTimeoutError               408  head_timeout
     ├── UpstreamError                  502  upstream_failed
@@ -34,7 +35,7 @@
 """
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class TrunklineError(Exception):
@@ -48,6 +49,13 @@ class TrunklineError(Exception):
     status: ClassVar[int] = 500
     #: What the contract calls it in ``x-adc-response-details``; empty if it has no name for it.
     session_code: ClassVar[str] = ""
+    #: The setting whose limit this is about; empty if it isn't about one.
+    limit: str = ""
+
+    def by_limit(self, setting: str) -> Self:
+        """Say which setting's limit it is about, for those who count that."""
+        self.limit = setting
+        return self
 
 
 class InvalidRequestError(TrunklineError):
@@ -185,6 +193,13 @@ class QuotaExceededError(TrunklineError):
 
     code = "QuotaExceeded"
     session_code = "QuotaExceeded"
+    status = 429
+
+
+class TooManyConnectionsError(TrunklineError):
+    """An address, an identity or a session has as many connections as it may have."""
+
+    code = "too_many_connections"
     status = 429
 
 

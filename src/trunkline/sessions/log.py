@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from trunkline.runtimes.interface import LogStream
+from trunkline.sessions.connection_log import ConnectionLog
 
 _log = logging.getLogger("trunkline.sessions.log")
 
@@ -179,8 +180,9 @@ class SegmentedFile:
 class SessionLog:
     """The log of one session, written by its agent's pipes and read by any number of readers."""
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    def __init__(self, directory: Path, max_bytes: int, connections_max_bytes: int) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.connections = ConnectionLog(directory, connections_max_bytes)
         self._directory = directory
         self._max_bytes = max_bytes
         self._files = {
@@ -291,16 +293,18 @@ class SessionLog:
 class SessionLogs:
     """Hands out one :class:`SessionLog` per session, however many ask."""
 
-    def __init__(self, sessions_dir: Path, max_bytes: int) -> None:
+    def __init__(self, sessions_dir: Path, max_bytes: int, connections_max_bytes: int) -> None:
         self._sessions_dir = sessions_dir
         self._max_bytes = max_bytes
+        self._connections_max_bytes = connections_max_bytes
         self._open: weakref.WeakValueDictionary[str, SessionLog] = weakref.WeakValueDictionary()
 
     def of(self, home: str) -> SessionLog:
         """Return the log of the session with that directory."""
         log = self._open.get(home)
         if log is None:
-            log = SessionLog(self._sessions_dir / home / "logs", self._max_bytes)
+            directory = self._sessions_dir / home / "logs"
+            log = SessionLog(directory, self._max_bytes, self._connections_max_bytes)
             weakref.finalize(log, _close_files, list(log._files.values()))  # noqa: SLF001
             self._open[home] = log
         return log

@@ -59,7 +59,9 @@ class SessionProcesses:
         self._is_closing = False
         self._is_lost = False
         self.homes = SessionHomes(sessions_dir)
-        self.logs = SessionLogs(sessions_dir, settings.log_max_bytes)
+        self.logs = SessionLogs(
+            sessions_dir, settings.log_max_bytes, settings.connection_log_max_bytes
+        )
         #: Where agents reach the platform; known once it listens.
         self.endpoint = ""
 

@@ -40,6 +40,10 @@ class SessionSettings:
     """Bytes kept of each session's log. When it is over, the oldest lines go, and the log says
     so."""
 
+    connection_log_max_bytes: int = 256 * 1024
+    """Bytes kept of how each session's connections ended, for `trunkline why`: some hundreds of
+    them. The oldest go."""
+
     keepalive_interval_s: float = 30.0
     """Seconds between the pings an agent's host sends on quiet connections. It is given to
     agents as `WS_KEEPALIVE_INTERVAL`; the gateway itself never pings. 0 turns it off."""
@@ -63,3 +67,5 @@ class SessionSettings:
             raise ValueError("keepalive_interval_s must not be negative")
         if self.log_max_bytes < 1024 * 1024:
             raise ValueError("log_max_bytes must be at least 1048576")
+        if self.connection_log_max_bytes < 4096:
+            raise ValueError("connection_log_max_bytes must be at least 4096")

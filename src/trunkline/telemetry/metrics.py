@@ -56,7 +56,7 @@ class Metrics:
 
         self.refusals = Counter(
             "trunkline_limit_refusals",
-            "What was refused because of a limit, by the limit's setting.",
+            "What was refused or closed because of a limit, by the limit's setting.",
             ["limit"],
             registry=registry,
         )

@@ -28,7 +28,7 @@ _lines = st.lists(
 
 
 def new_log(folder: Path, max_bytes: int = ENOUGH) -> SessionLog:
-    return SessionLog(folder, max_bytes)
+    return SessionLog(folder, max_bytes, ENOUGH)
 
 
 def read_all(log: SessionLog, channel: Channel = Channel.CONSOLE, after: int = 0) -> list[Entry]:
@@ -373,7 +373,7 @@ def test_a_write_cut_short_by_a_full_disk_does_not_shift_what_follows(
 
 
 def test_one_log_per_session_however_many_ask(tmp_path: Path) -> None:
-    logs = SessionLogs(tmp_path, ENOUGH)
+    logs = SessionLogs(tmp_path, ENOUGH, ENOUGH)
     one = logs.of("home")
     assert logs.of("home") is one
     assert logs.of("other") is not one
@@ -382,7 +382,7 @@ def test_one_log_per_session_however_many_ask(tmp_path: Path) -> None:
 
 
 def test_a_log_nobody_holds_lets_go_of_its_file(tmp_path: Path) -> None:
-    logs = SessionLogs(tmp_path, ENOUGH)
+    logs = SessionLogs(tmp_path, ENOUGH, ENOUGH)
     log = logs.of("home")
     log.write(OUT, b"x\n")
     descriptor = log._files[Channel.CONSOLE]._descriptor

@@ -1,0 +1,46 @@
+"""How many descriptors this process may have open, and how many connections that is enough for."""
+
+import logging
+import resource
+
+_log = logging.getLogger("trunkline.platform")
+#: For the store, logs, and agents' pipes and sockets.
+_SPARE = 1000
+#: A relayed connection has two ends.
+_EACH = 2
+
+
+def raise_to_hard_limit() -> int:
+    """Take as many descriptors as the system allows; return how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            # Some systems call it unlimited and mean less.
+            return soft
+    return hard
+
+
+def connections_within(most: int, descriptors: int) -> int:
+    """Return how many connections there may be at once; a warning tells if it is fewer.
+
+    A process that is out of descriptors can't even refuse a connection.
+
+    Args:
+        most: How many are wanted (``max_connections``); 0 for as many as there may be.
+        descriptors: How many descriptors the process may have.
+    """
+    if descriptors == resource.RLIM_INFINITY:
+        return most
+    fit = max((descriptors - _SPARE) // _EACH, descriptors // (2 * _EACH), 1)
+    if most > fit:
+        _log.warning(
+            "max_connections is %d, but this process may have %d descriptors only, which is "
+            "enough for %d; raise it with `ulimit -n %d`",
+            most,
+            descriptors,
+            fit,
+            most * _EACH + _SPARE,
+        )
+    return min(most, fit) if most else fit
