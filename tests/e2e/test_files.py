@@ -183,7 +183,7 @@ async def test_callers_that_leave_in_mid_file(
     home = home_of(files, http, platform)
     with (home / "big").open("wb") as file:
         file.truncate(256 * 1024 * 1024)
-    descriptors = Path(f"/proc/{platform.pid}/fd")
+    descriptors = Path(f"/proc/{platform.serving_pid}/fd")
     if not descriptors.exists():
         pytest.skip("descriptors of another process can't be seen here")
     for _ in range(20):

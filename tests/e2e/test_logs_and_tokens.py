@@ -122,7 +122,8 @@ async def test_no_secret_reaches_a_log_or_a_process_list(
         facts = await ask(websocket, "facts")
         listing = await asyncio.to_thread(
             lambda: b"".join(
-                Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (platform.pid, facts["pid"])
+                Path(f"/proc/{pid}/cmdline").read_bytes()
+                for pid in (platform.pid, platform.serving_pid, facts["pid"])
             )
         )
     assert token not in json.dumps(facts["environment"])

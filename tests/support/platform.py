@@ -1,6 +1,7 @@
 """The whole platform as a user starts it: ``trunkline up`` in a process of its own."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -45,6 +46,11 @@ class Platform:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def serving_pid(self) -> int:
+        """The process that serves: it has the port's and the agents' sockets open."""
+        return serving_child(self.pid)
 
     def start(self) -> "Platform":
         """Start it and wait for its ready line."""
@@ -137,6 +143,15 @@ def clean_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("TRUNKLINE_", "FOUNDRY_", "AGENT_"))
     }
+
+
+def serving_child(pid: int) -> int:
+    """Return the platform's own process among the keeper's children, some of which are agents."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError):
+            if b"trunkline.platform.process" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+    raise AssertionError(f"process {pid} keeps no platform")
 
 
 async def ask(websocket: Any, command: str) -> Any:

@@ -1,10 +1,12 @@
 """Everything in one process: ``trunkline up``."""
 
+import contextlib
 import fcntl
 import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,8 @@ from trunkline.platform.server import Server, listen, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId
+from trunkline.runtimes.process.child import spawn_here
+from trunkline.runtimes.process.kept import KeeperLine
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.upkeep import Upkeep
@@ -47,6 +51,8 @@ from trunkline.telemetry.logs import set_up_logging
 from trunkline.telemetry.metrics import Metrics
 
 _log = logging.getLogger("trunkline.platform")
+_LOCK_TRIES = 50
+_LOCK_PAUSE_S = 0.01
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -63,6 +69,8 @@ class UpOptions:
     host: str
     port: int
     state_dir: Path
+    keeper: KeeperLine | None = None
+    """What starts agents, so that they outlive this process. None: this process does."""
 
 
 def run_up(options: UpOptions) -> int:
@@ -112,15 +120,23 @@ def _locked(path: Path, what: str, setting: str, kind: int = fcntl.LOCK_EX) -> I
     # process, however it ends.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except OSError:
+        if not _lock_soon(descriptor, kind):
             raise StateDirInUseError(
                 f"another trunkline uses {what}; stop it, or name another with {setting}"
-            ) from None
+            )
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock_soon(descriptor: int, kind: int) -> bool:
+    # A process whose keeper was killed ends a moment after it.
+    for _ in range(_LOCK_TRIES):
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return True
+        time.sleep(_LOCK_PAUSE_S)
+    return False
 
 
 async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePlace) -> None:
@@ -135,7 +151,8 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         stack.push_async_callback(store.aclose)
         node = NodeId(secrets.token_hex(8))
         metrics = Metrics()
-        runtime = ProcessRuntime(settings.process)
+        spawn = spawn_here if options.keeper is None else options.keeper.spawn
+        runtime = ProcessRuntime(settings.process, spawn=spawn)
         stack.push_async_callback(runtime.aclose)
         sessions = SessionDirectory(
             settings.sessions,

@@ -7,7 +7,7 @@ import typer
 
 from trunkline import config
 from trunkline.cli.options import command_app
-from trunkline.platform.up import UpOptions, run_up
+from trunkline.platform import keeper
 
 app = command_app()
 
@@ -28,5 +28,4 @@ def up(
 
     Prints "ready http://HOST:PORT" when it serves, and runs until Ctrl-C.
     """
-    options = UpOptions(host=host, port=port, state_dir=state_dir or config.default_state_dir())
-    raise typer.Exit(run_up(options))
+    raise typer.Exit(keeper.run(host, port, str(state_dir or config.default_state_dir())))

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 
 @cache
@@ -22,12 +23,70 @@ def _dying_with_parent() -> tuple[str, ...]:
     return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
 
+class Started(Protocol):
+    """A process that somebody has started, and nobody has reaped yet."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def reap(self) -> int:
+        """Take the end of a process that has ended; return Python's return code. Once only."""
+
+
+class Spawn(Protocol):
+    """Starts a process, in a session of its own and without input."""
+
+    def __call__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | str,
+        env: Mapping[str, str],
+        stdout: int,
+        stderr: int,
+    ) -> Started:
+        """Start it.
+
+        Raises:
+            OSError: If it couldn't be started.
+        """
+
+
+class _Own:
+    """A child of this process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def reap(self) -> int:
+        return self._process.wait()
+
+
+def spawn_here(
+    command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdout: int, stderr: int
+) -> Started:
+    """Start a process as a child of this one. Raises and returns as :class:`Spawn`."""
+    return _Own(
+        subprocess.Popen(  # noqa: S603 - no shell, and running commands is the job
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        )
+    )
+
+
 class Child:
     """A process of ours, and its process group.
 
-    If the platform is killed, so is the process where ``setpriv`` is installed; its children
-    are not. The kernel does that when the *thread* that forked ends: make these in the event
-    loop's thread only.
+    If whoever started it is killed, so is the process where ``setpriv`` is installed; its
+    children are not. The kernel does that when the *thread* that forked ends: make these in the
+    event loop's thread only.
 
     Raises:
         OSError: If it couldn't be started.
@@ -41,22 +100,18 @@ class Child:
         env: Mapping[str, str],
         stdout: int,
         stderr: int,
+        spawn: Spawn = spawn_here,
     ) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - no shell, and running commands is the job
-            (*_dying_with_parent(), *command),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=cwd,
-            env=env,
-            start_new_session=True,
+        self._started = spawn(
+            (*_dying_with_parent(), *command), cwd=cwd, env=env, stdout=stdout, stderr=stderr
         )
-        self.pid = self._process.pid
+        self._returncode: int | None = None
+        self.pid = self._started.pid
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the process and what it started; nothing happens once it ended."""
         # Until it is reaped, nobody else can have its number.
-        if self._process.returncode is None:
+        if self._returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
@@ -69,8 +124,9 @@ class Child:
             await self._wait_for_end()
         finally:
             self.signal_group(signal.SIGKILL)
-            self._process.poll()
-        return self._process.wait()
+            # The signal ended it if nothing else did, so this doesn't take long.
+            self._returncode = self._started.reap()
+        return self._returncode
 
     async def _wait_for_end(self) -> None:
         try:

@@ -16,7 +16,7 @@ from trunkline.aio.tasks import TaskOwner
 from trunkline.protocol.environment import HOME, NODE
 from trunkline.protocol.errors import SessionNotReadyError
 from trunkline.runtimes.interface import Address, ExitStatus, InstanceSpec, LogSink, LogStream
-from trunkline.runtimes.process.child import Child
+from trunkline.runtimes.process.child import Child, Spawn
 from trunkline.runtimes.process.listening import Endpoint
 from trunkline.runtimes.process.output import OutputPipe
 from trunkline.runtimes.process.readiness import find_ready, next_delay_s
@@ -66,12 +66,14 @@ class ProcessInstance:
         run_dir: Path,
         settings: ProcessSettings,
         tasks: TaskOwner,
+        spawn: Spawn,
     ) -> None:
         self._spec = spec
         self._logs = logs
         self._run_dir = run_dir
         self._settings = settings
         self._tasks = tasks
+        self._spawn_process = spawn
         self._child: Child | None = None
         self._address: Address | None = None
         self._endpoint: Endpoint | None = None
@@ -199,6 +201,7 @@ class ProcessInstance:
             ),
             stdout=stdout.write_fd,
             stderr=stderr.write_fd,
+            spawn=self._spawn_process,
         )
         resources.callback(child.signal_group, signal.SIGKILL)
         stdout.close_write_end()

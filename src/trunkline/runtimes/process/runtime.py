@@ -9,6 +9,7 @@ from trunkline.protocol.errors import UnavailableError
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.interface import BuildLog, InstanceSpec, Launch, LogSink, VersionSource
 from trunkline.runtimes.process import leftovers
+from trunkline.runtimes.process.child import Spawn, spawn_here
 from trunkline.runtimes.process.environment import EnvironmentBuilder
 from trunkline.runtimes.process.instance import ProcessInstance
 from trunkline.runtimes.process.listening import prepare_run_dir, remove_run_dir
@@ -20,8 +21,15 @@ class ProcessRuntime:
 
     name = "process"
 
-    def __init__(self, settings: ProcessSettings) -> None:
+    def __init__(self, settings: ProcessSettings, *, spawn: Spawn = spawn_here) -> None:
+        """Prepare.
+
+        Args:
+            settings: What an operator may choose.
+            spawn: Starts agents' processes.
+        """
         self._settings = settings
+        self._spawn = spawn
         self._tasks = TaskOwner()
         self._builder = EnvironmentBuilder(settings)
         self._instances: set[ProcessInstance] = set()
@@ -37,7 +45,12 @@ class ProcessRuntime:
             msg = "the platform is shutting down: it starts no agents"
             raise UnavailableError(msg)
         instance = ProcessInstance(
-            spec, logs, run_dir=self._run_dir, settings=self._settings, tasks=self._tasks
+            spec,
+            logs,
+            run_dir=self._run_dir,
+            settings=self._settings,
+            tasks=self._tasks,
+            spawn=self._spawn,
         )
         self._instances.add(instance)
         self._tasks.spawn(self._forget_ended(instance), name=f"runtime:{spec.key}:forget")

@@ -71,7 +71,6 @@ async def test_cancelled_wait_kills(tmp_path: Path) -> None:
         await wait
     await wait_gone(child.pid)
     assert not is_running(child.pid)
-    child._process.wait()
 
 
 async def test_descriptors_of_ours_are_not_inherited(tmp_path: Path, inheritable_fd: int) -> None:
