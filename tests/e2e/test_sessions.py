@@ -1,10 +1,12 @@
 """A session is one process with one home, whoever and however many ask for it."""
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
 
+import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -152,3 +154,26 @@ async def test_agents_die_with_a_platform_that_is_killed(
     platform.start()
     async with platform.connect(probe, "orphan", token=token) as websocket:
         assert (await ask(websocket, "facts"))["pid"] != pid
+
+
+async def test_why_a_connection_ended_is_told_to_its_owner(
+    platform: Platform, probe: str, token: str
+) -> None:
+    async with platform.connect(probe, "why", token=token) as websocket:
+        await ask(websocket, "facts")
+        await websocket.close(4321, "seen enough")
+    deadline = asyncio.get_running_loop().time() + 20
+    while "ConnectionClosed" not in platform.events(probe, "why"):
+        assert asyncio.get_running_loop().time() < deadline
+    told = platform.run("why", probe, "--session-id", "why", "-o", "json")
+    (end,) = json.loads(told.stdout)
+    assert (end["closed_by"], end["code"], end["reason"]) == ("client", 4321, "seen enough")
+    assert end["version"] == "1"
+    assert end["in"]["frames"] == 2
+    words = platform.run("why", probe, "--session-id", "why").stdout
+    assert "the client closed it with 4321: 'seen enough'" in words
+    url = f"{platform.endpoint}/agents/{probe}/endpoint/sessions/why/connections?api-version=v1"
+    other = {"Authorization": f"Bearer {platform.token('--user', 'somebody-else')}"}
+    async with httpx2.AsyncClient(headers=other) as client:
+        refused = await client.get(url)
+    assert refused.status_code in (403, 404)

@@ -24,6 +24,7 @@ COMMANDS = {
     "connect": Entry("connect", "Talk to an agent over its WebSocket."),
     "invoke": Entry("invoke", "Call an agent once over HTTP."),
     "monitor": Entry("monitor", "Show what an agent's session printed."),
+    "why": Entry("why", "Say how a session's last connections ended, and why."),
     "list": Entry("agents", "List the agents.", "list_app"),
     "show": Entry("agents", "Show one agent.", "show_app"),
     "sessions": Entry("sessions", "List and show the sessions of an agent."),

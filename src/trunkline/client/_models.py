@@ -34,7 +34,7 @@ class Resource(BaseModel):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the description as it was received."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 class VersionError(Resource):
@@ -120,6 +120,49 @@ class Session(Resource):
     def version(self) -> str:
         """The version it is bound to, or nothing."""
         return self.version_indicator.agent_version if self.version_indicator else ""
+
+
+class ConnectionLimit(Resource):
+    """The limit that ended a connection."""
+
+    name: str = ""
+    setting: str = ""
+    value: float | None = None
+
+
+class ConnectionDirection(Resource):
+    """What went one way on a connection."""
+
+    frames: int = 0
+    bytes: int = 0
+    quiet_s: float | None = None
+    """Seconds from the last byte to the connection's end; None if there was none."""
+
+
+class EndedConnection(Resource):
+    """A connection that is over, and how it ended."""
+
+    request_id: str = ""
+    version: str = ""
+    address: str = ""
+    opened_at: str = ""
+    closed_at: str = ""
+    closed_by: str = ""
+    code: int = 0
+    reason: str = ""
+    limit: ConnectionLimit | None = None
+    was_cut: bool = False
+    age_s: float = 0.0
+    sent: ConnectionDirection = Field(default_factory=ConnectionDirection, alias="in")
+    """From the client to the agent."""
+    received: ConnectionDirection = Field(default_factory=ConnectionDirection, alias="out")
+    """From the agent to the client."""
+
+
+class ConnectionList(Resource):
+    """Connections that are over, the newest first."""
+
+    data: list[EndedConnection] = Field(default_factory=list)
 
 
 class File(Resource):

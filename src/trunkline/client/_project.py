@@ -20,7 +20,14 @@ from trunkline.client._frames import FrameTap
 from trunkline.client._http import Http, json_of
 from trunkline.client._invoke import Invocation
 from trunkline.client._logs import LogQuery, LogStream
-from trunkline.client._models import Agent, Page, Session, Version
+from trunkline.client._models import (
+    Agent,
+    ConnectionList,
+    EndedConnection,
+    Page,
+    Session,
+    Version,
+)
 from trunkline.client._resume import DEFAULT_BACKOFF, Backoff, ResumingConnection
 from trunkline.client._tokens import TokenSource
 from trunkline.protocol import headers
@@ -257,6 +264,19 @@ class Project:
         """Return one session."""
         url = session_url(self.endpoint.sessions_url(agent), session_id)
         return Session.read(json_of(await self._http.get(url)))
+
+    async def list_connections(
+        self, agent: str, session_id: str, *, limit: int = 20
+    ) -> list[EndedConnection]:
+        """Return how a session's last connections ended, the newest first.
+
+        Args:
+            agent: The agent's name.
+            session_id: The session.
+            limit: How many at the most; a platform gives at most 100.
+        """
+        url = f"{session_url(self.endpoint.sessions_url(agent), session_id)}/connections"
+        return ConnectionList.read(json_of(await self._http.get(url, {"limit": str(limit)}))).data
 
     def files(self, agent: str, session_id: str) -> SessionFiles:
         """Return a session's files, to be read and changed."""

@@ -23,15 +23,24 @@ def page_of(query: QueryParams) -> Page:
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequestError("order must be asc or desc", param="order")
-    limit = query.get("limit", str(DEFAULT_LIMIT))
-    if not _DIGITS.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
-        raise InvalidRequestError(f"limit must be a number from 1 to {MAX_LIMIT}", param="limit")
     return Page(
-        limit=int(limit),
+        limit=limit_of(query),
         is_ascending=order == "asc",
         after=_cursor(query, "after") or _cursor(query, "pagination_token"),
         before=_cursor(query, "before"),
     )
+
+
+def limit_of(query: QueryParams) -> int:
+    """Return how many items a query asks for.
+
+    Raises:
+        InvalidRequestError: If the number is impossible.
+    """
+    limit = query.get("limit", str(DEFAULT_LIMIT))
+    if not _DIGITS.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
+        raise InvalidRequestError(f"limit must be a number from 1 to {MAX_LIMIT}", param="limit")
+    return int(limit)
 
 
 def _cursor(query: QueryParams, name: str) -> str | None:

@@ -6,8 +6,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from trunkline.aio.threads import in_thread
 from trunkline.control import shapes
-from trunkline.control.paging import list_body, page_of
+from trunkline.control.paging import limit_of, list_body, page_of
 from trunkline.control.services import ControlServices, agent_of, session_id_of
 from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError
 from trunkline.protocol.ids import SESSION_ID_RULE, SessionId, SessionKey, is_session_id
@@ -31,6 +32,7 @@ class Sessions:
             Route(_SESSIONS, self.create_session, methods=["POST"]),
             Route(_SESSIONS, self.list_sessions, methods=["GET"]),
             Route(f"{session}:stop", self.stop_session, methods=["POST"]),
+            Route(f"{session}/connections", self.list_connections, methods=["GET"]),
             Route(session, self.get_session, methods=["GET"]),
             Route(session, self.delete_session, methods=["DELETE"]),
         ]
@@ -59,6 +61,15 @@ class Sessions:
         return JSONResponse(
             shapes.session(await self._services.find_session(request, identity, project))
         )
+
+    async def list_connections(self, request: Request) -> Response:
+        """Tell how the session's last connections ended, the newest first."""
+        identity, project = self._services.admit(request)
+        most = limit_of(request.query_params)
+        record = await self._services.find_session(request, identity, project)
+        self._services.sessions.refuse_elsewhere(record)
+        kept = self._services.sessions.logs.of(record.home).connections
+        return JSONResponse({"object": "list", "data": await in_thread(kept.last, most)})
 
     async def stop_session(self, request: Request) -> Response:
         """End the session's process; one that has none is as good as stopped."""

@@ -41,6 +41,7 @@ class FakePlatform:
     uploads: list[tuple[dict[str, Any], bytes]] = field(default_factory=list)
     log_requests: list[Request] = field(default_factory=list)
     log_answers: list[bytes] = field(default_factory=list)
+    ends: list[dict[str, Any]] = field(default_factory=list)
     polls_until_built: int = 2
     build_fails: bool = False
 
@@ -58,6 +59,7 @@ class FakePlatform:
                 Route(f"{_AGENT}/versions/{{version}}/buildlog", self.get_build_log),
                 Route(f"{_AGENT}/endpoint/sessions", self.list_sessions),
                 Route(f"{_AGENT}/endpoint/sessions/{{session}}", self.get_session),
+                Route(f"{_AGENT}/endpoint/sessions/{{session}}/connections", self.list_ends),
                 Route(f"{_AGENT}/sessions/{{session}}:logstream", self.stream_log),
                 Route(f"{_AGENT}/endpoint/protocols/invocations", self.invoke, methods=["POST"]),
                 WebSocketRoute(f"{_AGENT}/endpoint/protocols/invocations_ws", self.talk),
@@ -116,6 +118,10 @@ class FakePlatform:
 
     async def get_session(self, request: Request) -> Response:
         return JSONResponse(session(request.path_params["session"], 1000))
+
+    async def list_ends(self, request: Request) -> Response:
+        ends = self.ends[: int(request.query_params["limit"])]
+        return JSONResponse({"object": "list", "data": ends})
 
     async def stream_log(self, request: Request) -> Response:
         self.log_requests.append(request)

@@ -293,3 +293,33 @@ def test_environments(cli: Run) -> None:
     assert cli("env", "get-values", "-e", "dev", "-o", "json").json == {"A": "b c"}
     assert cli("env", "list").out == "  dev\n* prod\n"
     assert cli("env", "set", "nonsense").code == 2
+
+
+def test_why(cli: Run, platform: FakePlatform) -> None:
+    said = cli("why", "echo", "--session-id", "s")
+    assert (said.code, said.out) == (0, "")
+    assert "no connection to echo has ended in session s" in said.err
+    end = {
+        "object": "connection",
+        "closed_at": "2026-01-01T10:03:12.000000Z",
+        "closed_by": "limit",
+        "code": 1013,
+        "reason": "the client read nothing for 30 s (stalled_reader_s)",
+        "limit": {
+            "name": "stalled_reader_s",
+            "setting": "TRUNKLINE_GATEWAY_STALLED_READER_S",
+            "value": 30,
+        },
+        "age_s": 192.4,
+        "in": {"frames": 1, "bytes": 29, "quiet_s": 191.0},
+        "out": {"frames": 8214, "bytes": 13_107_200, "quiet_s": None},
+        "new_key": 1,
+    }
+    platform.ends = [end] * 4
+    said = cli("why", "echo", "-s", "s", "-n", "2")
+    assert said.out.count("stalled_reader_s closed it with 1013") == 2
+    assert "after 3 min 12 s" in said.out
+    assert "TRUNKLINE_GATEWAY_STALLED_READER_S" in said.out
+    assert "client to agent: 1 frame, 29 bytes, the last 3 min 11 s before the end" in said.out
+    assert "agent to client: nothing" in said.out
+    assert cli("why", "echo", "-s", "s", "-o", "json").json == [end] * 3

@@ -7,6 +7,8 @@ from trunkline.platform.openapi.operation import (
     Operation,
     Resource,
     answer,
+    array,
+    boolean,
     flag_in_query,
     in_query,
     integer,
@@ -76,6 +78,16 @@ RESOURCE = Resource(
             refusals=(403,),
         ),
         Operation(
+            method="GET",
+            path=f"{_SESSION}/connections",
+            name="list_connections",
+            says="How the session's last WebSocket connections ended, the newest first: who "
+            "closed, with what, and which limit it was if it was one.",
+            query=(in_query("limit", "How many.", integer(minimum=1, maximum=100, default=20)),),
+            answers={200: json_answer("The connections.", schema("ConnectionList"))},
+            refusals=(403, 503),
+        ),
+        Operation(
             method="POST",
             path=f"{_SESSION}:stop",
             name="stop_session",
@@ -108,6 +120,51 @@ RESOURCE = Resource(
             optional={"stopped_at": seconds("When its process ended")},
         ),
         "SessionList": page("Session", "A page of sessions"),
+        "ConnectionList": obj(
+            "Connections that are over",
+            object={"const": "list"},
+            data=array(schema("Connection")),
+        ),
+        "Connection": obj(
+            "A connection that is over",
+            object={"const": "connection"},
+            request_id=text("The upgrade's `x-request-id`"),
+            version=text("The version it went to"),
+            address=text("The client's address"),
+            opened_at=text("When it began", format="date-time"),
+            closed_at=text("When both ends were gone", format="date-time"),
+            closed_by=text("Who ended it", enum=["client", "agent", "limit", "drain", "network"]),
+            code=integer("The close code; 1006 if there was no close frame"),
+            reason=text("The close frame's text, or what is known"),
+            limit={
+                "description": "The limit that ended it",
+                "anyOf": [
+                    obj(
+                        "A limit",
+                        name=text("Its name"),
+                        setting=text("The variable that sets it"),
+                        value={"type": "number", "description": "What it was"},
+                    ),
+                    {"type": "null"},
+                ],
+            },
+            was_cut=boolean("Whether the close handshake wasn't over in `close_timeout_s`"),
+            age_s={"type": "number", "description": "Seconds it lasted"},
+            optional={
+                "in": schema("ConnectionDirection"),
+                "out": schema("ConnectionDirection"),
+            },
+        ),
+        "ConnectionDirection": obj(
+            "What went one way: `in` from the client to the agent, `out` back",
+            frames=integer("Frames, control frames included", minimum=0),
+            bytes=integer("Bytes, frame headers included", minimum=0),
+            quiet_s={
+                "type": ["number", "null"],
+                "description": "Seconds from the last byte to the end, to about a second; null if "
+                "there was none",
+            },
+        ),
         "VersionIndicator": obj(
             "One version",
             type={"const": "version_ref"},
