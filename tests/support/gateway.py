@@ -12,7 +12,8 @@ from typing import Any
 from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection, connect
 
-from trunkline.auth.identity import Identity
+from trunkline.auth.admission import Admission
+from trunkline.auth.caller import Caller
 from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.verify import AuthSettings, TokenVerifier
@@ -69,7 +70,7 @@ class FakeSessions:
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.held: set[FakeLease] = set()
         self.all_returned = asyncio.Event()
-        self.asked: list[tuple[SessionKey, Identity, str]] = []
+        self.asked: list[tuple[SessionKey, Caller, str]] = []
         self.error: TrunklineError | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -77,7 +78,7 @@ class FakeSessions:
         self.ended: list[dict[str, Any]] = []
         self.closed = asyncio.Event()
 
-    async def acquire(self, key: SessionKey, caller: Identity, *, protocol: str) -> FakeLease:
+    async def acquire(self, key: SessionKey, caller: Caller, *, protocol: str) -> FakeLease:
         self.asked.append((key, caller, protocol))
         await self.gate.wait()
         if self.error is not None:
@@ -168,7 +169,7 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
         services = GatewayServices(
             settings=gateway_settings,
             projects=Projects(gateway_settings.projects),
-            verifier=TokenVerifier(AuthSettings(), {ISSUER: issuer.jwks()["keys"]}),
+            admission=Admission(TokenVerifier(AuthSettings(), {ISSUER: issuer.jwks()["keys"]})),
             pseudonyms=Pseudonyms.open(state_dir),
             sessions=sessions,  # type: ignore[arg-type]
             peers=Peers(store, connect_timeout_s=gateway_settings.connect_timeout_s),  # type: ignore[arg-type]

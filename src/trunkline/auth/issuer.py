@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ ISSUER = "urn:trunkline:development"
 ALGORITHM = "ES256"
 DEFAULT_AUDIENCE = "https://ai.azure.com"
 DEFAULT_LIFETIME_S = 3600
+#: What a token of it says its holder may do, as grants; without it the platform's settings say.
+ROLES_CLAIM = "roles"
 _KEY_FILE = "issuer.pem"
 
 
@@ -59,6 +62,7 @@ class DevelopmentIssuer:
         expires_in_s: int = DEFAULT_LIFETIME_S,
         *,
         audience: str = DEFAULT_AUDIENCE,
+        roles: Sequence[str] | None = None,
     ) -> str:
         """Return a bearer token that says its holder is ``user``.
 
@@ -66,9 +70,11 @@ class DevelopmentIssuer:
             user: The caller's name; it becomes the token's subject.
             expires_in_s: Seconds until it is refused. Negative ones make an expired token.
             audience: Whom the token is for.
+            roles: What the user may do, as :mod:`trunkline.auth.grants` writes it; None for what
+                the platform's ``development_roles`` say.
         """
         now = dt.datetime.now(dt.UTC)
-        claims = {
+        claims: dict[str, Any] = {
             "iss": ISSUER,
             "aud": audience,
             "sub": user,
@@ -77,6 +83,8 @@ class DevelopmentIssuer:
             "exp": now + dt.timedelta(seconds=expires_in_s),
             "jti": secrets.token_hex(8),
         }
+        if roles is not None:
+            claims[ROLES_CLAIM] = list(roles)
         if expires_in_s <= 0:
             claims["iat"] = claims["nbf"] = claims["exp"]
         return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self.public_jwk["kid"]})

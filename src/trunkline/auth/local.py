@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from trunkline import config
@@ -12,11 +13,17 @@ TOKEN_LIFETIME_S = 3600
 
 
 def local_token(
-    state_dir: Path | None = None, user: str | None = None, lifetime_s: int = TOKEN_LIFETIME_S
+    state_dir: Path | None = None,
+    user: str | None = None,
+    lifetime_s: int = TOKEN_LIFETIME_S,
+    roles: Sequence[str] | None = None,
 ) -> str:
-    """Return a token of the issuer in a state directory; the default one if None."""
+    """Return a token of the issuer in a state directory; the default one if None.
+
+    It allows what ``roles`` say; with None, what the platform's settings say.
+    """
     issuer = DevelopmentIssuer.open(state_dir or config.default_state_dir())
-    return issuer.issue(user or user_name(), lifetime_s)
+    return issuer.issue(user or user_name(), lifetime_s, roles=roles)
 
 
 def user_name() -> str:

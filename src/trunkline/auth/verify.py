@@ -6,8 +6,10 @@ from typing import Any
 
 import jwt
 
+from trunkline.auth.caller import Caller
+from trunkline.auth.grants import Grants
 from trunkline.auth.identity import Identity
-from trunkline.auth.issuer import DEFAULT_AUDIENCE
+from trunkline.auth.issuer import DEFAULT_AUDIENCE, ROLES_CLAIM
 from trunkline.protocol.errors import AuthenticationError
 
 #: Asymmetric algorithms only: with a shared secret, whoever verifies could also issue.
@@ -26,7 +28,12 @@ class AuthSettings:
     """Seconds by which the clocks of the issuer and of this machine may differ. The development
     issuer runs on this machine, so there is nothing to allow for by default."""
 
+    development_roles: tuple[str, ...] = ("reader", "invoker", "deployer")
+    """What tokens of the development issuer allow that name no roles of their own: everything but
+    other people's sessions. Each is `ROLE`, `ROLE@PROJECT` or `ROLE@PROJECT/AGENT`."""
+
     def __post_init__(self) -> None:
+        Grants.parse(self.development_roles)
         if not self.audience:
             raise ValueError("audience must not be empty")
         if not 0 <= self.leeway_s <= 300:
@@ -44,11 +51,12 @@ class TokenVerifier:
             keys: For each issuer its public keys as JWKs (RFC 7517) with ``kid`` and ``alg``.
         """
         self._settings = settings
+        self._development_grants = Grants.parse(settings.development_roles)
         self._keys = {
             (issuer, jwk["kid"]): jwt.PyJWK(jwk) for issuer, jwks in keys.items() for jwk in jwks
         }
 
-    def identify(self, authorization: str | None) -> Identity:
+    def identify(self, authorization: str | None) -> Caller:
         """Return who sends this ``Authorization`` header.
 
         Raises:
@@ -68,7 +76,7 @@ class TokenVerifier:
             raise AuthenticationError(f"the token is longer than {MAX_TOKEN_CHARS} characters")
         return self._verify(token)
 
-    def _verify(self, token: str) -> Identity:
+    def _verify(self, token: str) -> Caller:
         try:
             header = jwt.get_unverified_header(token)
             unverified = jwt.decode(token, options={"verify_signature": False})
@@ -96,7 +104,17 @@ class TokenVerifier:
             )
         except jwt.PyJWTError as exc:
             raise AuthenticationError(self._reason(exc)) from None
-        return Identity(claims["iss"], claims["sub"])
+        return Caller(
+            identity=Identity(claims["iss"], claims["sub"]),
+            grants=self._grants_in(claims),
+            expires_at=claims["exp"],
+        )
+
+    def _grants_in(self, claims: Mapping[str, Any]) -> Grants:
+        roles = claims.get(ROLES_CLAIM)
+        if roles is None:
+            return self._development_grants
+        return Grants.parse_known(roles) if isinstance(roles, list) else Grants()
 
     def _reason(self, exc: jwt.PyJWTError) -> str:
         match exc:

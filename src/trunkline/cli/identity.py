@@ -9,7 +9,10 @@ TOKEN_LIFETIME_S = 3600
 
 
 def local_token(
-    state_dir: Path | None, user: str | None = None, lifetime_s: int = TOKEN_LIFETIME_S
+    state_dir: Path | None,
+    user: str | None = None,
+    lifetime_s: int = TOKEN_LIFETIME_S,
+    roles: list[str] | None = None,
 ) -> str:
     """Return a token of the issuer in a state directory."""
-    return table.make_token(state_dir, user, lifetime_s)
+    return table.make_token(state_dir, user, lifetime_s, roles)

@@ -41,10 +41,12 @@ def load_app(name: str) -> Any:
     return getattr(module, entry.app)
 
 
-def make_token(state_dir: Path | None, user: str | None, lifetime_s: int) -> str:
+def make_token(
+    state_dir: Path | None, user: str | None, lifetime_s: int, roles: list[str] | None
+) -> str:
     """Return a token of the platform on this machine, which needs the cryptography."""
     module = importlib.import_module("trunkline.auth.local")
-    return str(module.local_token(state_dir, user, lifetime_s))
+    return str(module.local_token(state_dir, user, lifetime_s, roles))
 
 
 def load_terminal() -> Any:

@@ -6,11 +6,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from trunkline.auth.grants import Permission
 from trunkline.control import shapes
 from trunkline.control.deletions import Deletions
 from trunkline.control.merge_patch import merge_patch
 from trunkline.control.paging import list_body, page_of
-from trunkline.control.services import ControlServices, agent_of
+from trunkline.control.services import ControlServices
 from trunkline.control.uploads import Uploads
 from trunkline.manifest.definition import parse_agent_settings, parse_create_version
 from trunkline.protocol import headers
@@ -45,7 +46,7 @@ class Agents:
         ]
 
     async def list_agents(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
+        _, project = await self._services.admit(request, Permission.SEE)
         page = await self._services.store.list_agents(project, page_of(request.query_params))
         shapes_of = {record.name: await self._shape(record) for record in page.items}
         return JSONResponse(
@@ -53,18 +54,19 @@ class Agents:
         )
 
     async def get_agent(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        return JSONResponse(await self._shape(await self._find(project, agent_of(request))))
+        _, project, name = await self._services.admit_to_agent(request, Permission.SEE)
+        return JSONResponse(await self._shape(await self._find(project, name)))
 
     async def create_agent(self, request: Request) -> Response:
         """Make an agent with its first version; the name is in the body, or in a header."""
-        _, project = self._services.admit(request)
+        caller, project = await self._services.admit_to_some_agent(request, Permission.DEPLOY)
         upload = await self._uploads.read(request)
         async with upload:
             body = parse_create_version(upload.body)
             name = body.name or request.headers.get(headers.AGENT_NAME, "")
             if not is_agent_name(name):
                 raise InvalidRequestError(f"name must be {AGENT_NAME_RULE}", param="name")
+            caller.require(Permission.DEPLOY, project, AgentName(name))
             if await self._services.store.find_agent(project, AgentName(name)) is not None:
                 raise ConflictError(
                     f"agent {name!r} is there already; add a version with POST /agents/{name}"
@@ -75,8 +77,7 @@ class Agents:
 
     async def update_agent(self, request: Request) -> Response:
         """Add a version if the definition changed, and take over endpoint and card."""
-        _, project = self._services.admit(request)
-        name = agent_of(request)
+        _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)
         await self._find(project, name)
         upload = await self._uploads.read(request)
         async with upload:
@@ -93,8 +94,7 @@ class Agents:
             await self._services.store.update_agent(project, name, endpoint=endpoint, card=card)
 
     async def patch_agent(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        name = agent_of(request)
+        _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)
         patch = await json_object(request)
         record = await self._find(project, name)
         stored = {"agent_endpoint": dict(record.endpoint), "agent_card": record.card}
@@ -118,16 +118,14 @@ class Agents:
         return await self._switch(request, is_enabled=False)
 
     async def _switch(self, request: Request, *, is_enabled: bool) -> Response:
-        _, project = self._services.admit(request)
-        name = agent_of(request)
+        _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)
         changed = await self._services.store.update_agent(project, name, is_enabled=is_enabled)
         if changed is None:
             raise _no_agent(project, name)
         return Response(status_code=204)
 
     async def delete_agent(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        name = agent_of(request)
+        _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)
         is_forced = flag(request.query_params.get("force"), "force", default=False)
         record = await self._services.store.mark_agent_deleting(project, name, is_forced=is_forced)
         if record is None:

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from trunkline.auth.grants import Permission
 from trunkline.control.paging import page_of
-from trunkline.control.services import ControlServices, agent_of
+from trunkline.control.services import ControlServices
 from trunkline.manifest.vocabulary import metadata_fault
 from trunkline.protocol.errors import (
     AgentNotFoundError,
@@ -20,6 +21,7 @@ from trunkline.protocol.errors import (
     InvalidRequestError,
 )
 from trunkline.protocol.response_items import input_items, is_item_id
+from trunkline.sessions.ownership import owner_with
 from trunkline.store.interface import Store
 from trunkline.store.records import ConversationKey, ConversationRecord
 from trunkline.web.body import json_object
@@ -57,14 +59,14 @@ class Conversations:
         return found
 
     async def create_conversation(self, request: Request) -> Response:
-        identity, project = self._services.admit(request)
-        agent = agent_of(request)
+        caller, project, agent = await self._services.admit_to_agent(request, Permission.USE)
+        owner = await owner_with(self._store, project, agent, caller)
         if await self._store.find_agent(project, agent) is None:
             raise AgentNotFoundError(f"no agent {agent!r} in project {project!r}")
         body = await json_object(request, may_be_empty=True)
         record = await self._store.add_conversation(
             ConversationKey(project, agent, f"conv_{secrets.token_hex(24)}"),
-            identity.owner,
+            owner,
             _metadata_in(body) or {},
             _items_in(body),
         )
@@ -122,14 +124,14 @@ class Conversations:
         return JSONResponse(_shape(record))
 
     async def _find(self, request: Request) -> ConversationRecord:
-        identity, project = self._services.admit_call(request)
-        agent, conversation_id = agent_of(request), request.path_params["conversation"]
+        owner, project, agent = await self._services.admit_call(request)
+        conversation_id = request.path_params["conversation"]
         if not is_item_id(conversation_id):
             raise _missing()
         record = await self._store.find_conversation(
             ConversationKey(project, agent, conversation_id)
         )
-        if record is None or record.owner != identity.owner:
+        if record is None or record.owner != owner:
             raise _missing()
         return record
 

@@ -136,8 +136,7 @@ class Files:
         return Response(status_code=204)
 
     async def _session(self, request: Request) -> SessionRecord:
-        identity, project = self._services.admit(request)
-        record = await self._services.find_session(request, identity, project)
+        record = await self._services.find_session(request)
         # Where it runs, nothing that its agent has just written is hidden by a cache.
         self._services.sessions.refuse_elsewhere(record)
         return record

@@ -45,8 +45,7 @@ class Logs:
         ]
 
     async def stream_log(self, request: Request) -> Response:
-        identity, project = self._services.admit(request)
-        record = await self._services.find_session(request, identity, project)
+        record = await self._services.find_session(request)
         self._services.sessions.refuse_elsewhere(record)
         query = request.query_params
         try:

@@ -6,8 +6,9 @@ from typing import Final
 
 from starlette.requests import Request
 
-from trunkline.auth.identity import Identity
-from trunkline.auth.verify import TokenVerifier
+from trunkline.auth.admission import Admission
+from trunkline.auth.caller import Caller
+from trunkline.auth.grants import Permission, forbidden
 from trunkline.control.builds import VersionBuilds
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
@@ -29,7 +30,7 @@ from trunkline.protocol.ids import (
 )
 from trunkline.sessions.calls import Calls
 from trunkline.sessions.directory import SessionDirectory
-from trunkline.sessions.ownership import find_owned
+from trunkline.sessions.ownership import find_owned, owner_with
 from trunkline.store.interface import Store
 from trunkline.store.records import SessionRecord
 
@@ -44,23 +45,57 @@ class ControlServices:
     projects: tuple[str, ...]
     store: Store
     sessions: SessionDirectory
-    verifier: TokenVerifier
+    admission: Admission
     builds: VersionBuilds
     calls: Calls = field(default_factory=Calls)
     """The requests agents are answering now."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the platform stops: streams that would go on for ever end."""
 
-    def admit(self, request: Request) -> tuple[Identity, ProjectName]:
-        """Return who calls, and for which project.
+    async def admit(self, request: Request, permission: Permission) -> tuple[Caller, ProjectName]:
+        """Return who calls, and for which project, if they may do that in all of it.
 
         Raises:
             AuthenticationError: If nobody can be told from the request.
             InvalidRequestError: If the api-version isn't one.
             NotFoundError: If there is no such project.
+            ForbiddenError: If the caller may not.
         """
-        identity = self.verifier.identify(request.headers.get("authorization"))
-        return identity, self._project_of(request)
+        caller, project = await self._admit_to_project(request)
+        caller.require(permission, project)
+        return caller, project
+
+    async def admit_to_agent(
+        self, request: Request, permission: Permission
+    ) -> tuple[Caller, ProjectName, AgentName]:
+        """Return who calls, as :meth:`admit`, and for which agent, if they may do that with it.
+
+        Raises:
+            TrunklineError: As for :meth:`admit`.
+        """
+        caller, project = await self._admit_to_project(request)
+        agent = agent_of(request)
+        caller.require(permission, project, agent)
+        return caller, project, agent
+
+    async def admit_to_some_agent(
+        self, request: Request, permission: Permission
+    ) -> tuple[Caller, ProjectName]:
+        """Return who calls, as :meth:`admit`, if they may do that with any agent at all.
+
+        It is for requests whose body has yet to say which.
+
+        Raises:
+            TrunklineError: As for :meth:`admit`.
+        """
+        caller, project = await self._admit_to_project(request)
+        if not caller.grants.allow_somewhere(permission, project):
+            raise forbidden(permission, project)
+        return caller, project
+
+    async def _admit_to_project(self, request: Request) -> tuple[Caller, ProjectName]:
+        caller = await self.admission.admit(request.headers.get)
+        return caller, self._project_of(request)
 
     def _project_of(self, request: Request) -> ProjectName:
         given = request.query_params.get(headers.QUERY_API_VERSION)
@@ -75,34 +110,54 @@ class ControlServices:
             raise NotFoundError(f"no project {name[:64]!r} here")
         return ProjectName(name)
 
-    def admit_call(self, request: Request) -> tuple[Identity, ProjectName]:
-        """Return who calls, as :meth:`admit`; an agent may show an open call's id instead.
+    async def admit_call(self, request: Request) -> tuple[str, ProjectName, AgentName]:
+        """Return on whose behalf a request is, and for which agent.
+
+        An agent may show an open call's id in the place of a token.
 
         Raises:
             TrunklineError: As for :meth:`admit`.
         """
         call_id = request.headers.get(headers.CALL_ID)
         if call_id is None or request.headers.get("authorization"):
-            return self.admit(request)
-        project = self._project_of(request)
-        identity = self.calls.identify(call_id, project, agent_of(request))
-        if identity is None:
+            caller, project, agent = await self.admit_to_agent(request, Permission.USE)
+            return await owner_with(self.store, project, agent, caller), project, agent
+        project, agent = self._project_of(request), agent_of(request)
+        owner = self.calls.owner_of(call_id, project, agent)
+        if owner is None:
             raise AuthenticationError(
                 f"no request with this {headers.CALL_ID} is being answered by the agent"
             )
-        return identity, project
+        return owner, project, agent
 
-    async def find_session(
-        self, request: Request, identity: Identity, project: ProjectName
-    ) -> SessionRecord:
-        """Return the session a path names, if it is the caller's.
+    async def admit_to_sessions(
+        self, request: Request
+    ) -> tuple[ProjectName, AgentName, str | None]:
+        """Return of which agent, and whose, the sessions are that a caller may see.
+
+        An admin who speaks for itself may see everybody's: then the last is None.
+
+        Raises:
+            TrunklineError: As for :meth:`admit`.
+        """
+        caller, project, agent = await self.admit_to_agent(request, Permission.USE)
+        is_admin = caller.grants.allow(Permission.ADMINISTER, project, agent)
+        if is_admin and caller.acting_for is None:
+            return project, agent, None
+        return project, agent, await owner_with(self.store, project, agent, caller)
+
+    async def find_session(self, request: Request) -> SessionRecord:
+        """Return the session a path names, if the caller may see it.
 
         Raises:
             SessionNotFoundError: If it was the caller's, and isn't there any more.
             SessionNotAccessibleError: If the caller has no such session.
+            TrunklineError: As for :meth:`admit`.
         """
-        key = SessionKey(project, agent_of(request), session_id_of(request))
-        return await find_owned(self.store, key, identity.owner)
+        project, agent, owner = await self.admit_to_sessions(request)
+        return await find_owned(
+            self.store, SessionKey(project, agent, session_id_of(request)), owner
+        )
 
 
 def agent_of(request: Request) -> AgentName:

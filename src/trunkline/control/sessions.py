@@ -7,9 +7,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.aio.threads import in_thread
+from trunkline.auth.grants import Permission
 from trunkline.control import shapes
 from trunkline.control.paging import limit_of, list_body, page_of
-from trunkline.control.services import ControlServices, agent_of, session_id_of
+from trunkline.control.services import ControlServices, session_id_of
 from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError
 from trunkline.protocol.ids import SESSION_ID_RULE, SessionId, SessionKey, is_session_id
 from trunkline.sessions.directory import new_session_id
@@ -39,55 +40,47 @@ class Sessions:
 
     async def create_session(self, request: Request) -> Response:
         """Make a session; sending the same request again finds the one that is there."""
-        identity, project = self._services.admit(request)
-        name = agent_of(request)
+        caller, project, name = await self._services.admit_to_agent(request, Permission.USE)
         body = await json_object(request, may_be_empty=True)
         key = SessionKey(project, name, _id_in(body))
-        record = await self._services.sessions.create(key, identity, version=_version_in(body))
+        record = await self._services.sessions.create(key, caller, version=_version_in(body))
         return JSONResponse(shapes.session(record), 201)
 
     async def list_sessions(self, request: Request) -> Response:
-        identity, project = self._services.admit(request)
-        name, store = agent_of(request), self._services.store
+        project, name, owner = await self._services.admit_to_sessions(request)
+        store = self._services.store
         if await store.find_agent(project, name) is None:
             raise AgentNotFoundError(f"no agent {name!r} in project {project!r}")
-        page = await store.list_sessions(
-            project, name, page_of(request.query_params), owner=identity.owner
-        )
+        page = await store.list_sessions(project, name, page_of(request.query_params), owner=owner)
         return JSONResponse(list_body(page, shapes.session, lambda r: r.key.session_id))
 
     async def get_session(self, request: Request) -> Response:
-        identity, project = self._services.admit(request)
-        return JSONResponse(
-            shapes.session(await self._services.find_session(request, identity, project))
-        )
+        return JSONResponse(shapes.session(await self._services.find_session(request)))
 
     async def list_connections(self, request: Request) -> Response:
         """Tell how the session's last connections ended, the newest first."""
-        identity, project = self._services.admit(request)
+        record = await self._services.find_session(request)
         most = limit_of(request.query_params)
-        record = await self._services.find_session(request, identity, project)
         self._services.sessions.refuse_elsewhere(record)
         kept = self._services.sessions.logs.of(record.home).connections
         return JSONResponse({"object": "list", "data": await in_thread(kept.last, most)})
 
     async def stop_session(self, request: Request) -> Response:
         """End the session's process; one that has none is as good as stopped."""
-        identity, project = self._services.admit(request)
-        record = await self._services.find_session(request, identity, project)
+        record = await self._services.find_session(request)
         self._services.sessions.refuse_elsewhere(record)
         await self._services.sessions.stop(record.key)
         return Response(status_code=204)
 
     async def delete_session(self, request: Request) -> Response:
         """Remove the session and its files; the caller's own that is gone is as good as deleted."""
-        identity, project = self._services.admit(request)
-        key = SessionKey(project, agent_of(request), session_id_of(request))
+        project, name, owner = await self._services.admit_to_sessions(request)
+        key = SessionKey(project, name, session_id_of(request))
         record = await self._services.store.find_session(key)
-        if record is not None and record.owner == identity.owner:
+        if record is not None and owner in (None, record.owner):
             self._services.sessions.refuse_elsewhere(record)
             await self._services.sessions.delete(key)
-        elif not await self._services.store.had_session(key, identity.owner):
+        elif owner is not None and not await self._services.store.had_session(key, owner):
             raise not_accessible(key)
         return Response(status_code=204)
 

@@ -5,10 +5,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from trunkline.auth.grants import Permission
 from trunkline.control import shapes
 from trunkline.control.deletions import Deletions
 from trunkline.control.paging import list_body, page_of
-from trunkline.control.services import ControlServices, agent_of
+from trunkline.control.services import ControlServices
 from trunkline.control.uploads import Uploads
 from trunkline.manifest.definition import parse_create_version
 from trunkline.protocol import headers
@@ -45,8 +46,7 @@ class Versions:
         ]
 
     async def create_version(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        name = agent_of(request)
+        _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)
         upload = await self._uploads.read(request)
         async with upload:
             body = parse_create_version(upload.body)
@@ -58,8 +58,8 @@ class Versions:
         return JSONResponse(shapes.version(record))
 
     async def list_versions(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        name, query = agent_of(request), request.query_params
+        _, project, name = await self._services.admit_to_agent(request, Permission.SEE)
+        query = request.query_params
         await self._check_agent(project, name)
         page = await self._services.store.list_versions(
             project,
@@ -70,12 +70,12 @@ class Versions:
         return JSONResponse(list_body(page, shapes.version, lambda record: record.version))
 
     async def get_version(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        return JSONResponse(shapes.version(await self._named(request, project)))
+        _, project, name = await self._services.admit_to_agent(request, Permission.SEE)
+        return JSONResponse(shapes.version(await self._named(project, name, request)))
 
     async def delete_version(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        record = await self._named(request, project)
+        _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)
+        record = await self._named(project, name, request)
         is_forced = flag(request.query_params.get("force"), "force", default=False)
         marked = await self._services.store.mark_version_deleting(
             project, record.agent, record.version, is_forced=is_forced
@@ -93,13 +93,12 @@ class Versions:
         )
 
     async def get_build_log(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        record = await self._named(request, project)
+        _, project, name = await self._services.admit_to_agent(request, Permission.SEE)
+        record = await self._named(project, name, request)
         return PlainTextResponse(await run_in_threadpool(self._services.builds.read_log, record))
 
     async def download_code(self, request: Request) -> Response:
-        _, project = self._services.admit(request)
-        name = agent_of(request)
+        _, project, name = await self._services.admit_to_agent(request, Permission.SEE)
         await self._check_agent(project, name)
         wanted = request.query_params.get("agent_version")
         store = self._services.store
@@ -128,8 +127,10 @@ class Versions:
         if await self._services.store.find_agent(project, name) is None:
             raise AgentNotFoundError(f"no agent {name!r} in project {project!r}")
 
-    async def _named(self, request: Request, project: ProjectName) -> VersionRecord:
-        name, version = agent_of(request), VersionId(request.path_params["version"])
+    async def _named(
+        self, project: ProjectName, name: AgentName, request: Request
+    ) -> VersionRecord:
+        version = VersionId(request.path_params["version"])
         await self._check_agent(project, name)
         record = await self._services.store.find_version(project, name, version)
         if record is None:

@@ -6,7 +6,7 @@ from typing import Any
 from multidict import CIMultiDict
 from starlette.requests import Request
 
-from trunkline.auth.identity import Identity
+from trunkline.auth.caller import Caller
 from trunkline.gateway.requests import new_call_id, request_id_of
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.streaming import Answer, Call, Streamed
@@ -18,9 +18,7 @@ from trunkline.sessions.slot import Lease
 _OF_BODY = frozenset({"content-length", "content-type", "content-encoding"})
 
 
-def agent_headers(
-    request: Request, identity: Identity, services: GatewayServices
-) -> CIMultiDict[str]:
+def agent_headers(request: Request, caller: Caller, services: GatewayServices) -> CIMultiDict[str]:
     """Return the headers the agent gets to see: some of the caller's, and the platform's own.
 
     Raises:
@@ -35,7 +33,7 @@ def agent_headers(
             named.add(name, raw_value.decode())
         except UnicodeDecodeError:
             raise InvalidRequestError(f"the header {name} isn't UTF-8", param=name) from None
-    named[headers.USER_ID] = services.pseudonyms.of(identity)
+    named[headers.USER_ID] = services.pseudonyms.of(caller.user)
     named[headers.CALL_ID] = new_call_id()
     named[headers.REQUEST_ID] = request_id_of(request.headers.get(headers.REQUEST_ID))
     return named

@@ -4,6 +4,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from trunkline.auth.grants import Permission
 from trunkline.gateway import routes
 from trunkline.gateway.forwarding import PassedThrough, agent_headers
 from trunkline.gateway.reach import reach
@@ -39,16 +40,17 @@ class Invocations:
         ]
 
     async def refuse_plain(self, request: Request) -> Response:
-        self._services.verifier.identify(request.headers.get("authorization"))
+        await self._services.admission.admit(request.headers.get)
         raise UpgradeRequiredError("this endpoint speaks WebSocket: send an upgrade request")
 
     async def forward(self, request: Request) -> Response:
         services = self._services
-        identity = services.verifier.identify(request.headers.get("authorization"))
+        caller = await services.admission.admit(request.headers.get)
         key = self._key_of(request)
-        call = Call(request, agent_headers(request, identity, services), _target_of(request))
+        caller.require(Permission.USE, key.project, key.agent)
+        call = Call(request, agent_headers(request, caller, services), _target_of(request))
         try:
-            lease, agent = await reach(services, key, identity, _PROTOCOL, call.send)
+            lease, agent = await reach(services, key, caller, _PROTOCOL, call.send)
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         return PassedThrough(call, agent, lease)

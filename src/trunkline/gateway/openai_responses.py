@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trunkline.auth.identity import Identity
+from trunkline.auth.caller import Caller
+from trunkline.auth.grants import Permission
 from trunkline.gateway import routes
 from trunkline.gateway.forwarding import PassedThrough, agent_headers
 from trunkline.gateway.reach import reach
@@ -43,8 +44,9 @@ from trunkline.protocol.response_items import (
 )
 from trunkline.sessions.calls import Calls
 from trunkline.sessions.directory import new_session_id
+from trunkline.sessions.ownership import owner_with
 from trunkline.sessions.slot import Lease
-from trunkline.store.interface import ConversationStore
+from trunkline.store.interface import ConversationStore, Store
 from trunkline.store.records import ConversationKey, ResponseRecord
 from trunkline.web.body import limited, parse_json_object
 
@@ -57,9 +59,7 @@ _FINISHED = frozenset({"completed", "incomplete"})
 class Responses:
     """Requests for responses, under both spellings of their path."""
 
-    def __init__(
-        self, services: GatewayServices, *, store: ConversationStore, calls: Calls
-    ) -> None:
+    def __init__(self, services: GatewayServices, *, store: Store, calls: Calls) -> None:
         self._services = services
         self._store = store
         self._calls = calls
@@ -80,21 +80,20 @@ class Responses:
 
     async def create_response(self, request: Request) -> Response:
         """Run the agent's ``POST /responses``."""
-        identity, project, agent = self._admit(request)
+        caller, project, agent = await self._admit(request)
+        owner = await owner_with(self._store, project, agent, caller)
         most = self._services.settings.max_responses_body_bytes
         body = request.state.body = await limited(request, most).body()
-        turn = await self._turn(parse_json_object(body, "the body"), identity, project, agent)
-        named = agent_headers(request, identity, self._services)
+        turn = await self._turn(parse_json_object(body, "the body"), owner, project, agent)
+        named = agent_headers(request, caller, self._services)
         # What passes by is read, so it must not be compressed.
         named["accept-encoding"] = "identity"
         call = Call(request, named, _target(request, "/responses"), body)
         recorder = _Recorder(turn, most, self._store)
         call_id = named[headers.CALL_ID]
-        self._calls.open(call_id, identity, project, agent)
+        self._calls.open(call_id, owner, project, agent)
         try:
-            lease, answer = await reach(
-                self._services, turn.session, identity, _PROTOCOL, call.send
-            )
+            lease, answer = await reach(self._services, turn.session, caller, _PROTOCOL, call.send)
         except ClientDisconnect:
             self._calls.close(call_id)
             return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -106,53 +105,56 @@ class Responses:
 
     async def forward_response(self, request: Request) -> Response:
         """Ask the session a response came from about it."""
-        identity, project, agent = self._admit(request)
+        caller, project, agent = await self._admit(request)
+        owner = await owner_with(self._store, project, agent, caller)
         response_id = request.path_params["response"]
         found = None
         if is_item_id(response_id):
             found = await self._store.find_response(project, agent, response_id)
-        if found is None or found.owner != identity.owner:
+        if found is None or found.owner != owner:
             raise ResponseNotFoundError(f"agent {agent!r} gave you no response of that id")
         tail: str = request.scope["path"].rpartition("/responses/")[2]
         call = Call(
             request,
-            agent_headers(request, identity, self._services),
+            agent_headers(request, caller, self._services),
             _target(request, f"/responses/{tail}"),
         )
         key = SessionKey(project, agent, found.session_id)
         try:
-            lease, answer = await reach(self._services, key, identity, _PROTOCOL, call.send)
+            lease, answer = await reach(self._services, key, caller, _PROTOCOL, call.send)
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         return PassedThrough(call, answer, lease)
 
-    def _admit(self, request: Request) -> tuple[Identity, ProjectName, AgentName]:
-        identity = self._services.verifier.identify(request.headers.get("authorization"))
+    async def _admit(self, request: Request) -> tuple[Caller, ProjectName, AgentName]:
+        caller = await self._services.admission.admit(request.headers.get)
         routes.check_api_version(request.query_params.get(headers.QUERY_API_VERSION))
         project = self._services.projects.get(request.path_params["project"])
-        return identity, project, routes.parse_agent(request.path_params["agent"])
+        agent = routes.parse_agent(request.path_params["agent"])
+        caller.require(Permission.USE, project, agent)
+        return caller, project, agent
 
     async def _turn(
-        self, body: dict[str, Any], identity: Identity, project: ProjectName, agent: AgentName
+        self, body: dict[str, Any], owner: str, project: ProjectName, agent: AgentName
     ) -> "_Turn":
-        conversation = await self._conversation(body, identity, project, agent)
+        conversation = await self._conversation(body, owner, project, agent)
         session_id = _session_in(body)
         if session_id is None and conversation is not None:
             session_id = conversation[1]
         previous = body.get("previous_response_id")
         if session_id is None and isinstance(previous, str) and is_item_id(previous):
             found = await self._store.find_response(project, agent, previous)
-            if found is not None and found.owner == identity.owner:
+            if found is not None and found.owner == owner:
                 session_id = found.session_id
         return _Turn(
             SessionKey(project, agent, session_id or new_session_id()),
-            identity.owner,
+            owner,
             conversation[0] if conversation is not None else None,
             input_items(body.get("input"), lambda: new_id("msg"), param="input"),
         )
 
     async def _conversation(
-        self, body: dict[str, Any], identity: Identity, project: ProjectName, agent: AgentName
+        self, body: dict[str, Any], owner: str, project: ProjectName, agent: AgentName
     ) -> tuple[ConversationKey, SessionId | None] | None:
         given = body.get("conversation")
         if given is None:
@@ -166,7 +168,7 @@ class Responses:
             )
         key = ConversationKey(project, agent, given)
         record = await self._store.find_conversation(key)
-        if record is None or record.owner != identity.owner:
+        if record is None or record.owner != owner:
             raise ConversationNotFoundError(f"you have no conversation {given!r} with {agent!r}")
         return key, record.session_id
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from trunkline.auth.identity import Identity
+from trunkline.auth.caller import Caller
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.upstream import ConnectError
 from trunkline.protocol.ids import SessionKey
@@ -17,7 +17,7 @@ _EXIT_NOTICE_S = 5.0
 async def reach(
     services: GatewayServices,
     key: SessionKey,
-    identity: Identity,
+    caller: Caller,
     protocol: str,
     connect: Callable[[Lease], Awaitable[_T]],
 ) -> tuple[Lease, _T]:
@@ -29,7 +29,7 @@ async def reach(
     Raises:
         TrunklineError: What acquiring or connecting raises. No lease is held then.
     """
-    lease = await services.sessions.acquire(key, identity, protocol=protocol)
+    lease = await services.sessions.acquire(key, caller, protocol=protocol)
     try:
         return lease, await connect(lease)
     except ConnectError as error:
@@ -44,7 +44,7 @@ async def reach(
     except BaseException:
         lease.release()
         raise
-    lease = await services.sessions.acquire(key, identity, protocol=protocol)
+    lease = await services.sessions.acquire(key, caller, protocol=protocol)
     try:
         return lease, await connect(lease)
     except BaseException:

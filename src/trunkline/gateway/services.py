@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from trunkline.aio.tasks import TaskOwner
+from trunkline.auth.admission import Admission
 from trunkline.auth.pseudonym import Pseudonyms
-from trunkline.auth.verify import TokenVerifier
 from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
@@ -21,7 +21,7 @@ class GatewayServices:
 
     settings: GatewaySettings
     projects: Projects
-    verifier: TokenVerifier
+    admission: Admission
     pseudonyms: Pseudonyms
     sessions: SessionDirectory
     peers: Peers

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from trunkline.auth.grants import Permission
 from trunkline.gateway import routes, upstream
 from trunkline.gateway.ending import event_of, line_of
 from trunkline.gateway.limits import Place
@@ -118,10 +119,9 @@ class Upgrade(asyncio.Protocol):
         request, services = self._request, self._services
         if not routes.is_websocket_path(request.path):
             raise NotFoundError("no WebSocket endpoint is at this path")
-        identity = services.verifier.identify(request.header(b"authorization"))
+        caller = await services.admission.admit(lambda name: request.header(name.encode()))
         _check_handshake(request)
         self._place.take_address(self._client)
-        self._place.take_identity(identity.owner)
         target = routes.match_websocket(
             request.path,
             request.query,
@@ -130,11 +130,13 @@ class Upgrade(asyncio.Protocol):
         )
         session_id = target.session_id or new_session_id()
         self._session = key = SessionKey(target.project, target.agent, session_id)
+        caller.require(Permission.USE, key.project, key.agent)
+        self._place.take_identity(caller.user.owner)
         head = upstream.upgrade_head(
             target.query,
             request.headers,
             [
-                (headers.USER_ID, services.pseudonyms.of(identity)),
+                (headers.USER_ID, services.pseudonyms.of(caller.user)),
                 (headers.CALL_ID, new_call_id()),
                 (headers.REQUEST_ID, self._request_id),
             ],
@@ -146,7 +148,7 @@ class Upgrade(asyncio.Protocol):
             return await upstream.upgrade(lease.address, head, services.settings.connect_timeout_s)
 
         try:
-            lease, upgraded = await reach(services, key, identity, routes.PROTOCOL, ask)
+            lease, upgraded = await reach(services, key, caller, routes.PROTOCOL, ask)
         except SessionElsewhereError as error:
             upgraded = await services.peers.upgrade(request, self._request_id, error)
             if upgraded.status == _SWITCHING:

@@ -16,6 +16,7 @@ import uvloop
 
 from trunkline import config
 from trunkline.aio.tasks import TaskOwner
+from trunkline.auth.admission import Admission
 from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.verify import TokenVerifier
@@ -180,10 +181,11 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         stack.push_async_callback(builds.aclose)
         issuer = DevelopmentIssuer.open(state_dir)
         verifier = TokenVerifier(settings.auth, {ISSUER: issuer.jwks()["keys"]})
+        admission = Admission(verifier)
         gateway = GatewayServices(
             settings=settings.gateway,
             projects=Projects(settings.gateway.projects),
-            verifier=verifier,
+            admission=admission,
             pseudonyms=Pseudonyms.open(state_dir),
             sessions=sessions,
             peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
@@ -197,7 +199,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             projects=settings.gateway.projects,
             store=store,
             sessions=sessions,
-            verifier=verifier,
+            admission=admission,
             builds=builds,
         )
         uploads = Uploads(

@@ -13,6 +13,9 @@ FOUNDRY_FEATURES = "foundry-features"
 CODE_SHA256 = "x-ms-code-zip-sha256"
 AGENT_VERSION = "x-ms-agent-version"
 AGENT_NAME = "x-ms-agent-name"
+#: Whom a caller acts for, and its older names.
+USER_IDENTITY = "x-ms-user-identity"
+USER_IDENTITY_NAMES = (USER_IDENTITY, "x-ms-user-isolation-key", "x-session-isolation-key")
 
 QUERY_API_VERSION = "api-version"
 QUERY_SESSION_ID = "agent_session_id"

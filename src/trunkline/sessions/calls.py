@@ -7,7 +7,6 @@ request with the request's call id, which nobody else knows.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from trunkline.auth.identity import Identity
 from trunkline.protocol.ids import AgentName, ProjectName
 
 
@@ -15,13 +14,11 @@ class Calls:
     """The calls that are open, by their ids."""
 
     def __init__(self) -> None:
-        self._open: dict[str, tuple[Identity, ProjectName, AgentName]] = {}
+        self._open: dict[str, tuple[str, ProjectName, AgentName]] = {}
 
-    def open(
-        self, call_id: str, identity: Identity, project: ProjectName, agent: AgentName
-    ) -> None:
+    def open(self, call_id: str, owner: str, project: ProjectName, agent: AgentName) -> None:
         """Let the call id stand for its caller, towards one agent."""
-        self._open[call_id] = (identity, project, agent)
+        self._open[call_id] = (owner, project, agent)
 
     def close(self, call_id: str) -> None:
         """Let it stand for nobody. Twice is fine."""
@@ -29,16 +26,16 @@ class Calls:
 
     @contextmanager
     def opened(
-        self, call_id: str, identity: Identity, project: ProjectName, agent: AgentName
+        self, call_id: str, owner: str, project: ProjectName, agent: AgentName
     ) -> Iterator[None]:
         """Have it stand for its caller meanwhile."""
-        self.open(call_id, identity, project, agent)
+        self.open(call_id, owner, project, agent)
         try:
             yield
         finally:
             self.close(call_id)
 
-    def identify(self, call_id: str, project: ProjectName, agent: AgentName) -> Identity | None:
+    def owner_of(self, call_id: str, project: ProjectName, agent: AgentName) -> str | None:
         """Return on whose behalf an open call to that agent was made, or None."""
         found = self._open.get(call_id)
         if found is None or found[1:] != (project, agent):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trunkline.aio.in_use import InUse
 from trunkline.aio.tasks import TaskOwner
-from trunkline.auth.identity import Identity
+from trunkline.auth.caller import Caller
 from trunkline.protocol.errors import (
     AgentDisabledError,
     AgentNotFoundError,
@@ -97,7 +97,7 @@ class SessionDirectory:
 
     # Making and using
 
-    async def acquire(self, key: SessionKey, caller: Identity, *, protocol: str) -> Lease:
+    async def acquire(self, key: SessionKey, caller: Caller, *, protocol: str) -> Lease:
         """Return a lease on the session, making and starting it if need be.
 
         Cancelling a call is safe: a start goes on for the others who wait for it, and for
@@ -105,7 +105,7 @@ class SessionDirectory:
 
         Args:
             key: The session.
-            caller: Who asks; the session's owner, or the one who becomes it.
+            caller: Who asks: for the session's owner, or for the one who becomes it.
             protocol: What the caller is about to speak.
 
         Raises:
@@ -120,25 +120,26 @@ class SessionDirectory:
             SessionElsewhereError: If another process of the platform runs it.
         """
         agent = await self._enabled_agent(key)
-        record = await self._find_live(key, caller)
+        owner = caller.owner_of(agent.endpoint)
+        record = await self._find_live(key, owner)
         if record is None:
             version = await select_version(self._store, agent)
             check_protocol(agent, version, protocol)
-            record, _ = await self._add(key, caller, version)
-        _check_owner(record, caller)
+            record, _ = await self._add(key, owner, version)
+        _check_owner(record, owner)
         self.refuse_elsewhere(record)
         version = await self._version_of(record)
         check_protocol(agent, version, protocol)
         return await self._processes.lease(record, version)
 
     async def create(
-        self, key: SessionKey, caller: Identity, *, version: str | None = None
+        self, key: SessionKey, caller: Caller, *, version: str | None = None
     ) -> SessionRecord:
         """Make a session and begin to start it; one that is there already is returned.
 
         Args:
             key: The session.
-            caller: Who becomes its owner.
+            caller: Who asks: for the one who becomes its owner.
             version: The version it gets; without one, the endpoint's rules decide.
 
         Raises:
@@ -146,7 +147,8 @@ class SessionDirectory:
             TrunklineError: As for :meth:`acquire`.
         """
         agent = await self._enabled_agent(key)
-        record = await self._find_live(key, caller)
+        owner = caller.owner_of(agent.endpoint)
+        record = await self._find_live(key, owner)
         is_new = False
         if record is None:
             chosen = (
@@ -155,8 +157,8 @@ class SessionDirectory:
                 else await named_version(self._store, key.project, key.agent, version)
             )
             self._processes.refuse_if_closing()
-            record, is_new = await self._add(key, caller, chosen)
-        _check_owner(record, caller)
+            record, is_new = await self._add(key, owner, chosen)
+        _check_owner(record, owner)
         if version is not None and record.version != version:
             raise ConflictError(
                 f"session {key.session_id!r} is there already, on version {record.version}; "
@@ -190,12 +192,12 @@ class SessionDirectory:
             raise AgentDisabledError(f"agent {key.agent!r} is disabled; enable it to call it")
         return agent
 
-    async def _find_live(self, key: SessionKey, caller: Identity) -> SessionRecord | None:
+    async def _find_live(self, key: SessionKey, owner: str) -> SessionRecord | None:
         record = await self._store.find_session(key)
         if record is None:
             return None
         if record.status is SessionStatus.DELETING:
-            _check_owner(record, caller)
+            _check_owner(record, owner)
             raise ConflictError(f"session {key.session_id!r} is being deleted; try again")
         if record.holder is None and record.expires_at <= _now():
             await self.delete(key)
@@ -203,14 +205,14 @@ class SessionDirectory:
         return record
 
     async def _add(
-        self, key: SessionKey, caller: Identity, version: VersionRecord
+        self, key: SessionKey, owner: str, version: VersionRecord
     ) -> tuple[SessionRecord, bool]:
         now = _now()
         return await self._store.add_session(
             SessionRecord(
                 key=key,
                 version=version.version,
-                owner=caller.owner,
+                owner=owner,
                 status=SessionStatus.CREATING,
                 created_at=now,
                 last_accessed_at=now,
@@ -310,8 +312,8 @@ class SessionDirectory:
         await self._tasks.aclose()
 
 
-def _check_owner(record: SessionRecord, caller: Identity) -> None:
-    if record.owner != caller.owner:
+def _check_owner(record: SessionRecord, owner: str) -> None:
+    if record.owner != owner:
         raise not_accessible(record.key)
 
 

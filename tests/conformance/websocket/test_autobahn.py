@@ -12,7 +12,7 @@ from tests.conformance.websocket.support import (
     unacceptable,
 )
 from tests.support.gateway import NEW_PATH, Gateway, running_gateway
-from trunkline.auth.identity import Identity
+from trunkline.auth.caller import Caller
 from trunkline.auth.verify import TokenVerifier
 from trunkline.runtimes.interface import Address
 
@@ -51,7 +51,7 @@ def _lend_token(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     identify = TokenVerifier.identify
     token = gateway.token()
 
-    def identify_anybody(self: TokenVerifier, given: str | None) -> Identity:
+    def identify_anybody(self: TokenVerifier, given: str | None) -> Caller:
         return identify(self, given or f"Bearer {token}")
 
     monkeypatch.setattr(TokenVerifier, "identify", identify_anybody)

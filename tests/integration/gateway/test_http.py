@@ -139,8 +139,12 @@ async def test_body_and_headers_go_both_ways() -> None:
         assert response.headers["x-agent-session-id"] == "s-1"
         assert response.headers["x-request-id"]
         assert len(response.headers.get_list("date")) == 1
-        ((key, identity, protocol),) = gateway.sessions.asked
-        assert (key.session_id, identity.subject, protocol) == ("s-1", "tester", "invocations")
+        ((key, caller, protocol),) = gateway.sessions.asked
+        assert (key.session_id, caller.identity.subject, protocol) == (
+            "s-1",
+            "tester",
+            "invocations",
+        )
 
 
 async def test_only_the_allowed_headers_reach_the_agent() -> None:
@@ -164,7 +168,6 @@ async def test_only_the_allowed_headers_reach_the_agent() -> None:
         "x-api-key": "secret",
         "proxy-authorization": "Basic x",
         "te": "trailers",
-        "x-ms-user-identity": "root",
     }
     forged = {"x-agent-user-id": "forged", "x-agent-foundry-call-id": "forged"}
     async with gateway_to(app_of(mirror)) as gateway, client_of(gateway) as client:
@@ -187,6 +190,23 @@ async def test_only_the_allowed_headers_reach_the_agent() -> None:
         second = dict(again.json()["headers"])
         assert second["x-agent-user-id"] == values["x-agent-user-id"]
         assert second["x-agent-foundry-call-id"] != values["x-agent-foundry-call-id"]
+
+
+async def test_a_user_who_is_named_has_a_pseudonym_of_their_own_and_no_header() -> None:
+    async with gateway_to(app_of(mirror)) as gateway, client_of(gateway) as client:
+        plain = await client.post(f"{PREFIX}?{V1}", content=b"x")
+        named = {"x-ms-user-identity": "u-1"}
+        refused = await client.post(f"{PREFIX}?{V1}", content=b"x", headers=named)
+        assert refused.status_code == 403
+        assert refused.json()["error"]["code"] == "forbidden"
+        token = gateway.token(roles=["invoker", "impersonator"])
+        acting = named | {"Authorization": f"Bearer {token}"}
+        pseudonyms = set()
+        for response in (plain, await client.post(f"{PREFIX}?{V1}", content=b"x", headers=acting)):
+            values = dict(response.json()["headers"])
+            assert "x-ms-user-identity" not in values
+            pseudonyms.add(values["x-agent-user-id"])
+        assert len(pseudonyms) == 2
 
 
 @pytest.mark.parametrize(

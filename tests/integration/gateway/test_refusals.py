@@ -188,9 +188,9 @@ async def test_what_the_session_is_asked_for(gateway: Gateway) -> None:
     answer = await refused(
         gateway, head(path, Authorization=bearer(gateway)), 404, "agent_not_found"
     )
-    ((key, identity, protocol),) = gateway.sessions.asked
+    ((key, caller, protocol),) = gateway.sessions.asked
     assert (key.project, key.agent, key.session_id) == ("default", "nope", "s-1")
-    assert (identity.subject, protocol) == ("tester", "invocations_ws")
+    assert (caller.identity.subject, protocol) == ("tester", "invocations_ws")
     assert answer.headers["x-agent-session-id"] == "s-1"
 
 

@@ -77,14 +77,14 @@ def refused(verifier: TokenVerifier, token: str, scheme: str = "Bearer") -> str:
 
 
 def test_what_is_issued_verifies(issuer: DevelopmentIssuer, verifier: TokenVerifier) -> None:
-    assert verifier.identify(f"Bearer {issuer.issue('me')}") == Identity(ISSUER, "me")
+    assert verifier.identify(f"Bearer {issuer.issue('me')}").identity == Identity(ISSUER, "me")
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer ", "bEaReR"])
 def test_the_scheme_has_no_case(
     issuer: DevelopmentIssuer, verifier: TokenVerifier, scheme: str
 ) -> None:
-    assert verifier.identify(f"{scheme} {issuer.issue('me')}").subject == "me"
+    assert verifier.identify(f"{scheme} {issuer.issue('me')}").identity.subject == "me"
 
 
 def test_tokens_of_one_user_differ(issuer: DevelopmentIssuer) -> None:
@@ -100,7 +100,7 @@ def test_an_expired_token(
 
 def test_leeway_allows_for_clocks_that_differ(issuer: DevelopmentIssuer) -> None:
     lenient = TokenVerifier(AuthSettings(leeway_s=60), {ISSUER: issuer.jwks()["keys"]})
-    assert lenient.identify(f"Bearer {issuer.issue('me', -5)}").subject == "me"
+    assert lenient.identify(f"Bearer {issuer.issue('me', -5)}").identity.subject == "me"
     assert "expired" in refused(lenient, issuer.issue(SUBJECT, -3600))
 
 
@@ -119,7 +119,7 @@ def test_the_right_audience_among_others(
     issuer: DevelopmentIssuer, verifier: TokenVerifier
 ) -> None:
     token = sign(issuer, aud=["https://else", DEFAULT_AUDIENCE])
-    assert verifier.identify(f"Bearer {token}").subject == SUBJECT
+    assert verifier.identify(f"Bearer {token}").identity.subject == SUBJECT
 
 
 def test_an_issuer_nobody_trusts(issuer: DevelopmentIssuer, verifier: TokenVerifier) -> None:
@@ -130,7 +130,7 @@ def test_an_issuer_may_not_sign_for_another() -> None:
     one, two = (DevelopmentIssuer(ec.generate_private_key(ec.SECP256R1())) for _ in range(2))
     keys = {"urn:one": one.jwks()["keys"], "urn:two": two.jwks()["keys"]}
     verifier = TokenVerifier(AuthSettings(), keys)
-    assert verifier.identify(f"Bearer {sign(two, iss='urn:two')}").issuer == "urn:two"
+    assert verifier.identify(f"Bearer {sign(two, iss='urn:two')}").identity.issuer == "urn:two"
     assert "isn't known here" in refused(verifier, sign(two, iss="urn:one"))
 
 
@@ -271,7 +271,7 @@ def test_a_key_reopened_verifies_what_it_signed_before(tmp_path: Path) -> None:
     token = DevelopmentIssuer.open(tmp_path).issue("me")
     again = DevelopmentIssuer.open(tmp_path)
     verifier = TokenVerifier(AuthSettings(), {ISSUER: again.jwks()["keys"]})
-    assert verifier.identify(f"Bearer {token}").subject == "me"
+    assert verifier.identify(f"Bearer {token}").identity.subject == "me"
 
 
 @pytest.mark.parametrize("settings", [{"audience": ""}, {"leeway_s": -1}, {"leeway_s": 301}])

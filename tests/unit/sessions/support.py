@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trunkline.auth.caller import Caller
 from trunkline.auth.identity import Identity
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey
 from trunkline.runtimes.interface import (
@@ -31,7 +32,8 @@ from trunkline.telemetry.metrics import Metrics
 
 NODE = NodeId("node-1")
 PROJECT, AGENT = ProjectName("default"), AgentName("echo")
-ANNA, BERTA = Identity("urn:test", "anna"), Identity("urn:test", "berta")
+ANNA = Caller(identity=Identity("urn:test", "anna"))
+BERTA = Caller(identity=Identity("urn:test", "berta"))
 LAUNCH = Launch(
     command=("/bin/agent",), working_dir="/code", environment={"VIRTUAL_ENV": "/env"}, notes=("n",)
 )
@@ -121,7 +123,7 @@ class World:
         return finished
 
     async def acquire(
-        self, session_id: str = "s", caller: Identity = ANNA, protocol: str = "invocations_ws"
+        self, session_id: str = "s", caller: Caller = ANNA, protocol: str = "invocations_ws"
     ) -> Lease:
         return await self.sessions.acquire(key(session_id), caller, protocol=protocol)
 

@@ -65,7 +65,7 @@ async def test_the_session_is_recorded_with_its_owner(tmp_path: Path) -> None:
         lease = await w.acquire()
         record = await w.store.find_session(key())
         assert record is not None
-        assert (record.owner, record.version) == (ANNA.owner, "1")
+        assert (record.owner, record.version) == (ANNA.identity.owner, "1")
         assert record.status is SessionStatus.ACTIVE
         assert before <= record.created_at <= record.last_accessed_at <= dt.datetime.now(dt.UTC)
         lease.release()
@@ -328,7 +328,7 @@ async def test_a_session_is_its_owners_alone(tmp_path: Path) -> None:
         await w.acquire()
         with pytest.raises(SessionNotAccessibleError) as caught:
             await w.acquire(caller=BERTA)
-        assert ANNA.subject not in str(caught.value)
+        assert ANNA.identity.subject not in str(caught.value)
         assert caught.value.status == 403
         assert len(w.runtime.specs) == 1
 

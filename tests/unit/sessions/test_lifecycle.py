@@ -275,11 +275,11 @@ async def test_only_its_owner_is_told_that_a_session_is_gone(tmp_path: Path) -> 
         await w.sessions.create(key(), ANNA)
         await w.sessions.delete(key())
         with pytest.raises(SessionNotFoundError):
-            await find_owned(w.store, key(), ANNA.owner)
+            await find_owned(w.store, key(), ANNA.identity.owner)
         answers = []
         for _ in range(2):
             with pytest.raises(SessionNotAccessibleError) as caught:
-                await find_owned(w.store, key(), BERTA.owner)
+                await find_owned(w.store, key(), BERTA.identity.owner)
             answers.append(str(caught.value))
             # Then there is one again, of somebody else: the answers are the same.
             await w.sessions.create(key(), ANNA)
@@ -287,4 +287,4 @@ async def test_only_its_owner_is_told_that_a_session_is_gone(tmp_path: Path) -> 
         await w.sessions.delete(key())
         await w.sessions.create(key(), BERTA)
         with pytest.raises(SessionNotFoundError):
-            await find_owned(w.store, key(), ANNA.owner)
+            await find_owned(w.store, key(), ANNA.identity.owner)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from trunkline.auth.grants import Grant
 from trunkline.cli import output
 from trunkline.cli.identity import TOKEN_LIFETIME_S, local_token
 from trunkline.cli.options import StateDirOption, command_app
@@ -22,13 +23,32 @@ def token(
     expires_in: Annotated[
         int, typer.Option("--expires-in", metavar="S", help="Seconds until it is refused.")
     ] = TOKEN_LIFETIME_S,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role",
+            metavar="ROLE",
+            help="What it allows, instead of the platform's default: reader, invoker, deployer, "
+            "admin or impersonator, as ROLE, ROLE@PROJECT or ROLE@PROJECT/AGENT. May be given "
+            "several times.",
+        ),
+    ] = None,
     state_dir: StateDirOption = None,
 ) -> None:
     """Print one bearer token for the platform on this machine, and nothing else.
 
     Whoever can read the platform's state directory can make tokens for anybody.
     """
-    output.put(local_token(_checked(state_dir), user, expires_in))
+    for grant in role or ():
+        _check_grant(grant)
+    output.put(local_token(_checked(state_dir), user, expires_in, role or None))
+
+
+def _check_grant(text: str) -> None:
+    try:
+        Grant.parse(text)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--role") from None
 
 
 def _checked(state_dir: Path | None) -> Path | None:

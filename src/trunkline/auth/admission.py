@@ -1,0 +1,24 @@
+"""Lets callers in: from a request's headers to a caller, or to 401."""
+
+import dataclasses
+
+from trunkline.auth.caller import Caller, HeaderGetter, acting_for
+from trunkline.auth.verify import TokenVerifier
+
+
+class Admission:
+    """Tells who sends a request."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+
+    async def admit(self, get: HeaderGetter) -> Caller:
+        """Return who sends a request with these headers.
+
+        Raises:
+            AuthenticationError: If nobody can be told from them.
+            InvalidRequestError: If they name somebody to act for who can't be.
+        """
+        caller = self._verifier.identify(get("authorization"))
+        user = acting_for(get)
+        return caller if user is None else dataclasses.replace(caller, acting_for=user)
