@@ -5,6 +5,7 @@ each head, on a fresh connection and on a kept-alive one alike.
 """
 
 import asyncio
+import logging
 from enum import Enum, auto
 from typing import Any
 
@@ -13,6 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from trunkline.aio.sockets import unsent_bytes
 from trunkline.gateway.limits import Place
 from trunkline.gateway.requests import UpgradeRequest, request_id_of
 from trunkline.gateway.responses import refusal
@@ -26,6 +28,7 @@ from trunkline.protocol.errors import (
     TrunklineError,
 )
 
+_log = logging.getLogger("trunkline.gateway")
 #: What a header costs besides its name and value: ``": "`` and CR LF.
 _HEADER_OVERHEAD = 4
 _LINGER_S = 2.0
@@ -72,6 +75,9 @@ class FrontDoor(HttpToolsProtocol):
         self._read_is_mixed = False
         self._refused = False
         self._linger_bytes = 0
+        # What the last look saw waiting for the client, and since when it doesn't get less.
+        self._waiting_seen = 0
+        self._stalled_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -81,6 +87,7 @@ class FrontDoor(HttpToolsProtocol):
             self._services.metrics.refusals.labels("max_connections").inc()
             transport.abort()
             return
+        self._services.sweep.add(self)
         # A connection that says nothing at all is bounded by the same deadline.
         self._start_head_timer()
         try:
@@ -90,9 +97,30 @@ class FrontDoor(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        self._services.sweep.discard(self)
         if self._place is not None:
             self._place.release()
         super().connection_lost(exc)
+
+    def look(self, now: float) -> None:
+        """Give up a client that takes nothing of its answer, also of one whose end is written."""
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting:
+            self._waiting_seen = 0
+            return
+        # The system's own buffer is large: a slow reader may be at work on it for long.
+        waiting += unsent_bytes(self.transport)
+        if not 0 < self._waiting_seen <= waiting:
+            self._stalled_since = now
+        self._waiting_seen = waiting
+        if 0 < self._settings.stalled_reader_s <= now - self._stalled_since:
+            _log.warning(
+                "connection cut: the client read nothing for %g s (stalled_reader_s): address=%s",
+                self._settings.stalled_reader_s,
+                self.client[0] if self.client else "-",
+            )
+            self._services.sweep.count_stall()
+            self.transport.abort()
 
     def _start_head_timer(self) -> None:
         if self._head_timer is None:
@@ -266,6 +294,7 @@ class FrontDoor(HttpToolsProtocol):
             self.headers,
         )
         self.connections.discard(self)
+        self._services.sweep.discard(self)
         assert self._place is not None
         upgrade = Upgrade(
             request, self.transport, self._services, self.connections, place=self._place

@@ -48,7 +48,12 @@ class Invocations:
         caller = await services.admission.admit(request.headers.get)
         key = self._key_of(request)
         caller.require(Permission.USE, key.project, key.agent)
-        call = Call(request, agent_headers(request, caller, services), _target_of(request))
+        call = Call(
+            request,
+            agent_headers(request, caller, services),
+            _target_of(request),
+            sweep=services.sweep,
+        )
         try:
             lease, agent = await reach(services, key, caller, _PROTOCOL, call.send)
         except ClientDisconnect:

@@ -88,7 +88,9 @@ class Responses:
         named = agent_headers(request, caller, self._services)
         # What passes by is read, so it must not be compressed.
         named["accept-encoding"] = "identity"
-        call = Call(request, named, _target(request, "/responses"), body)
+        call = Call(
+            request, named, _target(request, "/responses"), body, sweep=self._services.sweep
+        )
         recorder = _Recorder(turn, most, self._store)
         call_id = named[headers.CALL_ID]
         self._calls.open(call_id, owner, project, agent)

@@ -33,7 +33,7 @@ class GatewayServices:
     def __post_init__(self) -> None:
         # Frozen is how everybody else sees it.
         object.__setattr__(self, "limits", ConnectionLimits(self.settings))
-        object.__setattr__(self, "sweep", Sweep.for_settings(self.settings))
+        object.__setattr__(self, "sweep", Sweep.for_settings(self.settings, self.metrics))
 
     def count_refusal(self, error: TrunklineError) -> None:
         """Count it, if it is about a limit."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from trunkline.aio.tasks import TaskOwner
+from trunkline.gateway.sweep import Sweep
 from trunkline.gateway.upstream import ConnectError
 from trunkline.protocol import headers
 from trunkline.protocol.errors import UpstreamError
@@ -26,6 +28,7 @@ _WRITTEN_BY_SERVER = frozenset({"date", "server"})
 #: What aiohttp would add by itself: the agent is to see the caller's headers and no others.
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _MAX_LINE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 _BODILESS = frozenset({204, 304})
 
 
@@ -52,6 +55,7 @@ class Call:
         body: bytes | None = None,
         *,
         has_body: bool | None = None,
+        sweep: Sweep | None = None,
     ) -> None:
         """Prepare a request.
 
@@ -61,11 +65,18 @@ class Call:
             target: Path and query as they are sent on.
             body: The body, if it was read already; else it is streamed.
             has_body: Whether there is one; if it isn't said, a POST has one.
+            sweep: What watches that the body is taken; without one nobody does.
         """
+        self._sweep = sweep
+        #: Since when whoever is called hasn't taken the piece of the body that it was given.
+        self._offered_at: float | None = None
+        self._stalled: asyncio.Event = asyncio.Event()
         self._request = request
         self._headers = named
         self._target = target
         self._whole_body = body
+        if body is not None:
+            named["content-length"] = str(len(body))
         self._has_body = request.method == "POST" if has_body is None else has_body
         self._body_is_read = asyncio.Event()
         self._caller_left = asyncio.Event()
@@ -76,6 +87,33 @@ class Call:
         address = lease.address
         host = "agent" if address.path is not None else f"127.0.0.1:{address.port}"
         return await self.send_on(_open(address), f"http://{host}")
+
+    def look(self, now: float) -> None:
+        """Notice that the body isn't taken."""
+        assert self._sweep is not None
+        limit_s = self._sweep.stalled_reader_s
+        if self._offered_at is not None and 0 < limit_s <= now - self._offered_at:
+            self._sweep.discard(self)
+            self._sweep.count_stall()
+            self._stalled.set()
+
+    def unwatch(self) -> None:
+        """Watch no more; the request is over. Twice is fine."""
+        if self._sweep is not None:
+            self._sweep.discard(self)
+
+    async def wait_stalled(self) -> None:
+        """Wait until whoever is called has taken nothing of the body for too long.
+
+        Raises:
+            UpstreamError: Then.
+        """
+        await self._stalled.wait()
+        assert self._sweep is not None
+        raise UpstreamError(
+            f"the agent read nothing of the request's body for {self._sweep.stalled_reader_s:g} s "
+            "(stalled_reader_s)"
+        )
 
     async def send_on(self, session: aiohttp.ClientSession, base: str) -> Answer:
         """Send it and wait for the answer's head, which may come before the body is all sent.
@@ -89,12 +127,15 @@ class Call:
             ConnectError: If nobody listens.
             UpstreamError: If the connection ends before it is answered.
         """
+        if self._sweep is not None and self._has_body:
+            self._sweep.add(self)
         try:
             answer = await self._race(self._request_on(session, base))
             if answer.status < 200 or answer.status > 599:
                 answer.close()
                 raise UpstreamError(f"the agent answered with status {answer.status}")
         except BaseException as exc:
+            self.unwatch()
             await session.close()
             if self._caller_left.is_set():
                 raise ClientDisconnect from exc
@@ -119,22 +160,33 @@ class Call:
             allow_redirects=False,
         )
 
-    def _outgoing(self) -> AsyncIterator[bytes] | bytes:
-        if self._whole_body is None:
-            return self._body()
+    async def _outgoing(self) -> AsyncIterator[bytes]:
+        pieces = self._body() if self._whole_body is None else self._pieces(self._whole_body)
+        async for piece in pieces:
+            self._offered_at = time.monotonic()
+            try:
+                yield piece
+            finally:
+                self._offered_at = None
+
+    async def _pieces(self, body: bytes) -> AsyncIterator[bytes]:
         self._body_is_read.set()
-        return self._whole_body
+        for start in range(0, len(body), _CHUNK_BYTES):
+            yield body[start : start + _CHUNK_BYTES]
 
     async def _race(self, sending: Coroutine[Any, Any, _T]) -> _T:
         # The caller may leave while the agent thinks; then nobody waits for its answer.
         owner = TaskOwner()
         work = owner.spawn(sending, name="forward:answer", is_awaited=True)
         leaving = owner.spawn(self.wait_left(), name="forward:left")
+        stalling = owner.spawn(self.wait_stalled(), name="forward:stalled", is_awaited=True)
         try:
-            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise ClientDisconnect
-            return work.result()
+            await asyncio.wait((work, leaving, stalling), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            if stalling.done():
+                stalling.result()
+            raise ClientDisconnect
         finally:
             await owner.aclose()
 
@@ -195,11 +247,16 @@ class Streamed(Response):
         owner = TaskOwner()
         work = owner.spawn(self._relay(send), name="forward:relay", is_awaited=True)
         leaving = owner.spawn(self._call.wait_left(), name="forward:left")
+        stalling = owner.spawn(self._call.wait_stalled(), name="forward:stalled", is_awaited=True)
         try:
-            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, leaving, stalling), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 work.result()
+            elif stalling.done():
+                # The head is out, so there is no other way to tell than to end short of the end.
+                _log.warning("%s: %s", self._what, stalling.exception())
         finally:
+            self._call.unwatch()
             self.release()
             await owner.aclose()
             await self._answer.aclose()

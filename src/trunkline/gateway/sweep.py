@@ -7,9 +7,11 @@ one, so that a frame costs nothing for them.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from trunkline.gateway.settings import GatewaySettings
+from trunkline.telemetry.metrics import Metrics
 
 _log = logging.getLogger("trunkline.gateway")
 _INTERVAL_S = 1.0
@@ -31,18 +33,37 @@ class Swept(Protocol):
 class Sweep:
     """Looks at each of its members once in ``interval_s``."""
 
-    def __init__(self, interval_s: float = _INTERVAL_S) -> None:
+    def __init__(
+        self,
+        interval_s: float = _INTERVAL_S,
+        *,
+        stalled_reader_s: float = 0.0,
+        count_stall: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make one without members.
+
+        Args:
+            interval_s: How often each is looked at.
+            stalled_reader_s: How long a reader may take nothing; 0 for as long as it likes.
+            count_stall: Counts one that took longer.
+        """
         self.interval_s = interval_s
+        self.stalled_reader_s = stalled_reader_s
+        self.count_stall = count_stall
         self._slices: tuple[set[Swept], ...] = tuple(set() for _ in range(_SLICES))
         self._next = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    def for_settings(cls, settings: GatewaySettings) -> "Sweep":
+    def for_settings(cls, settings: GatewaySettings, metrics: Metrics) -> "Sweep":
         """Return one that is as fine as the shortest time in the settings needs."""
         times = (settings.max_connection_s, settings.idle_connection_s, settings.stalled_reader_s)
         least = min((each for each in times if each), default=_INTERVAL_S * _LOOKS)
-        return cls(min(_INTERVAL_S, max(least / _LOOKS, _LEAST_INTERVAL_S)))
+        return cls(
+            min(_INTERVAL_S, max(least / _LOOKS, _LEAST_INTERVAL_S)),
+            stalled_reader_s=settings.stalled_reader_s,
+            count_stall=metrics.refusals.labels("stalled_reader_s").inc,
+        )
 
     def add(self, member: Swept) -> None:
         """Look at it from now on."""

@@ -420,3 +420,103 @@ async def test_an_agent_that_never_spoke_has_no_last_activity() -> None:
         assert (event["closed_by"], event["code"]) == ("network", 1006)
         assert event["in"]["quiet_s"] is None
         assert event["out"]["quiet_s"] is None
+
+
+# Plain HTTP
+
+INVOKE = "/api/projects/default/agents/echo/endpoint/protocols/invocations?api-version=v1"
+
+
+def invoke_head(gateway: Gateway, *extra: str) -> bytes:
+    lines = [
+        f"POST {INVOKE} HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {gateway.token()}",
+        *extra,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+async def test_an_agent_that_never_reads_a_large_body_is_given_up() -> None:
+    never = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await never.wait()
+
+    async with raw_agent(deaf) as address:
+        async with running_gateway(address, stalled_reader_s=0.4) as gateway:
+            reader, writer = await gateway.open()
+            writer.write(invoke_head(gateway, "Content-Length: 16777216"))
+            writer.write(bytes(16_777_216))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b" 502 " in head
+            assert b"stalled_reader_s" in await reader.read(1000)
+            writer.close()
+            await gateway.sessions.all_returned.wait()
+            assert counted(gateway, "stalled_reader_s") == 1
+            never.set()
+
+
+async def test_an_agent_that_answers_and_never_reads_the_body_is_given_up(caplog) -> None:
+    never = asyncio.Event()
+
+    async def answers_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345")
+        await never.wait()
+
+    async with raw_agent(answers_only) as address:
+        async with running_gateway(address, stalled_reader_s=0.4) as gateway:
+            reader, writer = await gateway.open()
+            writer.write(invoke_head(gateway, "Content-Length: 16777216"))
+            writer.write(bytes(16_777_216))
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(1000):
+                    answer += data
+            assert answer.endswith(b"\r\n\r\n12345")
+            writer.close()
+            await gateway.sessions.all_returned.wait()
+            assert counted(gateway, "stalled_reader_s") == 1
+            assert "stalled_reader_s" in caplog.text
+            never.set()
+
+
+async def test_a_slow_agent_is_not_given_up() -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(20):
+            await reader.readexactly(50_000)
+            await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await writer.drain()
+
+    async with raw_agent(slow) as address:
+        async with running_gateway(address, stalled_reader_s=0.5) as gateway:
+            reader, writer = await gateway.open()
+            writer.write(invoke_head(gateway, "Content-Length: 1000000"))
+            writer.write(bytes(1_000_000))
+            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            assert counted(gateway, "stalled_reader_s") == 0
+
+
+async def test_a_client_that_never_reads_its_answer_is_cut_and_named(caplog) -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"4000\r\n" + bytes(0x4000) + b"\r\n")
+                await writer.drain()
+
+    async with raw_agent(flood) as address:
+        async with running_gateway(address, stalled_reader_s=0.4) as gateway:
+            _, writer = await gateway.open()
+            writer.write(invoke_head(gateway, "Content-Length: 0"))
+            await until(lambda: counted(gateway, "stalled_reader_s") == 1)
+            await gateway.sessions.all_returned.wait()
+            await until(lambda: not gateway.server.server_state.connections)
+            assert "the client read nothing for 0.4 s (stalled_reader_s): address=127.0.0.1" in (
+                caplog.text
+            )
+            writer.close()

@@ -6,6 +6,7 @@ import pytest
 
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.sweep import Sweep
+from trunkline.telemetry.metrics import Metrics
 
 
 class Member:
@@ -58,8 +59,16 @@ async def test_who_left_is_not_looked_at_and_nothing_ticks_for_nobody() -> None:
     await again.seen.wait()
 
 
-def test_it_is_as_fine_as_the_shortest_time_needs() -> None:
-    assert Sweep.for_settings(GatewaySettings()).interval_s == 1.0
-    assert Sweep.for_settings(GatewaySettings(stalled_reader_s=0)).interval_s == 1.0
-    assert Sweep.for_settings(GatewaySettings(idle_connection_s=0.4)).interval_s == 0.1
-    assert Sweep.for_settings(GatewaySettings(max_connection_s=0.001)).interval_s == 0.02
+@pytest.mark.parametrize(
+    ("settings", "interval_s"),
+    [
+        ({}, 1.0),
+        ({"stalled_reader_s": 0}, 1.0),
+        ({"idle_connection_s": 0.4}, 0.1),
+        ({"max_connection_s": 0.001}, 0.02),
+    ],
+)
+def test_it_is_as_fine_as_the_shortest_time_needs(
+    settings: dict[str, float], interval_s: float
+) -> None:
+    assert Sweep.for_settings(GatewaySettings(**settings), Metrics()).interval_s == interval_s
