@@ -5,20 +5,20 @@ from collections.abc import AsyncIterator
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.cli.sinks import Sink
-from trunkline.client import ClosedError, Connection, Message
+from trunkline.client import ClosedError, Connection, Message, ResumingConnection
 from trunkline.protocol.close import CloseCode
 
 
 class Conversation:
     """One conversation, from the first frame to the close code.
 
-    It ends when the agent closes, when :meth:`close_soon` is called, or when everything was
-    sent and nothing came for ``linger_s`` since.
+    It ends when the agent closes and the connection isn't resumed, when :meth:`close_soon` is
+    called, or when everything was sent and nothing came for ``linger_s`` since.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Connection | ResumingConnection,
         source: AsyncIterator[Message],
         sink: Sink,
         *,

@@ -14,5 +14,7 @@ class ExitCode(IntEnum):
     """The command line, a file or a setting is wrong, and nothing was done."""
     CLOSED = 3
     """``connect`` only: the conversation was ended otherwise than by 1000."""
+    DIFFERENT = 4
+    """``replay`` and ``load`` only: the agent did something else than in the recording."""
     INTERRUPTED = 130
     """Ctrl-C, as shells have it."""

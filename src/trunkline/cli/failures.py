@@ -12,6 +12,7 @@ from trunkline.client import (
 from trunkline.config import SettingsError
 from trunkline.manifest.errors import ManifestError, PackageError
 from trunkline.protocol.errors import InvalidRequestError, TrunklineError
+from trunkline.recordings.format import RecordingError
 
 #: By the platform's code; ``{agent}`` is the agent's name.
 _ADVICE = {
@@ -34,6 +35,7 @@ _USAGE = (
     InvalidRequestError,
     ManifestError,
     PackageError,
+    RecordingError,
     SettingsError,
 )
 

@@ -38,6 +38,12 @@ SessionOption = Annotated[
 AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.")]
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: lines to be tried."""
+    # The marks keep the lines as they are: one example a line.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def command_app(help_text: str | None = None) -> typer.Typer:
     """Return an application to declare a command, or a group of commands, on."""
     return typer.Typer(

@@ -2,26 +2,41 @@
 
 import base64
 import datetime as dt
+import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from trunkline.cli import output
 from trunkline.client import Message
 from trunkline.protocol.close import explain
 
+_HEX_BYTES = 16
+_ARROWS = {"sent": ">", "received": "<"}
+_COLOURS = {"sent": output.GREEN, "received": output.CYAN}
+
+Now = Callable[[], dt.datetime]
+
+
+class Writable(Protocol):
+    """Where binary messages go: a file, a WAV file, a loudspeaker."""
+
+    def write(self, data: bytes, /) -> int: ...
+    def flush(self) -> None: ...
+
 
 class Sink(Protocol):
-    """Is told of every frame of a conversation, and of its end."""
+    """Is told of every frame of a conversation, of its losses, and of its end."""
 
     def sent(self, message: Message) -> None: ...
     def received(self, message: Message) -> None: ...
+    def lost(self, code: int, reason: str) -> None: ...
     def closed(self, code: int, reason: str) -> None: ...
 
 
 class TextSink:
     """For people and pipes: text to stdout, binary to a file or counted."""
 
-    def __init__(self, binary: BinaryIO | None) -> None:
+    def __init__(self, binary: Writable | None) -> None:
         self._binary = binary
         self._frames = 0
         self._bytes = 0
@@ -31,7 +46,7 @@ class TextSink:
 
     def received(self, message: Message) -> None:
         if isinstance(message, str):
-            output.put(message)
+            output.put(output.coloured(message, _COLOURS["received"], sys.stdout))
             return
         if self._binary is not None:
             _write(self._binary, message)
@@ -40,10 +55,54 @@ class TextSink:
         self._frames += 1
         self._bytes += len(message)
 
+    def lost(self, code: int, reason: str) -> None:
+        output.note(f"{describe_close(code, reason)}; coming back...")
+
     def closed(self, code: int, reason: str) -> None:
         if self._frames:
             output.note(f"received {self._frames} binary frames, {self._bytes} bytes")
         output.note(describe_close(code, reason))
+
+
+class ViewSink:
+    """For looking closely: every message of both sides with its time, binary in hex if wanted."""
+
+    def __init__(
+        self,
+        binary: Writable | None,
+        *,
+        has_hex: bool,
+        now: Now = lambda: dt.datetime.now(dt.UTC).astimezone(),
+    ) -> None:
+        self._binary = binary
+        self._has_hex = has_hex
+        self._now = now
+
+    def sent(self, message: Message) -> None:
+        self._put("sent", message)
+
+    def received(self, message: Message) -> None:
+        if self._binary is not None and isinstance(message, bytes):
+            _write(self._binary, message)
+        self._put("received", message)
+
+    def lost(self, code: int, reason: str) -> None:
+        output.note(f"{self._time()}  {describe_close(code, reason)}; coming back...")
+
+    def closed(self, code: int, reason: str) -> None:
+        output.note(f"{self._time()}  {describe_close(code, reason)}")
+
+    def _put(self, direction: str, message: Message) -> None:
+        head = f"{self._time()}  {_ARROWS[direction]}  "
+        if isinstance(message, str):
+            lines = message.split("\n")
+        else:
+            lines = [f"{len(message)} bytes", *(hex_lines(message) if self._has_hex else ())]
+        text = f"\n{' ' * len(head)}".join(lines)
+        output.put(output.coloured(head + text, _COLOURS[direction], sys.stdout))
+
+    def _time(self) -> str:
+        return self._now().strftime("%H:%M:%S.%f")[:-3]
 
 
 class JsonSink:
@@ -51,9 +110,9 @@ class JsonSink:
 
     def __init__(
         self,
-        binary: BinaryIO | None,
+        binary: Writable | None,
         put_line: Callable[[Any], None] = output.put_json_line,
-        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        now: Now = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._binary = binary
         self._put_line = put_line
@@ -67,6 +126,9 @@ class JsonSink:
             _write(self._binary, message)
         self._put("received", **_content(message))
 
+    def lost(self, code: int, reason: str) -> None:
+        self.closed(code, reason)
+
     def closed(self, code: int, reason: str) -> None:
         self._put("received", type="close", code=code, reason=reason)
         output.note(describe_close(code, reason))
@@ -76,7 +138,17 @@ class JsonSink:
         self._put_line({"direction": direction, "time": time, **fields})
 
 
-def _write(file: BinaryIO, data: bytes) -> None:
+def hex_lines(data: bytes) -> list[str]:
+    """Return bytes as people read them: place, hex, and what is printable of them."""
+    lines = []
+    for at in range(0, len(data), _HEX_BYTES):
+        row = data[at : at + _HEX_BYTES]
+        text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
+        lines.append(f"{at:06x}  {row.hex(' '):{_HEX_BYTES * 3 - 1}}  {text}")
+    return lines
+
+
+def _write(file: Writable, data: bytes) -> None:
     file.write(data)
     # A player that reads along shouldn't wait for a full buffer.
     file.flush()

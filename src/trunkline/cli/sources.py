@@ -1,6 +1,7 @@
 """What ``connect`` sends: lines of text, or a file in frames, read without blocking."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -11,6 +12,7 @@ from trunkline.protocol.errors import InvalidRequestError
 _READ_BYTES = 64 * 1024
 #: A line is one frame, and a frame this long no platform takes.
 MAX_LINE_BYTES = 16 * 1024 * 1024
+_SHOWN_CHARS = 60
 
 
 async def read_chunks(descriptor: int) -> AsyncIterator[bytes]:
@@ -98,3 +100,40 @@ async def paced(
             await sleep(wait_s)
         yield frame
         index += 1
+
+
+async def json_of(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Yield lines that are JSON, and skip empty ones.
+
+    Raises:
+        InvalidRequestError: At the first line that isn't.
+    """
+    async for line in lines:
+        if not line.strip():
+            continue
+        try:
+            json.loads(line)
+        except ValueError as exc:
+            raise InvalidRequestError(f"{_cut(line)!r} isn't JSON: {exc}") from None
+        yield line
+
+
+async def bytes_of(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    """Yield the bytes that lines of hexadecimal digits stand for, and skip empty ones.
+
+    Raises:
+        InvalidRequestError: At the first line that has anything else.
+    """
+    async for line in lines:
+        if not line.strip():
+            continue
+        try:
+            yield bytes.fromhex(line)
+        except ValueError:
+            raise InvalidRequestError(
+                f"{_cut(line)!r} isn't hexadecimal: write two digits a byte, such as 01 ff"
+            ) from None
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _SHOWN_CHARS else f"{line[:_SHOWN_CHARS]}..."

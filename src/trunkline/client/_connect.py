@@ -59,8 +59,8 @@ class _Socket(ClientConnection):
         self._tap = tap
 
     def process_event(self, event: Any) -> None:
-        if isinstance(event, Frame):
-            self._tap.received(int(event.opcode), bytes(event.data), is_final=event.fin)
+        if type(event) is Frame:
+            self._tap.received(event.opcode, bytes(event.data), is_final=event.fin)
         elif isinstance(event, Response) and event.status_code == 101:
             self._tap.opened(event.headers.get(headers.SESSION_ID, ""))
         super().process_event(event)

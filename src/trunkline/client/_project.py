@@ -278,6 +278,54 @@ class Project:
         url = f"{session_url(self.endpoint.sessions_url(agent), session_id)}/connections"
         return ConnectionList.read(json_of(await self._http.get(url, {"limit": str(limit)}))).data
 
+    async def create_session(
+        self, agent: str, *, session_id: str | None = None, version: str | None = None
+    ) -> Session:
+        """Make a session ahead of its first call.
+
+        Args:
+            agent: The agent's name.
+            session_id: Its id; one is made up if None.
+            version: The version it is bound to; the agent's endpoint decides if None.
+        """
+        body: dict[str, Any] = {}
+        if session_id is not None:
+            body["agent_session_id"] = session_id
+        if version is not None:
+            body["version_indicator"] = {"type": "version_ref", "agent_version": version}
+        url = self.endpoint.sessions_url(agent)
+        return Session.read(json_of(await self._http.request("POST", url, json=body)))
+
+    async def stop_session(self, agent: str, session_id: str) -> None:
+        """Stop what runs for a session; its files stay, and the next call starts it again."""
+        url = session_url(self.endpoint.sessions_url(agent), session_id)
+        await self._http.request("POST", f"{url}:stop")
+
+    async def delete_session(self, agent: str, session_id: str) -> None:
+        """Delete a session with its files."""
+        url = session_url(self.endpoint.sessions_url(agent), session_id)
+        await self._http.request("DELETE", url)
+
+    async def update_agent(self, agent: str, changes: Mapping[str, Any]) -> Agent:
+        """Change an agent's endpoint or card, by merge patch, and return it as it is then."""
+        url = self.endpoint.agent_url(agent)
+        return Agent.read(json_of(await self._http.request("PATCH", url, json=changes)))
+
+    async def delete_agent(self, agent: str, *, force: bool = False) -> None:
+        """Delete an agent with all its versions.
+
+        Args:
+            agent: The agent's name.
+            force: Even if it has sessions, which end then.
+        """
+        query = {"force": "true"} if force else {}
+        await self._http.request("DELETE", self.endpoint.agent_url(agent), query)
+
+    async def delete_version(self, agent: str, version: str, *, force: bool = False) -> None:
+        """Delete one version; ``force`` as in :meth:`delete_agent`."""
+        query = {"force": "true"} if force else {}
+        await self._http.request("DELETE", self._version_url(agent, version), query)
+
     def files(self, agent: str, session_id: str) -> SessionFiles:
         """Return a session's files, to be read and changed."""
         url = session_url(self.endpoint.sessions_url(agent), session_id)

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from trunkline.cli.commands import connect
+from trunkline.cli import talking
 from trunkline.cli.main import main
 
 _AGENT = "/api/projects/default/agents/{agent}"
@@ -44,6 +44,7 @@ class FakePlatform:
     ends: list[dict[str, Any]] = field(default_factory=list)
     polls_until_built: int = 2
     build_fails: bool = False
+    deleted_sessions: list[str] = field(default_factory=list)
 
     def reset(self) -> None:
         """Forget everything; one server is enough for all tests."""
@@ -60,6 +61,11 @@ class FakePlatform:
                 Route(f"{_AGENT}/endpoint/sessions", self.list_sessions),
                 Route(f"{_AGENT}/endpoint/sessions/{{session}}", self.get_session),
                 Route(f"{_AGENT}/endpoint/sessions/{{session}}/connections", self.list_ends),
+                Route(
+                    f"{_AGENT}/endpoint/sessions/{{session}}",
+                    self.delete_session,
+                    methods=["DELETE"],
+                ),
                 Route(f"{_AGENT}/sessions/{{session}}:logstream", self.stream_log),
                 Route(f"{_AGENT}/endpoint/protocols/invocations", self.invoke, methods=["POST"]),
                 WebSocketRoute(f"{_AGENT}/endpoint/protocols/invocations_ws", self.talk),
@@ -122,6 +128,10 @@ class FakePlatform:
     async def list_ends(self, request: Request) -> Response:
         ends = self.ends[: int(request.query_params["limit"])]
         return JSONResponse({"object": "list", "data": ends})
+
+    async def delete_session(self, request: Request) -> Response:
+        self.deleted_sessions.append(request.path_params["session"])
+        return Response(status_code=204)
 
     async def stream_log(self, request: Request) -> Response:
         self.log_requests.append(request)
@@ -283,7 +293,7 @@ def cli(
         reader, writer = os.pipe()
         os.write(writer, stdin)
         os.close(writer)
-        monkeypatch.setattr(connect, "_STDIN", reader)
+        monkeypatch.setattr(talking, "STDIN", reader)
         capfd.readouterr()
         try:
             code = main(words)

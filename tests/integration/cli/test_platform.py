@@ -14,7 +14,7 @@ from unittest import mock
 
 import pytest
 
-from trunkline.cli.commands import connect
+from trunkline.cli import talking
 from trunkline.cli.main import main
 
 AGENT_YAML = """\
@@ -112,7 +112,7 @@ class Box:
         os.close(writer)
         try:
             with (
-                mock.patch.object(connect, "_STDIN", reader),
+                mock.patch.object(talking, "STDIN", reader),
                 mock.patch.dict(os.environ, self.env, clear=True),
                 contextlib.chdir(self.project),
                 contextlib.redirect_stdout(out),
