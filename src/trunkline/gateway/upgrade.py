@@ -303,7 +303,7 @@ class _Remote:
     """An agent of another process of the platform, which keeps its log and its lease."""
 
     #: That process knows.
-    version = ""
+    version = "-"
 
     def __init__(self, key: SessionKey) -> None:
         self.key = key
