@@ -88,6 +88,7 @@ lock: $(UV)  ## write the lock files anew
 	$(LOCK) --extra platform --extra otel --extra postgres --group dev pyproject.toml -o requirements/dev.txt
 	echo uv | $(LOCK) - -o requirements/bootstrap.txt
 	$(LOCK) requirements/sdk.in -o requirements/sdk.txt
+	$(LOCK) requirements/oidc.in -o requirements/oidc.txt
 	$(LOCK) requirements/schemathesis.in -o requirements/schemathesis.txt
 	$(LOCK) requirements/bench-host.in -o requirements/bench-host.txt
 	$(LOCK) requirements/fuzz.in -o requirements/fuzz.txt

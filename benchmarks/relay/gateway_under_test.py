@@ -14,10 +14,12 @@ from typing import Any
 
 import uvloop
 
+from trunkline.auth.admission import Admission
 from trunkline.auth.identity import Identity
-from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
+from trunkline.auth.issuer import DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
-from trunkline.auth.verify import AuthSettings, TokenVerifier
+from trunkline.auth.settings import AuthSettings
+from trunkline.auth.verify import TokenVerifier, development
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
@@ -72,7 +74,9 @@ async def serve(upstream_port: int, state_dir: Path) -> None:
     services = GatewayServices(
         settings=settings,
         projects=Projects(settings.projects),
-        verifier=TokenVerifier(AuthSettings(), {ISSUER: issuer.jwks()["keys"]}),
+        admission=Admission(
+            TokenVerifier(AuthSettings(), development(AuthSettings(), issuer.jwks()))
+        ),
         pseudonyms=Pseudonyms.open(state_dir),
         sessions=FixedSessions(Address(port=upstream_port)),  # type: ignore[arg-type]
         metrics=metrics,

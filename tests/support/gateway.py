@@ -14,9 +14,10 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from trunkline.auth.admission import Admission
 from trunkline.auth.caller import Caller
-from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
+from trunkline.auth.issuer import DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
-from trunkline.auth.verify import AuthSettings, TokenVerifier
+from trunkline.auth.settings import AuthSettings
+from trunkline.auth.verify import TokenVerifier, development
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
@@ -166,10 +167,12 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
         store = FakeStore()
         sessions, metrics, health = FakeSessions(address), Metrics(), Health(store)  # type: ignore[arg-type]
         gateway_settings = GatewaySettings(**settings)
+        auth = AuthSettings()
+        admission = Admission(TokenVerifier(auth, development(auth, issuer.jwks())))
         services = GatewayServices(
             settings=gateway_settings,
             projects=Projects(gateway_settings.projects),
-            admission=Admission(TokenVerifier(AuthSettings(), {ISSUER: issuer.jwks()["keys"]})),
+            admission=admission,
             pseudonyms=Pseudonyms.open(state_dir),
             sessions=sessions,  # type: ignore[arg-type]
             peers=Peers(store, connect_timeout_s=gateway_settings.connect_timeout_s),  # type: ignore[arg-type]

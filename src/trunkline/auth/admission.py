@@ -19,6 +19,6 @@ class Admission:
             AuthenticationError: If nobody can be told from them.
             InvalidRequestError: If they name somebody to act for who can't be.
         """
-        caller = self._verifier.identify(get("authorization"))
+        caller = await self._verifier.identify(get("authorization"))
         user = acting_for(get)
         return caller if user is None else dataclasses.replace(caller, acting_for=user)

@@ -27,6 +27,7 @@ class Caller:
         grants: What it may do.
         acting_for: The user it names as the one it acts for, if any.
         expires_at: When its credential ends, in Unix seconds.
+        issued_at: When its credential was issued, in Unix seconds, if that is known.
         credential: Names the credential in records and revocations; no secret.
     """
 
@@ -34,6 +35,7 @@ class Caller:
     grants: Grants = field(default_factory=Grants)
     acting_for: str | None = None
     expires_at: float = math.inf
+    issued_at: float = 0.0
     credential: str = ""
 
     @property

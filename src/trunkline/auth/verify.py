@@ -1,130 +1,236 @@
-"""Verifies bearer tokens: issuer, audience, time, key id, algorithm and signature."""
+"""Verifies bearer tokens: issuer, algorithm, key, signature, time, audience, and what they grant.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+A token that was verified is remembered by its digest until it expires, so a client that comes
+again costs a hash and a look into a table. Nothing here blocks: the only wait is for an issuer's
+keys, and there is at most one request for them at a time.
+"""
 
-import jwt
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from trunkline.auth.caller import Caller
+from trunkline.auth.claims import ClaimsMapping
+from trunkline.auth.compact import Compact, take_apart
 from trunkline.auth.grants import Grants
-from trunkline.auth.identity import Identity
-from trunkline.auth.issuer import DEFAULT_AUDIENCE, ROLES_CLAIM
+from trunkline.auth.issuer import ALGORITHM, ISSUER, ROLES_CLAIM
+from trunkline.auth.keys import FixedKeys, KeySource
+from trunkline.auth.providers import Provider
+from trunkline.auth.settings import AuthSettings
 from trunkline.protocol.errors import AuthenticationError
 
-#: Asymmetric algorithms only: with a shared secret, whoever verifies could also issue.
-ALLOWED_ALGORITHMS = ("ES256", "ES384", "RS256", "PS256", "EdDSA")
-MAX_TOKEN_CHARS = 16 * 1024
+_ABSENT: Final = (
+    "no bearer token: send `Authorization: Bearer TOKEN`; "
+    "`trunkline token` prints one for development"
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthSettings:
-    """What a token has to say."""
+class OpaqueTokens(Protocol):
+    """Somebody who knows tokens that say nothing themselves."""
 
-    audience: str = DEFAULT_AUDIENCE
-    """The audience a token must name. The default is the one Foundry's clients ask for."""
+    def is_theirs(self, token: str) -> bool:
+        """Tell whether a token looks like one of theirs."""
 
-    leeway_s: float = 0.0
-    """Seconds by which the clocks of the issuer and of this machine may differ. The development
-    issuer runs on this machine, so there is nothing to allow for by default."""
+    async def identify(self, token: str) -> Caller:
+        """Return whose it is.
 
-    development_roles: tuple[str, ...] = ("reader", "invoker", "deployer")
-    """What tokens of the development issuer allow that name no roles of their own: everything but
-    other people's sessions. Each is `ROLE`, `ROLE@PROJECT` or `ROLE@PROJECT/AGENT`."""
-
-    def __post_init__(self) -> None:
-        Grants.parse(self.development_roles)
-        if not self.audience:
-            raise ValueError("audience must not be empty")
-        if not 0 <= self.leeway_s <= 300:
-            raise ValueError("leeway_s must be between 0 and 300")
+        Raises:
+            AuthenticationError: If it is nobody's.
+            UnavailableError: If that can't be told at the moment.
+        """
 
 
 class TokenVerifier:
-    """Verifies tokens of the issuers it was given keys for."""
+    """Verifies tokens of the issuers it knows."""
 
-    def __init__(self, settings: AuthSettings, keys: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Take the keys to trust.
+    def __init__(
+        self,
+        settings: AuthSettings,
+        issuers: Iterable[tuple[Provider, KeySource]],
+        *,
+        opaque: Sequence[OpaqueTokens] = (),
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Take the issuers to trust.
 
         Args:
-            settings: What a token has to say.
-            keys: For each issuer its public keys as JWKs (RFC 7517) with ``kid`` and ``alg``.
+            settings: How much to remember.
+            issuers: Each with its keys.
+            opaque: Who is asked about tokens that aren't signed statements; the first that knows
+                them by their looks.
+            clock: Tells the time in Unix seconds.
         """
-        self._settings = settings
-        self._development_grants = Grants.parse(settings.development_roles)
-        self._keys = {
-            (issuer, jwk["kid"]): jwt.PyJWK(jwk) for issuer, jwks in keys.items() for jwk in jwks
-        }
+        self._issuers = {provider.issuer: (provider, keys) for provider, keys in issuers}
+        self._opaque = opaque
+        self._clock = clock or _unix_now
+        self._verified: OrderedDict[bytes, tuple[Caller, KeySource, int]] = OrderedDict()
+        self._max_verified = settings.max_verified_tokens
 
-    def identify(self, authorization: str | None) -> Caller:
+    async def identify(self, authorization: str | None) -> Caller:
         """Return who sends this ``Authorization`` header.
 
         Raises:
             AuthenticationError: If nobody can be told from it; the text says what is wrong
                 with the token and never repeats any of it.
+            ForbiddenError: If it is of those who may not come in at all.
+            UnavailableError: If its issuer's keys can't be had at the moment.
         """
         if not authorization:
-            raise AuthenticationError(
-                "no bearer token: send `Authorization: Bearer TOKEN`; "
-                "`trunkline token` prints one for development"
-            )
+            raise AuthenticationError(_ABSENT)
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise AuthenticationError("the Authorization header must be `Bearer TOKEN`")
-        if len(token) > MAX_TOKEN_CHARS:
-            raise AuthenticationError(f"the token is longer than {MAX_TOKEN_CHARS} characters")
-        return self._verify(token)
+        return await self.identify_token(token)
 
-    def _verify(self, token: str) -> Caller:
-        try:
-            header = jwt.get_unverified_header(token)
-            unverified = jwt.decode(token, options={"verify_signature": False})
-        except (jwt.PyJWTError, RecursionError):
-            raise AuthenticationError("the token isn't a JSON Web Token") from None
-        algorithm, issuer = header.get("alg"), unverified.get("iss")
-        if algorithm not in ALLOWED_ALGORITHMS:
+    async def identify_token(self, token: str) -> Caller:
+        """Return whose token it is.
+
+        Raises:
+            TrunklineError: As for :meth:`identify`.
+        """
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        known = self._recall(digest)
+        if known is not None:
+            return known
+        for knower in self._opaque:
+            if knower.is_theirs(token):
+                return await knower.identify(token)
+        return await self._verify(token, digest)
+
+    def _recall(self, digest: bytes) -> Caller | None:
+        found = self._verified.get(digest)
+        if found is None:
+            return None
+        caller, keys, generation = found
+        if keys.generation != generation or caller.expires_at <= self._clock():
+            del self._verified[digest]
+            return None
+        self._verified.move_to_end(digest)
+        return caller
+
+    def _remember(self, digest: bytes, caller: Caller, keys: KeySource, generation: int) -> None:
+        if not self._max_verified:
+            return
+        self._verified[digest] = (caller, keys, generation)
+        if len(self._verified) > self._max_verified:
+            self._verified.popitem(last=False)
+
+    async def _verify(self, token: str, digest: bytes) -> Caller:
+        parts = take_apart(token)
+        provider, keys = self._issuers.get(parts.issuer, (None, None))
+        if provider is None or keys is None:
+            raise AuthenticationError("the token's issuer isn't known here")
+        if parts.algorithm not in provider.algorithms:
             raise AuthenticationError(
-                f"the token's algorithm isn't allowed; allowed are {', '.join(ALLOWED_ALGORITHMS)}"
+                "the token's algorithm isn't allowed; allowed are "
+                f"{', '.join(sorted(provider.algorithms))}"
             )
-        key = self._keys.get((str(issuer), str(header.get("kid"))))
-        if key is None:
-            raise AuthenticationError("the token's issuer or key id isn't known here")
-        if key.algorithm_name != algorithm:
-            raise AuthenticationError("the token's algorithm isn't the one its key is for")
-        try:
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[key.algorithm_name],
-                audience=self._settings.audience,
-                issuer=str(issuer),
-                leeway=self._settings.leeway_s,
-                options={"require": ["exp", "iss", "aud", "sub"]},
-            )
-        except jwt.PyJWTError as exc:
-            raise AuthenticationError(self._reason(exc)) from None
-        return Caller(
-            identity=Identity(claims["iss"], claims["sub"]),
-            grants=self._grants_in(claims),
-            expires_at=claims["exp"],
+        # What costs nothing comes first: nobody makes the platform look for keys, or verify a
+        # signature, with a token that couldn't be good anyway.
+        self._check_claims(parts, provider)
+        generation = await self._check_signature(parts, keys)
+        caller = Caller(
+            identity=provider.claims.identity_of(parts.claims, provider.identity_issuer),
+            grants=provider.claims.grants_of(parts.claims),
+            expires_at=parts.claims["exp"] + provider.leeway_s,
+            issued_at=_number(parts.claims, "iat") or 0.0,
+            credential=f"token:{digest.hex()[:16]}",
         )
+        self._remember(digest, caller, keys, generation)
+        return caller
 
-    def _grants_in(self, claims: Mapping[str, Any]) -> Grants:
-        roles = claims.get(ROLES_CLAIM)
+    async def _check_signature(self, parts: Compact, keys: KeySource) -> int:
+        key = keys.known(parts.key_id) or await keys.find(parts.key_id)
+        if key is None:
+            raise AuthenticationError("the token's key id isn't known here")
+        if parts.algorithm not in key.algorithms:
+            raise AuthenticationError("the token's algorithm isn't the one its key is for")
+        generation = keys.generation
+        if key.verifies(parts.algorithm, parts.signed, parts.signature):
+            return generation
+        if not parts.key_id:
+            # It may be the next key's, and doesn't say so.
+            await keys.renew()
+            key = keys.known("")
+            if generation != keys.generation and key is not None:
+                generation = keys.generation
+                if key.verifies(parts.algorithm, parts.signed, parts.signature):
+                    return generation
+        raise AuthenticationError("the token doesn't verify")
+
+    def _check_claims(self, parts: Compact, provider: Provider) -> None:
+        claims, now = parts.claims, self._clock()
+        expires_at = _number(claims, "exp")
+        if expires_at is None:
+            raise AuthenticationError("the token lacks the claim `exp`")
+        if expires_at + provider.leeway_s <= now:
+            raise AuthenticationError("the token has expired; get a new one")
+        for name in ("nbf", "iat"):
+            starts_at = _number(claims, name)
+            if starts_at is not None and starts_at - provider.leeway_s > now:
+                raise AuthenticationError("the token isn't valid yet; compare the clocks")
+        audience = claims.get("aud")
+        if audience is None:
+            raise AuthenticationError("the token lacks the claim `aud`")
+        named = {audience} if isinstance(audience, str) else set(_texts(audience))
+        if not named & provider.audiences:
+            raise AuthenticationError(
+                "the token is for another audience; it must be "
+                f"{' or '.join(sorted(provider.audiences))}"
+            )
+        for name, value in provider.fixed_claims.items():
+            if claims.get(name) != value:
+                raise AuthenticationError(f"the token's claim `{name}` doesn't fit its issuer")
+        provider.claims.identity_of(claims, provider.identity_issuer)
+
+
+def development(
+    settings: AuthSettings, jwks: Mapping[str, Any]
+) -> list[tuple[Provider, KeySource]]:
+    """Return the development issuer with its keys."""
+    provider = Provider(
+        issuer=ISSUER,
+        identity_issuer=ISSUER,
+        discovery="",
+        jwks_uri="",
+        audiences=frozenset({settings.audience}),
+        algorithms=frozenset({ALGORITHM}),
+        leeway_s=settings.leeway_s,
+        claims=_DevelopmentClaims(
+            roles=ROLES_CLAIM, defaults=Grants.parse(settings.development_roles)
+        ),
+        fixed_claims={},
+    )
+    return [(provider, FixedKeys(jwks))]
+
+
+class _DevelopmentClaims(ClaimsMapping):
+    """The defaults are for tokens that name no roles; those that do get what they name."""
+
+    __slots__ = ()
+
+    def grants_of(self, claims: Mapping[str, Any]) -> Grants:
+        roles = claims.get(self.roles)
         if roles is None:
-            return self._development_grants
+            return self.defaults
         return Grants.parse_known(roles) if isinstance(roles, list) else Grants()
 
-    def _reason(self, exc: jwt.PyJWTError) -> str:
-        match exc:
-            case jwt.ExpiredSignatureError():
-                return "the token has expired; get a new one"
-            case jwt.InvalidAudienceError():
-                return f"the token is for another audience; it must be {self._settings.audience}"
-            case jwt.ImmatureSignatureError():
-                return "the token isn't valid yet; compare the clocks"
-            case jwt.MissingRequiredClaimError():
-                return f"the token lacks the claim `{exc.claim}`"
-            case _:
-                return "the token doesn't verify"
+
+def _number(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise AuthenticationError(f"the token's claim `{name}` isn't a number")
+    return float(value)
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _unix_now() -> float:
+    return time.time()  # noqa: TID251 - what tokens say is wall-clock time

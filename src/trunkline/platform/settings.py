@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline import config
-from trunkline.auth.verify import AuthSettings
+from trunkline.auth.settings import AuthSettings
 from trunkline.control.settings import ControlSettings
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.runtimes.process.settings import ProcessSettings

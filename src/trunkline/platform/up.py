@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,7 @@ import uvloop
 
 from trunkline import config
 from trunkline.aio.tasks import TaskOwner
-from trunkline.auth.admission import Admission
-from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
-from trunkline.auth.verify import TokenVerifier
 from trunkline.control.agents import Agents
 from trunkline.control.builds import VersionBuilds
 from trunkline.control.conversations import Conversations
@@ -36,6 +33,7 @@ from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.platform import descriptors
+from trunkline.platform.access import open_access
 from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen, url_of
@@ -54,7 +52,6 @@ from trunkline.telemetry.metrics import Metrics
 _log = logging.getLogger("trunkline.platform")
 _LOCK_TRIES = 50
 _LOCK_PAUSE_S = 0.01
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class StateDirInUseError(TrunklineError):
@@ -179,13 +176,11 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         await upkeep.begin(is_alone=not place.is_shared)
         builds = VersionBuilds(state_dir / "versions", store=store, runtime=runtime, node=node)
         stack.push_async_callback(builds.aclose)
-        issuer = DevelopmentIssuer.open(state_dir)
-        verifier = TokenVerifier(settings.auth, {ISSUER: issuer.jwks()["keys"]})
-        admission = Admission(verifier)
+        access = open_access(settings.auth, state_dir, host=options.host, stack=stack)
         gateway = GatewayServices(
             settings=settings.gateway,
             projects=Projects(settings.gateway.projects),
-            admission=admission,
+            admission=access.admission,
             pseudonyms=Pseudonyms.open(state_dir),
             sessions=sessions,
             peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
@@ -199,7 +194,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             projects=settings.gateway.projects,
             store=store,
             sessions=sessions,
-            admission=admission,
+            admission=access.admission,
             builds=builds,
         )
         uploads = Uploads(
@@ -224,7 +219,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             ],
             health=health,
             metrics=metrics,
-            issuer=issuer,
+            issuer=access.issuer,
             peers=gateway.peers,
         )
         await deletions.resume()
@@ -235,25 +230,21 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             control.draining.set()
 
         def ready() -> None:
-            _say_hello(url, options, state_dir)
+            _say_hello(url, access.notices, state_dir)
 
         await Server(app, gateway, on_ready=ready, on_drain=drain).serve([sock])
 
 
-def _say_hello(url: str, options: UpOptions, state_dir: Path) -> None:
+def _say_hello(url: str, notices: Sequence[str], state_dir: Path) -> None:
     sys.stderr.write(
         f"trunkline keeps its state in {state_dir}\n"
         "isolation: each session is a process of its own with its own home; it runs as this user, "
         "with this machine's files and network. Run only agents you trust.\n"
+        + "".join(f"{notice}\n" for notice in notices)
     )
     if sys.stderr.isatty():
         sys.stderr.write(
             "next, in another shell: `trunkline deploy DIR`, then `trunkline connect NAME`\n"
-        )
-    if options.host not in _LOOPBACK:
-        sys.stderr.write(
-            f"warning: {options.host} is reachable from other machines, over plain HTTP, and "
-            "tokens come from the development issuer\n"
         )
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()

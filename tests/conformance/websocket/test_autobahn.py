@@ -51,8 +51,8 @@ def _lend_token(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     identify = TokenVerifier.identify
     token = gateway.token()
 
-    def identify_anybody(self: TokenVerifier, given: str | None) -> Caller:
-        return identify(self, given or f"Bearer {token}")
+    async def identify_anybody(self: TokenVerifier, given: str | None) -> Caller:
+        return await identify(self, given or f"Bearer {token}")
 
     monkeypatch.setattr(TokenVerifier, "identify", identify_anybody)
 

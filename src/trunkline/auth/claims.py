@@ -1,0 +1,88 @@
+"""What a verified token's claims mean: who it is, and what they may do. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from trunkline.auth.grants import ANY, Grant, Grants
+from trunkline.auth.identity import Identity
+from trunkline.protocol.errors import AuthenticationError, ForbiddenError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsMapping:
+    """How the claims of one provider are read. A claim's name may be a path: ``realm.roles``.
+
+    Attributes:
+        subject: The claim that names the caller.
+        roles: The claim with the caller's roles: a list, or words in a text.
+        projects: The claim with the projects they hold in; empty if they hold where grants say.
+        grants: What a value of the roles claim grants; without any, the values are grants.
+        defaults: What every caller is granted.
+        required: Claims that must be there, and the values that will do.
+    """
+
+    subject: str = "sub"
+    roles: str = "roles"
+    projects: str = ""
+    grants: Mapping[str, Grants] = field(default_factory=dict)
+    defaults: Grants = field(default_factory=Grants)
+    required: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def identity_of(self, claims: Mapping[str, Any], issuer: str) -> Identity:
+        """Return who claims are about.
+
+        Raises:
+            AuthenticationError: If they don't say.
+        """
+        subject = value_at(claims, self.subject)
+        if not isinstance(subject, str) or not subject:
+            raise AuthenticationError(f"the token lacks the claim `{self.subject}`")
+        return Identity(issuer, subject)
+
+    def grants_of(self, claims: Mapping[str, Any]) -> Grants:
+        """Return what claims grant.
+
+        Raises:
+            ForbiddenError: If they aren't of those who may come in at all.
+        """
+        for name, allowed in self.required.items():
+            if not allowed.intersection(words_of(value_at(claims, name))):
+                raise ForbiddenError(f"the token's claim `{name}` isn't one that may come in here")
+        named = words_of(value_at(claims, self.roles))
+        if self.grants:
+            found = {grant for word in named for grant in self.grants.get(word, Grants()).all}
+        else:
+            found = set(Grants.parse_known(named).all)
+        found |= self.defaults.all
+        if self.projects:
+            found = set(_within(found, words_of(value_at(claims, self.projects))))
+        return Grants(frozenset(found))
+
+
+def _within(grants: Iterable[Grant], projects: Iterable[str]) -> Iterable[Grant]:
+    for grant in grants:
+        for project in projects:
+            if grant.project in (ANY, project) and project != ANY:
+                yield replace(grant, project=project)
+
+
+def value_at(claims: Mapping[str, Any], path: str) -> Any:
+    """Return what is at a path of names, or None. A name with dots in it wins over a path."""
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for name in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def words_of(value: Any) -> list[str]:
+    """Return the texts of a list, or the words of a text, as OAuth's scopes are."""
+    if isinstance(value, str):
+        return value.split()
+    if isinstance(value, list):
+        return [word for word in value if isinstance(word, str)]
+    return []

@@ -1,0 +1,125 @@
+"""Public keys of issuers, and what each may verify.
+
+Fetching them is :mod:`trunkline.auth.discovery`'s.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+#: Asymmetric algorithms only: with a shared secret, whoever verifies could also issue. The value
+#: is the kind of key an algorithm takes: ``kty``, and ``crv`` where it has one.
+ALGORITHMS: Final[Mapping[str, tuple[str, str]]] = {
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "RS256": ("RSA", ""),
+    "RS384": ("RSA", ""),
+    "RS512": ("RSA", ""),
+    "PS256": ("RSA", ""),
+    "PS384": ("RSA", ""),
+    "PS512": ("RSA", ""),
+    "EdDSA": ("OKP", "Ed25519"),
+}
+_MIN_RSA_BITS: Final = 2048
+_MAX_KEYS: Final = 128
+
+
+class PublicKey:
+    """One public key, and the algorithms it may be used with."""
+
+    def __init__(self, jwk: Mapping[str, Any]) -> None:
+        """Take a JWK (RFC 7517).
+
+        Raises:
+            ValueError: If it isn't a public key to verify signatures with.
+        """
+        kind = (jwk.get("kty"), jwk.get("crv", ""))
+        named = jwk.get("alg")
+        self.algorithms = frozenset(
+            name
+            for name, takes in ALGORITHMS.items()
+            if takes in (kind, (kind[0], "")) and named in (None, name)
+        )
+        self.key_id = jwk.get("kid", "")
+        if not self.algorithms or not isinstance(self.key_id, str):
+            raise ValueError("not a key to verify signatures with")
+        if jwk.get("use", "sig") != "sig":
+            raise ValueError("not for signatures")
+        try:
+            self._key = jwt.PyJWK(dict(jwk), algorithm=min(self.algorithms)).key
+        except (jwt.PyJWTError, TypeError) as exc:
+            raise ValueError("not a JWK") from exc
+        if isinstance(self._key, RSAPublicKey) and self._key.key_size < _MIN_RSA_BITS:
+            raise ValueError(f"an RSA key of less than {_MIN_RSA_BITS} bits")
+        if hasattr(self._key, "private_bytes"):
+            raise ValueError("a private key")
+
+    def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
+        """Tell whether a signature was made with this key, by an algorithm that is for it."""
+        if algorithm not in self.algorithms:
+            return False
+        return bool(_IMPLEMENTATIONS[algorithm].verify(signed, self._key, signature))
+
+
+_IMPLEMENTATIONS: Final = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
+
+
+class KeySource(Protocol):
+    """The keys of one issuer."""
+
+    generation: int
+    """Changes whenever the keys do: what was verified before has to be verified again."""
+
+    def known(self, key_id: str) -> PublicKey | None:
+        """Return a key that is at hand, or None. A token without a key id has an empty one."""
+
+    async def find(self, key_id: str) -> PublicKey | None:
+        """Return a key, looking for it where keys are published if that may be done now.
+
+        Raises:
+            UnavailableError: If it isn't known, and where keys are published nobody answers.
+        """
+
+    async def renew(self) -> None:
+        """Look for newer keys, if that may be done now; wait until that is over."""
+
+
+class FixedKeys:
+    """Keys that are at hand and never change; each token has to name its own."""
+
+    generation = 0
+
+    def __init__(self, jwks: Mapping[str, Any]) -> None:
+        self._keys = parse_key_set(jwks)
+
+    def known(self, key_id: str) -> PublicKey | None:
+        return self._keys.get(key_id)
+
+    async def find(self, key_id: str) -> PublicKey | None:
+        return self._keys.get(key_id)
+
+    async def renew(self) -> None:
+        return None
+
+
+def parse_key_set(jwks: Mapping[str, Any]) -> dict[str, PublicKey]:
+    """Return the keys of a set (RFC 7517 section 5) that are of use here, by their ids.
+
+    Raises:
+        ValueError: If it isn't a key set.
+    """
+    listed = jwks.get("keys")
+    if not isinstance(listed, list):
+        raise ValueError("not a key set")
+    found: dict[str, PublicKey] = {}
+    for jwk in listed[:_MAX_KEYS]:
+        try:
+            key = PublicKey(jwk)
+        except (ValueError, AttributeError):
+            # Sets hold keys of other kinds and for other purposes, too.
+            continue
+        found.setdefault(key.key_id, key)
+    return found

@@ -1,0 +1,93 @@
+"""Puts together who may come in: the development issuer, providers, and what they are asked."""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from trunkline.auth.admission import Admission
+from trunkline.auth.discovery import DiscoveredKeys
+from trunkline.auth.introspection import IntrospectedTokens
+from trunkline.auth.issuer import DevelopmentIssuer
+from trunkline.auth.keys import KeySource
+from trunkline.auth.providers import Provider, load_providers
+from trunkline.auth.settings import AuthSettings
+from trunkline.auth.verify import OpaqueTokens, TokenVerifier, development
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may come in.
+
+    Attributes:
+        admission: Tells who sends a request.
+        issuer: The development issuer, whose public key is served.
+        notices: What whoever starts the platform should know, a line each.
+    """
+
+    admission: Admission
+    issuer: DevelopmentIssuer
+    notices: tuple[str, ...]
+
+
+def open_access(
+    settings: AuthSettings, state_dir: Path, *, host: str, stack: AsyncExitStack
+) -> Access:
+    """Put it together; ``stack`` closes it.
+
+    Raises:
+        SettingsError: If the providers' file is wrong.
+    """
+    issuer = DevelopmentIssuer.open(state_dir)
+    providers = load_providers(settings)
+    issuers: list[tuple[Provider, KeySource]] = []
+    is_local = host in LOOPBACK
+    takes_development = settings.development_issuer == "always" or (
+        settings.development_issuer == "loopback" and is_local
+    )
+    if takes_development:
+        issuers += development(settings, issuer.jwks())
+    sources: dict[tuple[str, str], DiscoveredKeys] = {}
+    opaque: list[OpaqueTokens] = []
+    for provider in providers:
+        place = (provider.discovery, provider.jwks_uri)
+        if place not in sources:
+            keys = DiscoveredKeys(provider.discovery, settings, jwks_uri=provider.jwks_uri)
+            stack.push_async_callback(keys.aclose)
+            sources[place] = keys
+            if provider.introspection is not None:
+                opaque.append(IntrospectedTokens(provider, provider.introspection, settings))
+        issuers.append((provider, sources[place]))
+    verifier = TokenVerifier(settings, issuers, opaque=opaque)
+    return Access(
+        admission=Admission(verifier),
+        issuer=issuer,
+        notices=tuple(_notices(host, takes_development=takes_development, providers=providers)),
+    )
+
+
+def _notices(host: str, *, takes_development: bool, providers: list[Provider]) -> list[str]:
+    notices = [f"tokens of {provider.issuer} are accepted" for provider in providers]
+    is_local = host in LOOPBACK
+    if takes_development:
+        notices.append(
+            "tokens of the development issuer are accepted: whoever can read the state directory "
+            "can call as anybody (TRUNKLINE_AUTH_DEVELOPMENT_ISSUER)"
+        )
+    else:
+        notices.append(
+            "tokens of the development issuer are refused"
+            + ("" if is_local else f", because {host} is reachable from other machines")
+            + " (TRUNKLINE_AUTH_DEVELOPMENT_ISSUER)"
+        )
+        if not providers:
+            notices.append(
+                "warning: nobody can come in; name providers in TRUNKLINE_AUTH_PROVIDERS_FILE"
+            )
+    if not is_local:
+        notices.append(
+            f"warning: {host} is reachable from other machines, over plain HTTP: put TLS in front"
+        )
+    return notices

@@ -1,0 +1,215 @@
+"""Tokens made to get in: each is refused, and makes nobody fetch anything."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import RSAAlgorithm
+
+from trunkline.auth.claims import ClaimsMapping
+from trunkline.auth.keys import FixedKeys, PublicKey
+from trunkline.auth.providers import Provider
+from trunkline.auth.settings import AuthSettings
+from trunkline.auth.verify import TokenVerifier
+from trunkline.protocol.errors import AuthenticationError
+
+ISSUER, AUDIENCE = "https://login.example", "https://ai.azure.com"
+KEY = rsa.generate_private_key(65537, 2048)
+EVIL = rsa.generate_private_key(65537, 2048)
+JWK = RSAAlgorithm(RSAAlgorithm.SHA256).to_jwk(KEY.public_key(), as_dict=True) | {"kid": "k1"}
+EVIL_JWK = RSAAlgorithm(RSAAlgorithm.SHA256).to_jwk(EVIL.public_key(), as_dict=True)
+
+
+class WatchedKeys(FixedKeys):
+    """The issuer's keys, and which were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__({"keys": [JWK]})
+        self.asked: list[str] = []
+
+    async def find(self, key_id: str) -> PublicKey | None:
+        self.asked.append(key_id)
+        return await super().find(key_id)
+
+
+def verifier_with(keys: FixedKeys, **changes: Any) -> TokenVerifier:
+    provider = Provider(
+        issuer=ISSUER, identity_issuer=ISSUER, discovery=ISSUER, jwks_uri="",
+        audiences=frozenset({AUDIENCE}), algorithms=frozenset({"RS256", "ES256"}), leeway_s=0,
+        claims=ClaimsMapping(), fixed_claims=changes.pop("fixed_claims", {}),
+    )  # fmt: skip
+    return TokenVerifier(AuthSettings(**changes), [(provider, keys)])
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    return {
+        "iss": ISSUER, "aud": AUDIENCE, "sub": "olga", "exp": int(time.time()) + 600,
+    } | changes  # fmt: skip
+
+
+def b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def signed(key: Any = KEY, algorithm: str = "RS256", **headers: Any) -> str:
+    return jwt.encode(claims(), key, algorithm, headers={"kid": "k1"} | headers)
+
+
+async def refused(token: str, **changes: Any) -> WatchedKeys:
+    keys = WatchedKeys()
+    with pytest.raises(AuthenticationError) as caught:
+        await verifier_with(keys, **changes).identify(f"Bearer {token}")
+    assert "olga" not in str(caught.value)
+    return keys
+
+
+async def test_the_good_token_that_the_others_are_made_of_gets_in() -> None:
+    caller = await verifier_with(WatchedKeys()).identify(f"Bearer {signed()}")
+    assert caller.identity.subject == "olga"
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
+async def test_the_public_key_as_a_shared_secret(encoding: Encoding) -> None:
+    secret = KEY.public_key().public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
+    unsigned = (
+        b64(json.dumps({"alg": "HS256", "kid": "k1"}).encode())
+        + "." + b64(json.dumps(claims()).encode())
+    )  # fmt: skip
+    signature = hmac.new(secret, unsigned.encode(), hashlib.sha256).digest()
+    keys = await refused(f"{unsigned}.{b64(signature)}")
+    assert keys.asked == []
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["none", "None", "nOnE", "HS512", "RS1", "RS384", "PS256", ""]
+)
+async def test_an_algorithm_that_is_not_allowed(algorithm: str) -> None:
+    head, body, signature = signed().split(".")
+    del head
+    other = b64(json.dumps({"alg": algorithm, "kid": "k1"}).encode())
+    for each in (signature, "", b64(b"\0")):
+        await refused(f"{other}.{body}.{each}")
+
+
+async def test_an_allowed_algorithm_with_a_key_of_another_kind() -> None:
+    await refused(signed(ec.generate_private_key(ec.SECP256R1()), "ES256"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"jwk": EVIL_JWK},
+        {"jku": "https://evil.example/keys"},
+        {"jku": "http://127.0.0.1:1/keys"},
+        {"x5u": "https://evil.example/cert"},
+        {"x5c": ["MIIB"]},
+        {"jwk": EVIL_JWK | {"kid": "k2"}, "kid": "k2"},
+    ],
+    ids=lambda headers: "+".join(headers),
+)
+async def test_a_key_that_the_token_brings_along(headers: dict[str, Any]) -> None:
+    await refused(signed(EVIL, **headers))
+
+
+@pytest.mark.parametrize(
+    "kid",
+    [
+        "../../../../dev/null", "/etc/passwd", "file:///dev/null", "https://evil.example/keys",
+        "' or 1=1 --", "k1\0", "K1", "k1 ", " k1", "", "x" * 600, "x" * 9000, "\u212a1", "${k1}",
+    ],
+)  # fmt: skip
+async def test_a_key_id_is_looked_up_and_nothing_else(kid: str) -> None:
+    keys = await refused(signed(EVIL, kid=kid))
+    assert all(len(asked) <= 512 for asked in keys.asked)
+
+
+@pytest.mark.parametrize("kid", [None, 7, ["k1"], {"kid": "k1"}, True])
+async def test_a_key_id_that_is_no_text(kid: Any) -> None:
+    body = b64(json.dumps(claims()).encode())
+    head = b64(json.dumps({"alg": "RS256", "kid": kid}).encode())
+    algorithm = jwt.get_algorithm_by_name("RS256")
+    signature = algorithm.sign(f"{head}.{body}".encode(), KEY)
+    await refused(f"{head}.{body}.{b64(signature)}")
+
+
+@pytest.mark.parametrize("headers", [{"crit": ["exp"]}, {"crit": []}, {"b64": False}])
+async def test_what_a_token_demands_to_be_understood(headers: dict[str, Any]) -> None:
+    head = b64(json.dumps({"alg": "RS256", "kid": "k1"} | headers).encode())
+    body = b64(json.dumps(claims()).encode())
+    signature = jwt.get_algorithm_by_name("RS256").sign(f"{head}.{body}".encode(), KEY)
+    await refused(f"{head}.{body}.{b64(signature)}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": "https://other.example"}, {"aud": []}, {"aud": None}, {"aud": {AUDIENCE: 1}},
+        {"aud": AUDIENCE.upper()}, {"aud": f"{AUDIENCE}/"}, {"iss": f"{ISSUER}/"},
+        {"iss": "https://login.example.evil.example"}, {"iss": [ISSUER]}, {"iss": None},
+        {"exp": 0}, {"exp": None}, {"exp": "9999999999"}, {"exp": True}, {"exp": [9999999999]},
+        {"nbf": int(time.time()) + 600}, {"nbf": "never"}, {"iat": int(time.time()) + 600},
+        {"sub": ""}, {"sub": None}, {"sub": 7}, {"sub": ["olga"]},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_claims_that_do_not_hold(changes: dict[str, Any]) -> None:
+    made = {name: value for name, value in claims(**changes).items() if value is not None}
+    keys = WatchedKeys()
+    head = b64(json.dumps({"alg": "RS256", "kid": "unknown"}).encode())
+    body = b64(json.dumps(made).encode())
+    signature = jwt.get_algorithm_by_name("RS256").sign(f"{head}.{body}".encode(), KEY)
+    with pytest.raises(AuthenticationError):
+        await verifier_with(keys).identify(f"Bearer {head}.{body}.{b64(signature)}")
+    # Nobody is asked for a key because of a token that couldn't be good with any.
+    assert keys.asked == []
+
+
+async def test_a_token_spelt_otherwise_is_not_the_same_token() -> None:
+    head, body, signature = signed().split(".")
+    start = f"{head}.{body}"
+    for other in (
+        f"{start}.{signature}=", f"{head}..{body}.{signature}", f"{start}.{signature}.",
+        f"{start}.{signature}A", f"{start}.{signature[:-1]}", f"{head} .{body}.{signature}",
+        f"{start}.{signature}.{signature}.{signature}", f"{head}.{body}=.{signature}",
+        f"{start}.\u017f{signature[1:]}",
+    ):  # fmt: skip
+        await refused(other)
+
+
+async def test_a_remembered_token_ends_when_it_ends() -> None:
+    now = time.time()
+    moment = [now]
+    provider_keys = WatchedKeys()
+    verifier = verifier_with(provider_keys)
+    verifier._clock = lambda: moment[0]
+    token = signed()
+    await verifier.identify(f"Bearer {token}")
+    moment[0] = now + 599
+    await verifier.identify(f"Bearer {token}")
+    moment[0] = now + 601
+    with pytest.raises(AuthenticationError, match="expired"):
+        await verifier.identify(f"Bearer {token}")
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    verifier = verifier_with(WatchedKeys(), max_verified_tokens=3)
+    for number in range(10):
+        token = jwt.encode(claims(jti=number), KEY, "RS256", headers={"kid": "k1"})
+        await verifier.identify(f"Bearer {token}")
+    assert len(verifier._verified) == 3
+
+
+async def test_another_tenants_token_of_the_same_issuer() -> None:
+    token = jwt.encode(claims(tid="mine"), KEY, "RS256", headers={"kid": "k1"})
+    verifier = verifier_with(WatchedKeys(), fixed_claims={"tid": "mine"})
+    assert (await verifier.identify(f"Bearer {token}")).identity.subject == "olga"
+    for tid in ("theirs", None, ["mine"]):
+        other = jwt.encode(claims(tid=tid), KEY, "RS256", headers={"kid": "k1"})
+        await refused(other, fixed_claims={"tid": "mine"})
