@@ -18,7 +18,7 @@ $(UV):
 	@$(PYTHON) -m venv .cache/bootstrap
 	@.cache/bootstrap/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 
-$(STAMP): $(UV) pyproject.toml requirements/dev.txt
+$(STAMP): $(UV) pyproject.toml requirements/dev.txt hatch_build.py src/trunkline/gateway/_pump.c
 	@echo "setting up $(VENV): about a minute, once" >&2
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
@@ -94,4 +94,4 @@ lock: $(UV)  ## write the lock files anew
 	$(LOCK) requirements/fuzz.in -o requirements/fuzz.txt
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-output
+	rm -rf src/trunkline/gateway/_pump.*.so $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-output

@@ -10,7 +10,6 @@ import json
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import uvloop
 
@@ -21,21 +20,25 @@ from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.settings import AuthSettings
 from trunkline.auth.verify import TokenVerifier, development
 from trunkline.gateway.invocations import Invocations
+from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen
-from trunkline.protocol.ids import SessionKey
+from trunkline.protocol.ids import NodeId, SessionKey
 from trunkline.runtimes.interface import Address, ExitStatus
 from trunkline.telemetry.metrics import Metrics
+
+PATH = "/api/projects/default/agents/echo/endpoint/protocols/invocations_ws?api-version=v1"
 
 
 class FixedLease:
     """A lease on the one upstream."""
 
     version = SimpleNamespace(version="1")
+    log = SimpleNamespace(event=lambda reason, message: None)
 
     def __init__(self, key: SessionKey, address: Address) -> None:
         self.key = key
@@ -54,23 +57,23 @@ class FixedSessions:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._log = SimpleNamespace(event=lambda reason, message: None)
 
     async def acquire(self, key: SessionKey, caller: Identity, *, protocol: str) -> FixedLease:
         return FixedLease(key, self._address)
-
-    def log_of(self, key: SessionKey) -> Any:
-        return self._log
 
 
 class _Store:
     async def ping(self) -> None:
         pass
 
+    async def find_node(self, node: NodeId) -> None:
+        return None
+
 
 async def serve(upstream_port: int, state_dir: Path) -> None:
     issuer = DevelopmentIssuer.open(state_dir)
-    metrics, settings = Metrics(), GatewaySettings()
+    metrics, settings, store = Metrics(), GatewaySettings(), _Store()
+    peers = Peers(store, connect_timeout_s=settings.connect_timeout_s)
     services = GatewayServices(
         settings=settings,
         projects=Projects(settings.projects),
@@ -79,19 +82,21 @@ async def serve(upstream_port: int, state_dir: Path) -> None:
         ),
         pseudonyms=Pseudonyms.open(state_dir),
         sessions=FixedSessions(Address(port=upstream_port)),  # type: ignore[arg-type]
+        peers=peers,
         metrics=metrics,
     )
     app = build_app(
         Invocations(services).routes(),
-        health=Health(_Store()),  # type: ignore[arg-type]
+        health=Health(store),  # type: ignore[arg-type]
         metrics=metrics,
         issuer=issuer,
+        peers=peers,
     )
     with listen("127.0.0.1", 0) as sock:
 
         def ready() -> None:
-            port, token = sock.getsockname()[1], issuer.issue("benchmark")
-            print(json.dumps({"port": port, "token": token}), flush=True)
+            said = {"port": sock.getsockname()[1], "path": PATH, "token": issuer.issue("benchmark")}
+            print(json.dumps(said), flush=True)
 
         await Server(app, services, on_ready=ready, on_drain=lambda: None).serve([sock])
         await services.tasks.aclose()

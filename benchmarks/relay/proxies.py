@@ -15,7 +15,6 @@ from benchmarks.support.processes import Child, Children
 
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy"}
 _START_S = 10.0
-_GATEWAY_PATH = "/api/projects/default/agents/echo/endpoint/protocols/invocations_ws?api-version=v1"
 
 #: One worker; buffers hold a whole frame of 16 KiB; nothing is logged per request.
 _NGINX = """
@@ -159,7 +158,7 @@ def start_targets(children: Children, paths: Mapping[str, str], folder: Path) ->
             "trunkline",
             gateway,
             said["port"],
-            _GATEWAY_PATH,
+            said["path"],
             {"Authorization": f"Bearer {said['token']}"},
         ),
         _start_nginx(children, paths["nginx"], folder, upstream),

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline.config import variable_of
-from trunkline.gateway.relay import Summary
 from trunkline.gateway.settings import GatewaySettings
+from trunkline.gateway.summary import Summary
 
 
 def event_of(

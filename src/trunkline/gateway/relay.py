@@ -2,135 +2,22 @@
 
 Nothing is unmasked, re-framed or inflated. A scanner follows frame headers in each direction,
 so the relay can count, hold the frame limit, and put a close frame of its own between frames.
+While nothing special happens, `gateway.carrier` does the copying, if it can.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Awaitable, Callable, Iterable
 
-from trunkline.aio.sockets import unsent_bytes
 from trunkline.aio.tasks import TaskOwner
+from trunkline.gateway.carrier import Carried, Carrier, Taken
+from trunkline.gateway.leg import Leg
+from trunkline.gateway.moved import MovedLeg, MovedRelay
 from trunkline.gateway.settings import GatewaySettings
+from trunkline.gateway.summary import ClosedBy, Summary
 from trunkline.protocol.close import CloseCode, encode_close
 from trunkline.protocol.frames import FrameScanner
-
-
-class ClosedBy(StrEnum):
-    """Who ended a connection."""
-
-    CLIENT = "client"
-    AGENT = "agent"
-    LIMIT = "limit"
-    DRAIN = "drain"
-    NETWORK = "network"
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a relayed connection was, told once at its end.
-
-    Attributes:
-        by: Who ended it.
-        code: The close code the client got or sent; 1006 if there was none.
-        reason: The close frame's text.
-        limit: The setting that ended it, if it was a limit.
-        frames_in: Frames from the client to the agent; ``frames_out`` the other way.
-        bytes_in: Bytes from the client to the agent; ``bytes_out`` the other way.
-        age_s: Seconds from the 101 to the end.
-        quiet_in_s: Seconds from the client's last byte to the end, to about a second; None if it
-            sent none. ``quiet_out_s`` the other way.
-        was_cut: Whether the close handshake wasn't over in time.
-    """
-
-    by: ClosedBy
-    code: int
-    reason: str
-    limit: str
-    frames_in: int
-    frames_out: int
-    bytes_in: int
-    bytes_out: int
-    age_s: float
-    quiet_in_s: float | None
-    quiet_out_s: float | None
-    was_cut: bool
-
-
-class _Leg(asyncio.Protocol):
-    """One of the two connections: what it reads goes to its peer."""
-
-    def __init__(self, relay: "Relay", transport: asyncio.Transport, scanner: FrameScanner) -> None:
-        self.relay = relay
-        self.transport = transport
-        self.scanner = scanner
-        self.peer: _Leg = self
-        self.bytes_read = 0
-        self.is_lost = False
-        #: A close frame of ours for this leg that waits for its peer's frame to end.
-        self.close_due: bytes | None = None
-        self.sent_close = False
-        # What the last look at it saw, see Relay.look().
-        self.bytes_seen = 0
-        self.active_at = 0.0
-        self.taken_seen = -1
-        self.stalled_since = 0.0
-
-    def data_received(self, data: bytes) -> None:
-        self.bytes_read += len(data)
-        scanner = self.scanner
-        out = scanner.feed(data)
-        if out and not self.peer.transport.is_closing():
-            self.peer.transport.write(out)
-        if scanner.close is not None or scanner.oversize_bytes or self.peer.close_due is not None:
-            self.relay.on_attention(self)
-
-    def eof_received(self) -> bool:
-        return self.relay.on_eof(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
-        self.relay.on_lost(self)
-
-    def pause_writing(self) -> None:
-        # The peer's bytes don't go out fast enough: reading fewer of them is all it takes, the
-        # sender then feels it through TCP.
-        if not self.peer.is_lost:
-            self.peer.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if not self.peer.is_lost:
-            self.peer.transport.resume_reading()
-
-    def note_activity(self, now: float) -> None:
-        """Keep when bytes last came."""
-        if self.bytes_read != self.bytes_seen:
-            self.bytes_seen = self.bytes_read
-            self.active_at = now
-
-    def stalled_s(self, now: float) -> float:
-        """Return for how long nothing of what waits for it has been taken."""
-        waiting = self.transport.get_write_buffer_size()
-        if not waiting:
-            self.taken_seen = -1
-            return 0.0
-        # The system's own buffer is large, and asks for more only once a good part of it is free:
-        # a slow reader may be at work on it for long.
-        taken = self.peer.bytes_read - waiting - unsent_bytes(self.transport)
-        if taken != self.taken_seen:
-            self.taken_seen = taken
-            self.stalled_since = now
-        return now - self.stalled_since
-
-    def shutdown(self) -> None:
-        """Drain: uvicorn calls this on every connection when it is told to stop."""
-        self.relay.close(
-            CloseCode.GOING_AWAY,
-            "the platform is restarting; connect again with the same session id",
-            ClosedBy.DRAIN,
-        )
 
 
 class Relay:
@@ -142,6 +29,7 @@ class Relay:
         upstream: asyncio.Transport,
         settings: GatewaySettings,
         *,
+        carrier: Carrier,
         on_end: Callable[[Summary], None],
         explain_loss: Callable[[], Awaitable[str]],
     ) -> None:
@@ -151,6 +39,7 @@ class Relay:
             downstream: The client's connection.
             upstream: The agent's connection.
             settings: The limits.
+            carrier: Copies the bytes while nothing special happens.
             on_end: Called once, when both connections are gone.
             explain_loss: Says why the agent went away without a close frame.
         """
@@ -161,6 +50,12 @@ class Relay:
         self._tasks = TaskOwner()
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = time.monotonic()
+        self._carrier = carrier
+        self._carried: Carried | None = None
+        self._is_encrypted = any(
+            transport.get_extra_info("ssl_object") for transport in (downstream, upstream)
+        )
+        self._may_carry = carrier.is_available and not self._is_encrypted
         self._is_closing = False
         self._client_is_gone = False
         self._has_ended = False
@@ -169,14 +64,128 @@ class Relay:
         self._frames_seen = 0
         self._looked_at = self._started_at
         self._ended: tuple[ClosedBy, int, str, str] | None = None
-        self.downstream = _Leg(self, downstream, FrameScanner(settings.max_frame_bytes))
-        self.upstream = _Leg(self, upstream, FrameScanner(settings.max_frame_bytes))
+        self.downstream = Leg(self, downstream, FrameScanner(settings.max_frame_bytes))
+        self.upstream = Leg(self, upstream, FrameScanner(settings.max_frame_bytes))
         self.downstream.peer, self.upstream.peer = self.upstream, self.downstream
         for leg in (self.downstream, self.upstream):
             leg.transport.set_write_buffer_limits(high=settings.write_buffer_bytes)
             leg.transport.set_protocol(leg)
 
-    def on_attention(self, leg: _Leg) -> None:
+    def resume(self, moved: MovedRelay) -> None:
+        """Start where another relay left off whose connections these were."""
+        self._started_at = moved.started_at
+        pairs = ((self.downstream, moved.downstream), (self.upstream, moved.upstream))
+        for leg, state in pairs:
+            leg.active_at, leg.bytes_seen = state.active_at, state.bytes_read
+        self._frames_seen = moved.downstream.frames
+        self._go_on(pairs)
+
+    def detach(self) -> MovedRelay | None:
+        """Let go of both connections for a relay of another process to take over.
+
+        Returns:
+            None if they can't be moved right now: one of them is ending, has bytes that only its
+            transport knows of, or is encrypted. Then nothing has changed. Otherwise this relay is
+            over, and nobody is told of an end.
+        """
+        legs = (self.downstream, self.upstream)
+        if self._is_encrypted or self._has_ended:
+            return None
+        taken: tuple[Taken, ...]
+        if self._carried is not None:
+            taken, self._carried = self._carried.take_back(), None
+        elif self._is_settled():
+            for leg in legs:
+                leg.transport.pause_reading()
+            taken = tuple(
+                Taken(leg.scanner.frames, leg.bytes_read, leg.scanner.left, b"", b"")
+                for leg in legs
+            )
+        else:
+            return None
+        self._may_carry, self._has_ended = False, True
+        now = time.monotonic()
+        for leg, state in zip(legs, taken, strict=True):
+            leg.bytes_read = state.bytes_read
+            leg.note_activity(now)
+        downstream, upstream = (leg.moved(state) for leg, state in zip(legs, taken, strict=True))
+        for leg in legs:
+            leg.transport.set_protocol(asyncio.Protocol())
+            leg.transport.abort()
+            leg.peer = leg
+        return MovedRelay(downstream, upstream, self._started_at)
+
+    def _is_settled(self) -> bool:
+        """Whether all that was read is sent, and nothing needs a decision."""
+        return (
+            self._timer is None
+            and not self._is_closing
+            and self.downstream.is_quiet
+            and self.upstream.is_quiet
+        )
+
+    def on_read(self) -> None:
+        """Take note of a read that needs no decision."""
+        if self._may_carry:
+            # Once this read is written there may be nothing left to wait for.
+            self._may_carry = False
+            self._loop.call_soon(self._carry)
+
+    def _carry(self) -> None:
+        if self._has_ended:
+            return
+        if not self._is_settled():
+            self._may_carry = True
+            return
+        legs = (self.downstream, self.upstream)
+        for leg in legs:
+            leg.transport.pause_reading()
+        self._carried = self._carrier.carry(
+            self.downstream.given, self.upstream.given, self._take_back
+        )
+        if self._carried is None:
+            for leg in legs:
+                leg.transport.resume_reading()
+
+    def refresh(self) -> None:
+        """Bring what is known of both legs up to date."""
+        legs = (self.downstream, self.upstream)
+        if self._carried is None:
+            for leg in legs:
+                leg.waiting_bytes = 0 if leg.is_lost else leg.transport.get_write_buffer_size()
+            return
+        for leg, counters in zip(legs, self._carried.counters(), strict=True):
+            leg.bytes_read = counters.bytes_read
+            leg.scanner.frames = counters.frames
+            leg.peer.waiting_bytes = counters.waiting_bytes
+
+    def _take_back(self) -> None:
+        """Go on in the event loop with what the pump had at hand."""
+        if self._carried is None:
+            return
+        legs = (self.downstream, self.upstream)
+        pairs = tuple(zip(legs, self._carried.take_back(), strict=True))
+        self._carried = None
+        self._may_carry = True
+        for leg in legs:
+            # Before the bytes at hand are written: if they fill the peer's buffer, the pause that
+            # follows must be the last word.
+            leg.transport.resume_reading()
+        self._go_on(pairs)
+
+    def _go_on(self, pairs: Iterable[tuple[Leg, Taken | MovedLeg]]) -> None:
+        """Start where somebody else stopped."""
+        for leg, state in pairs:
+            leg.bytes_read = state.bytes_read
+            leg.scanner.skip(state.frames, state.left)
+        for leg, state in pairs:
+            if state.unsent:
+                leg.peer.transport.write(state.unsent)
+        for leg, state in pairs:
+            if state.rest:
+                leg.data_received(state.rest)
+
+    def on_attention(self, leg: Leg) -> None:
         """Look at what the scanner of a leg has just seen: a close frame, or a limit."""
         scanner, peer = leg.scanner, leg.peer
         if peer.close_due is not None and scanner.is_between_frames:
@@ -201,6 +210,7 @@ class Relay:
 
     def look(self, now: float) -> None:
         """Hold the limits that only time decides. To be called about once a second."""
+        self.refresh()
         client, agent, settings = self.downstream, self.upstream, self._settings
         client.note_activity(now)
         agent.note_activity(now)
@@ -248,6 +258,7 @@ class Relay:
 
     def close(self, code: int, reason: str, by: ClosedBy, *, limit: str = "") -> None:
         """Close both connections with a close frame between frames. Twice is fine."""
+        self._take_back()
         if self._is_closing:
             return
         self._is_closing = True
@@ -265,7 +276,7 @@ class Relay:
             else:
                 leg.close_due = frame
 
-    def _write_close(self, leg: _Leg, frame: bytes) -> None:
+    def _write_close(self, leg: Leg, frame: bytes) -> None:
         leg.close_due = None
         leg.sent_close = True
         if not leg.is_lost:
@@ -275,7 +286,7 @@ class Relay:
         if leg.scanner.close is not None:
             leg.transport.close()
 
-    def on_eof(self, leg: _Leg) -> bool:
+    def on_eof(self, leg: Leg) -> bool:
         """Take the end of what a leg sends; return whether it may still be written to."""
         if leg is self.downstream and leg.scanner.close is not None and not self.upstream.is_lost:
             # A client that half-closes after its close frame still waits for the answer; the
@@ -284,13 +295,13 @@ class Relay:
         self._gone(leg)
         return False
 
-    def on_lost(self, leg: _Leg) -> None:
+    def on_lost(self, leg: Leg) -> None:
         """Take the end of one connection."""
         self._gone(leg)
         if self.downstream.is_lost and self.upstream.is_lost:
             self._finish()
 
-    def _gone(self, leg: _Leg) -> None:
+    def _gone(self, leg: Leg) -> None:
         # What is still buffered for the other side has this long to go out, and no longer.
         self._start_timer()
         if leg.peer.is_lost:
@@ -383,13 +394,8 @@ class Relay:
                 bytes_in=client.bytes_read,
                 bytes_out=agent.bytes_read,
                 age_s=now - self._started_at,
-                quiet_in_s=_quiet_s(client, now),
-                quiet_out_s=_quiet_s(agent, now),
+                quiet_in_s=client.quiet_s(now),
+                quiet_out_s=agent.quiet_s(now),
                 was_cut=self._was_cut,
             )
         )
-
-
-def _quiet_s(leg: _Leg, now: float) -> float | None:
-    leg.note_activity(now)
-    return now - leg.active_at if leg.bytes_read else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.admission import Admission
 from trunkline.auth.pseudonym import Pseudonyms
+from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
@@ -27,11 +28,13 @@ class GatewayServices:
     peers: Peers
     metrics: Metrics
     tasks: TaskOwner = field(default_factory=TaskOwner)
+    carrier: Carrier = field(init=False)
     limits: ConnectionLimits = field(init=False)
     sweep: Sweep = field(init=False)
 
     def __post_init__(self) -> None:
         # Frozen is how everybody else sees it.
+        object.__setattr__(self, "carrier", Carrier(self.settings))
         object.__setattr__(self, "limits", ConnectionLimits(self.settings))
         object.__setattr__(self, "sweep", Sweep.for_settings(self.settings, self.metrics))
 

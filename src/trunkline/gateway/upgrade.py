@@ -12,10 +12,11 @@ from trunkline.gateway import routes, upstream
 from trunkline.gateway.ending import event_of, line_of
 from trunkline.gateway.limits import Place
 from trunkline.gateway.reach import reach
-from trunkline.gateway.relay import Relay, Summary
+from trunkline.gateway.relay import Relay
 from trunkline.gateway.requests import UpgradeRequest, new_call_id, request_id_of
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.summary import Summary
 from trunkline.protocol import close, headers
 from trunkline.protocol.errors import (
     INTERNAL_ERROR,
@@ -176,6 +177,7 @@ class Upgrade(asyncio.Protocol):
             self._transport,
             upgraded.transport,
             services.settings,
+            carrier=services.carrier,
             on_end=lambda summary: self._ended(agent, relay, summary),
             explain_loss=agent.explain_loss,
         )

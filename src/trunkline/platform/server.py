@@ -87,12 +87,19 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=int(services.settings.drain_timeout_s) + 1,
             )
         )
+        self._carrier = services.carrier
         self._on_ready = on_ready
         self._on_drain = on_drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self._carrier.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -51,6 +51,26 @@ class FrameScanner:
         """Whether all that was let through is whole frames, so that one may be put after it."""
         return self._is_stopped or self._left == 0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but whole headers of ordinary frames was seen so far."""
+        return not (self._head or self._is_stopping or self.close or self._close_payload)
+
+    @property
+    def left(self) -> int:
+        """Bytes that the frame under way still has: payload, and its mask before that."""
+        return self._left
+
+    def skip(self, frames: int, left: int) -> None:
+        """Go on where somebody else stopped who followed the stream for a while.
+
+        Args:
+            frames: How many frame headers went through so far, all told.
+            left: Bytes that the frame under way still has.
+        """
+        self.frames = frames
+        self._left = left
+
     def stop(self) -> None:
         """Let nothing through any more but the rest of a frame that is under way.
 

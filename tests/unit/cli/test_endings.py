@@ -9,8 +9,8 @@ import pytest
 from trunkline.cli import endings
 from trunkline.client import EndedConnection
 from trunkline.gateway import relay
-from trunkline.gateway.relay import ClosedBy
 from trunkline.gateway.settings import GatewaySettings
+from trunkline.gateway.summary import ClosedBy
 
 
 def end(**given: Any) -> EndedConnection:

@@ -57,7 +57,9 @@ def make_own_wheel(wheels_dir: Path) -> OwnWheel:
 def _package_files() -> Iterator[tuple[str, bytes]]:
     with importlib.resources.as_file(importlib.resources.files(DISTRIBUTION)) as package:
         for path in sorted(package.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
+            # What is compiled is the gateway's, and an agent may have another Python.
+            is_left_out = "__pycache__" in path.parts or path.suffix in (".so", ".c")
+            if path.is_file() and not is_left_out:
                 yield f"{DISTRIBUTION}/{path.relative_to(package).as_posix()}", path.read_bytes()
 
 

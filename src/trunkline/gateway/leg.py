@@ -1,0 +1,146 @@
+"""One of a relay's two connections, as the event loop sees it."""
+
+import asyncio
+import os
+from typing import Protocol
+
+from trunkline.aio.sockets import unsent_bytes
+from trunkline.gateway.carrier import Given, Taken
+from trunkline.gateway.moved import MovedLeg
+from trunkline.gateway.summary import ClosedBy
+from trunkline.protocol.close import CloseCode
+from trunkline.protocol.frames import FrameScanner
+
+
+class LegOwner(Protocol):
+    """What a leg tells its relay."""
+
+    def on_read(self) -> None:
+        """Take note of a read that needs no decision."""
+
+    def on_attention(self, leg: "Leg") -> None:
+        """Look at what its scanner has just seen."""
+
+    def on_eof(self, leg: "Leg") -> bool:
+        """Take the end of what it sends; return whether it may still be written to."""
+
+    def on_lost(self, leg: "Leg") -> None:
+        """Take the end of the connection."""
+
+    def close(self, code: int, reason: str, by: ClosedBy) -> None:
+        """Close both connections."""
+
+
+class Leg(asyncio.Protocol):
+    """One of the two connections: what it reads goes to its peer."""
+
+    def __init__(
+        self, relay: LegOwner, transport: asyncio.Transport, scanner: FrameScanner
+    ) -> None:
+        self.relay = relay
+        self.transport = transport
+        self.scanner = scanner
+        self.peer: Leg = self
+        self.bytes_read = 0
+        #: Bytes that wait to be sent here, when the relay's refresh() looked.
+        self.waiting_bytes = 0
+        self.is_lost = False
+        #: A close frame of ours for this leg that waits for its peer's frame to end.
+        self.close_due: bytes | None = None
+        self.sent_close = False
+        # What the last look at it saw, see the relay's look().
+        self.bytes_seen = 0
+        self.active_at = 0.0
+        self.taken_seen = -1
+        self.stalled_since = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes_read += len(data)
+        scanner = self.scanner
+        out = scanner.feed(data)
+        if out and not self.peer.transport.is_closing():
+            self.peer.transport.write(out)
+        if scanner.close is not None or scanner.oversize_bytes or self.peer.close_due is not None:
+            self.relay.on_attention(self)
+        else:
+            self.relay.on_read()
+
+    def eof_received(self) -> bool:
+        return self.relay.on_eof(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        self.relay.on_lost(self)
+
+    def pause_writing(self) -> None:
+        # The peer's bytes don't go out fast enough: reading fewer of them is all it takes, the
+        # sender then feels it through TCP.
+        if not self.peer.is_lost:
+            self.peer.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self.peer.is_lost:
+            self.peer.transport.resume_reading()
+
+    def note_activity(self, now: float) -> None:
+        """Keep when bytes last came."""
+        if self.bytes_read != self.bytes_seen:
+            self.bytes_seen = self.bytes_read
+            self.active_at = now
+
+    def quiet_s(self, now: float) -> float | None:
+        """Return for how long no bytes have come; None if none ever came."""
+        self.note_activity(now)
+        return now - self.active_at if self.bytes_read else None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether all its bytes are sent, and nothing of it needs a decision."""
+        return (
+            not self.is_lost
+            and not self.transport.is_closing()
+            and not self.transport.get_write_buffer_size()
+            and self.scanner.is_plain
+        )
+
+    def stalled_s(self, now: float) -> float:
+        """Return for how long nothing of what waits for it has been taken."""
+        waiting = self.waiting_bytes
+        if not waiting:
+            self.taken_seen = -1
+            return 0.0
+        # The system's own buffer is large, and asks for more only once a good part of it is free:
+        # a slow reader may be at work on it for long.
+        taken = self.peer.bytes_read - waiting - unsent_bytes(self.transport)
+        if taken != self.taken_seen:
+            self.taken_seen = taken
+            self.stalled_since = now
+        return now - self.stalled_since
+
+    @property
+    def fd(self) -> int:
+        found: int = self.transport.get_extra_info("socket").fileno()
+        return found
+
+    @property
+    def given(self) -> Given:
+        return Given(self.fd, self.scanner.left, self.scanner.frames, self.bytes_read)
+
+    def moved(self, taken: Taken) -> MovedLeg:
+        return MovedLeg(
+            os.dup(self.fd),
+            taken.left,
+            taken.frames,
+            taken.bytes_read,
+            self.active_at,
+            taken.rest,
+            taken.unsent,
+        )
+
+    def shutdown(self) -> None:
+        """Drain: uvicorn calls this on every connection when it is told to stop."""
+        self.relay.close(
+            CloseCode.GOING_AWAY,
+            "the platform is restarting; connect again with the same session id",
+            ClosedBy.DRAIN,
+        )
