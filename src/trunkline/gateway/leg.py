@@ -45,6 +45,10 @@ class Leg(asyncio.Protocol):
         #: Bytes that wait to be sent here, when the relay's refresh() looked.
         self.waiting_bytes = 0
         self.is_lost = False
+        #: Whether as much waits to be sent here as may.
+        self.is_full = False
+        #: Whether nothing is to be read from it for now.
+        self.is_held = False
         #: A close frame of ours for this leg that waits for its peer's frame to end.
         self.close_due: bytes | None = None
         self.sent_close = False
@@ -75,11 +79,13 @@ class Leg(asyncio.Protocol):
     def pause_writing(self) -> None:
         # The peer's bytes don't go out fast enough: reading fewer of them is all it takes, the
         # sender then feels it through TCP.
+        self.is_full = True
         if not self.peer.is_lost:
             self.peer.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if not self.peer.is_lost:
+        self.is_full = False
+        if not self.peer.is_lost and not self.peer.is_held:
             self.peer.transport.resume_reading()
 
     def note_activity(self, now: float) -> None:
@@ -100,7 +106,7 @@ class Leg(asyncio.Protocol):
             not self.is_lost
             and not self.transport.is_closing()
             and not self.transport.get_write_buffer_size()
-            and self.scanner.is_plain
+            and not self.scanner.is_special
         )
 
     def stalled_s(self, now: float) -> float:

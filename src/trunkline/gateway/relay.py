@@ -80,8 +80,33 @@ class Relay:
         self._frames_seen = moved.downstream.frames
         self._go_on(pairs)
 
+    def hold(self) -> None:
+        """Read nothing for now, so that what was read can be sent."""
+        if self._carried is not None:
+            # It is taken from the pump with all it has at hand.
+            return
+        for leg in (self.downstream, self.upstream):
+            leg.is_held = True
+            if not leg.is_lost:
+                leg.transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again after `hold`."""
+        for leg in (self.downstream, self.upstream):
+            if leg.is_held and self._carried is None and not (leg.is_lost or leg.peer.is_full):
+                leg.transport.resume_reading()
+            leg.is_held = False
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether TLS ends here: then only this process can go on with it."""
+        return self._is_encrypted
+
     def detach(self) -> MovedRelay | None:
         """Let go of both connections for a relay of another process to take over.
+
+        Call `hold` before it, and let the loop turn: what was read is sent by then, unless
+        somebody reads slowly.
 
         Returns:
             None if they can't be moved right now: one of them is ending, has bytes that only its
@@ -98,7 +123,13 @@ class Relay:
             for leg in legs:
                 leg.transport.pause_reading()
             taken = tuple(
-                Taken(leg.scanner.frames, leg.bytes_read, leg.scanner.left, b"", b"")
+                Taken(
+                    leg.scanner.frames,
+                    leg.bytes_read - len(rest := leg.scanner.take_rest()),
+                    leg.scanner.left,
+                    rest,
+                    b"",
+                )
                 for leg in legs
             )
         else:
@@ -134,10 +165,10 @@ class Relay:
     def _carry(self) -> None:
         if self._has_ended:
             return
-        if not self._is_settled():
+        legs = (self.downstream, self.upstream)
+        if not (self._is_settled() and all(leg.scanner.is_plain for leg in legs)):
             self._may_carry = True
             return
-        legs = (self.downstream, self.upstream)
         for leg in legs:
             leg.transport.pause_reading()
         self._carried = self._carrier.carry(

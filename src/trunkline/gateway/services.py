@@ -1,6 +1,7 @@
 """What the parts of the gateway share."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.admission import Admission
@@ -31,6 +32,8 @@ class GatewayServices:
     carrier: Carrier = field(init=False)
     limits: ConnectionLimits = field(init=False)
     sweep: Sweep = field(init=False)
+    relayed: set[Any] = field(default_factory=set)
+    """The connections that are relayed now, each a `gateway.relayed.Relayed`."""
 
     def __post_init__(self) -> None:
         # Frozen is how everybody else sees it.

@@ -1,23 +1,19 @@
 """Takes one WebSocket upgrade from its head to the relay, or refuses it in plain HTTP."""
 
 import asyncio
-import datetime as dt
 import logging
 import re
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from trunkline.auth.grants import Permission
 from trunkline.gateway import routes, upstream
-from trunkline.gateway.ending import event_of, line_of
 from trunkline.gateway.limits import Place
 from trunkline.gateway.reach import reach
-from trunkline.gateway.relay import Relay
+from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent
 from trunkline.gateway.requests import UpgradeRequest, new_call_id, request_id_of
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
-from trunkline.gateway.summary import Summary
-from trunkline.protocol import close, headers
+from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     INTERNAL_ERROR,
     InvalidRequestError,
@@ -153,11 +149,11 @@ class Upgrade(asyncio.Protocol):
         except SessionElsewhereError as error:
             upgraded = await services.peers.upgrade(request, self._request_id, error)
             if upgraded.status == _SWITCHING:
-                self._start_relay(_Remote(key), upgraded)
+                self._start_relay(RemoteAgent(key), upgraded)
             else:
                 self._pass_refusal(upgraded)
         else:
-            self._start_relay(_Local(lease), upgraded)
+            self._start_relay(LocalAgent(lease, lease.version.version), upgraded)
 
     def _pass_refusal(self, upgraded: upstream.Upgraded) -> None:
         upgraded.transport.abort()
@@ -166,26 +162,23 @@ class Upgrade(asyncio.Protocol):
             self._transport.write(upgraded.head + b"\r\n\r\n" + upgraded.rest)
             self._transport.close()
 
-    def _start_relay(self, agent: "_Agent", upgraded: upstream.Upgraded) -> None:
+    def _start_relay(self, agent: Agent, upgraded: upstream.Upgraded) -> None:
         if self._transport.is_closing():
             upgraded.transport.abort()
             agent.release()
             return
         services = self._services
         self._connections.discard(self)
-        relay = Relay(
-            self._transport,
-            upgraded.transport,
-            services.settings,
-            carrier=services.carrier,
-            on_end=lambda summary: self._ended(agent, relay, summary),
-            explain_loss=agent.explain_loss,
+        relayed = Relayed(
+            services,
+            self._connections,
+            agent=agent,
+            place=self._place,
+            client=self._client,
+            request_id=self._request_id,
         )
-        # uvicorn waits for this set to run empty when it stops, and tells its members to.
-        self._connections.add(relay.downstream)
-        services.sweep.add(relay)
+        relay = relayed.begin(self._transport, upgraded.transport)
         services.metrics.upgrades.labels("101").inc()
-        services.metrics.connections.inc()
         agent.event("ConnectionOpened", f"request_id={self._request_id}")
         self._transport.write(self._response_head(upgraded.head, agent.key))
         # Reading goes on before the bytes at hand are relayed: if they fill the peer's buffer,
@@ -207,43 +200,6 @@ class Upgrade(asyncio.Protocol):
         lines += [f"{name}: {value}".encode("latin-1") for name, value in ours]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def _ended(self, agent: "_Agent", relay: Relay, summary: Summary) -> None:
-        services = self._services
-        metrics = services.metrics
-        services.sweep.discard(relay)
-        self._connections.discard(relay.downstream)
-        self._place.release()
-        metrics.connections.dec()
-        metrics.closes.labels(_code_label(summary.code), summary.by.value).inc()
-        metrics.frames.labels("in").inc(summary.frames_in)
-        metrics.frames.labels("out").inc(summary.frames_out)
-        metrics.bytes.labels("in").inc(summary.bytes_in)
-        metrics.bytes.labels("out").inc(summary.bytes_out)
-        if summary.limit:
-            metrics.refusals.labels(summary.limit).inc()
-        if summary.was_cut:
-            metrics.refusals.labels("close_timeout_s").inc()
-        event = event_of(
-            summary,
-            services.settings,
-            version=agent.version,
-            request_id=self._request_id,
-            address=self._client,
-            at=dt.datetime.now(dt.UTC),
-        )
-        words = line_of(event)
-        agent.release()
-        agent.ended(event)
-        agent.event("ConnectionClosed", words)
-        _log.info("connection closed: session=%s %s", agent.key, words)
-
-
-def _code_label(code: int) -> str:
-    # The client chooses the code: each one it makes up must not be a time series of its own.
-    if code in close.WORDS:
-        return str(code)
-    return "application" if 4000 <= code <= 4999 else "other"
-
 
 def _check_handshake(request: UpgradeRequest) -> None:
     # RFC 6455 section 4.2.1.
@@ -254,70 +210,3 @@ def _check_handshake(request: UpgradeRequest) -> None:
     key = request.header(b"sec-websocket-key")
     if key is None or not _KEY.fullmatch(key.encode("latin-1")):
         raise InvalidRequestError("Sec-WebSocket-Key must be 16 bytes in base64")
-
-
-class _Agent(Protocol):
-    """The other end of a relay."""
-
-    key: SessionKey
-    version: str
-
-    def ended(self, event: Mapping[str, Any]) -> None:
-        """Keep how a connection to it ended."""
-
-    def event(self, reason: str, message: str) -> None:
-        """Write to the session's log."""
-
-    def release(self) -> None:
-        """Give back what was held while the connection was open."""
-
-    async def explain_loss(self) -> str:
-        """Say why it went away without a close frame."""
-
-
-class _Local:
-    """An agent of this process."""
-
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-        self.key = lease.key
-        self.version: str = lease.version.version
-
-    def ended(self, event: Mapping[str, Any]) -> None:
-        self._lease.log.connections.append(event)
-
-    def event(self, reason: str, message: str) -> None:
-        self._lease.log.event(reason, message)
-
-    def release(self) -> None:
-        self._lease.release()
-
-    async def explain_loss(self) -> str:
-        try:
-            async with asyncio.timeout(_EXIT_NOTICE_S):
-                status = await self._lease.wait_exited()
-        except TimeoutError:
-            return "the agent ended the connection without a close frame"
-        return f"the agent's process ended: {status}"
-
-
-class _Remote:
-    """An agent of another process of the platform, which keeps its log and its lease."""
-
-    #: That process knows.
-    version = "-"
-
-    def __init__(self, key: SessionKey) -> None:
-        self.key = key
-
-    def ended(self, event: Mapping[str, Any]) -> None:
-        pass
-
-    def event(self, reason: str, message: str) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
-
-    async def explain_loss(self) -> str:
-        return "the process of the platform that ran the session went away; connect again"

@@ -40,7 +40,6 @@ from trunkline.platform.server import Server, listen, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId
-from trunkline.runtimes.process.child import spawn_here
 from trunkline.runtimes.process.kept import KeeperLine
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.sessions.directory import SessionDirectory
@@ -149,8 +148,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         stack.push_async_callback(store.aclose)
         node = NodeId(secrets.token_hex(8))
         metrics = Metrics()
-        spawn = spawn_here if options.keeper is None else options.keeper.spawn
-        runtime = ProcessRuntime(settings.process, spawn=spawn)
+        runtime = ProcessRuntime(settings.process, keeper=options.keeper)
         stack.push_async_callback(runtime.aclose)
         sessions = SessionDirectory(
             settings.sessions,

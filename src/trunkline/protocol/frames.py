@@ -52,9 +52,19 @@ class FrameScanner:
         return self._is_stopped or self._left == 0
 
     @property
+    def is_special(self) -> bool:
+        """Whether it is stopping, or has seen anything of a close frame."""
+        return bool(self._is_stopping or self.close or self._close_payload)
+
+    @property
     def is_plain(self) -> bool:
         """Whether nothing but whole headers of ordinary frames was seen so far."""
-        return not (self._head or self._is_stopping or self.close or self._close_payload)
+        return not (self._head or self.is_special)
+
+    def take_rest(self) -> bytes:
+        """Return the beginning of a header that was kept back, and forget it."""
+        rest, self._head = self._head, b""
+        return rest
 
     @property
     def left(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId, SessionKey, VersionId
@@ -114,6 +114,16 @@ class ExitStatus:
         return f"signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What one process of the platform gives to the next to look after an agent."""
+
+    data: Mapping[str, Any]
+    """Plain data, for whoever passed it on to understand."""
+    files: tuple[int, ...]
+    """Open files that go with it."""
+
+
 class Instance(Protocol):
     """One running agent process, ready to take connections."""
 
@@ -136,6 +146,22 @@ class Instance(Protocol):
 
         Calling it again, or after the process has ended, only waits.
         """
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is ready and neither stopping nor ending."""
+
+    def pass_on(self) -> Passed:
+        """Return what another process of the platform needs to take a settled one over.
+
+        It is left alone until `take_back` or `let_go`. The files stay this process's to close.
+        """
+
+    def take_back(self) -> None:
+        """Go on as if `pass_on` had not been called."""
+
+    def let_go(self) -> None:
+        """Touch nothing of it any more: another process has taken it over."""
 
 
 class Runtime(Protocol):
@@ -160,6 +186,13 @@ class Runtime(Protocol):
         Raises:
             SessionNotReadyError: If the process ended first, or wasn't ready in time. By
                 then the process is gone and all it printed is in ``logs``.
+        """
+
+    def take_over(self, spec: InstanceSpec, logs: LogSink, passed: Passed) -> Instance:
+        """Look after a ready agent that another process of the platform has passed on.
+
+        The files are this process's from here on. Of the specification, what is about starting
+        isn't used.
         """
 
     async def end_leftovers(self, node: NodeId) -> int:

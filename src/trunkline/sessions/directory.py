@@ -25,6 +25,7 @@ from trunkline.protocol.errors import (
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey, VersionId
 from trunkline.runtimes.interface import Runtime
 from trunkline.sessions.elsewhere import SessionElsewhereError
+from trunkline.sessions.gate import Phase
 from trunkline.sessions.home_files import HomeFiles
 from trunkline.sessions.ownership import not_accessible
 from trunkline.sessions.processes import SessionProcesses
@@ -75,6 +76,8 @@ class SessionDirectory:
             metrics=metrics,
             node=node,
         )
+        self.leaving = self._processes.leaving
+        self.arriving = self._processes.arriving
         self.homes = self._processes.homes
         self.logs = self._processes.logs
 
@@ -92,7 +95,8 @@ class SessionDirectory:
         Raises:
             SessionElsewhereError: Naming that one.
         """
-        if record.holder is not None and record.holder != self._node:
+        is_gone = self.leaving.gate.phase is Phase.GONE
+        if record.holder is not None and (record.holder != self._node or is_gone):
             raise SessionElsewhereError(record.key, record.holder)
 
     # Making and using
@@ -172,8 +176,10 @@ class SessionDirectory:
         try:
             lease = await self._processes.lease(record, await self._version_of(record))
         except SessionElsewhereError:
-            # It was called at once, and where it was called it was started.
-            return
+            # It was called at once, and where it was called it was started. Or nothing starts
+            # here any more.
+            if self.leaving.successor is not None:
+                self.leaving.successor.warm_up(record.key)
         except TrunklineError as exc:
             # The log of the session and its status say so; the next caller is told.
             _log.info("session %s wasn't started ahead: %s", record.key, exc)
@@ -251,17 +257,32 @@ class SessionDirectory:
     # Stopping and deleting
 
     async def stop(self, key: SessionKey) -> None:
-        """End the session's process here, and keep the session and its files."""
+        """End the session's process here, and keep the session and its files.
+
+        Raises:
+            SessionElsewhereError: If another process has taken this one's place.
+        """
+        await self.leaving.gate.pass_change(key)
         await self._processes.stop(key)
 
     async def delete(self, key: SessionKey) -> None:
-        """End the session's process and remove the session and its files. Twice is fine."""
+        """End the session's process and remove the session and its files. Twice is fine.
+
+        Raises:
+            SessionElsewhereError: If another process has taken this one's place.
+        """
+        await self.leaving.gate.pass_change(key)
         record = await self._store.mark_session_deleting(key)
         if record is not None:
             await self.finish_deletion(record)
 
     async def finish_deletion(self, record: SessionRecord) -> None:
-        """Do what is left to do for a session that is marked as being deleted."""
+        """Do what is left to do for a session that is marked as being deleted.
+
+        Raises:
+            SessionElsewhereError: If another process has taken this one's place.
+        """
+        await self.leaving.gate.pass_change(record.key)
         task = self._deletions.get(record.key)
         if task is None:
             task = self._tasks.spawn(
@@ -272,7 +293,7 @@ class SessionDirectory:
         await asyncio.shield(task)
 
     async def _delete_marked(self, record: SessionRecord) -> None:
-        await self.stop(record.key)
+        await self._processes.stop(record.key)
         await self._let_go_elsewhere(record)
         await self._files_in_use.wait_unused(record.key)
         self.logs.discard(record.home)
@@ -293,6 +314,22 @@ class SessionDirectory:
         """Finish deleting the marked sessions of an agent, or of one of its versions."""
         for record in await self._store.deleting_sessions(project, agent, version):
             await self.finish_deletion(record)
+
+    # Being replaced
+
+    async def quiet(self, timeout_s: float) -> None:
+        """Let nothing start or stop any more, and wait for what is starting or stopping.
+
+        Raises:
+            UnavailableError: If that takes longer. Nothing is held back any more then.
+        """
+        await self.leaving.quiet(lambda: self._deletions.values(), timeout_s)
+
+    async def warm_up(self, key: SessionKey) -> None:
+        """Start a session that was made, and is to be started before its first call."""
+        record = await self._store.find_session(key)
+        if record is not None and record.status is SessionStatus.CREATING:
+            self._tasks.spawn(self._warm_up(record), name=f"warm-up:{key}")
 
     async def lose_all(self) -> None:
         """End every process at once: this node was taken for dead."""

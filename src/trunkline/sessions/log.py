@@ -11,8 +11,10 @@ import datetime as dt
 import logging
 import os
 import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from trunkline.runtimes.interface import LogStream
@@ -192,6 +194,18 @@ class SessionLog:
         self._changed: dict[Channel, asyncio.Event] = {c: asyncio.Event() for c in Channel}
         self._trim_told = False
         self._is_discarded = False
+        #: Takes events in this log's place.
+        self.divert: Callable[[str, str], None] | None = None
+
+    @property
+    def unfinished(self) -> Mapping[LogStream, bytes]:
+        """What came of each pipe's last line so far."""
+        return self._unfinished
+
+    def take_over(self, unfinished: Mapping[LogStream, bytes]) -> None:
+        """Go on where another process of the platform ended."""
+        self.refresh()
+        self._unfinished = dict(unfinished)
 
     def discard(self) -> None:
         """Keep nothing from now on: the session is being deleted."""
@@ -231,6 +245,9 @@ class SessionLog:
 
     def event(self, reason: str, message: str) -> None:
         """Record something that happened to the session."""
+        if self.divert is not None:
+            self.divert(reason, message)
+            return
         text = f"{reason}: {message}".replace("\n", " ").encode()[:MAX_LINE_BYTES]
         self._append(Channel.SYSTEM, f"{_now()} system F ".encode() + text + b"\n")
         if reason in _SHOWN_IN_CONSOLE:
@@ -297,6 +314,7 @@ class SessionLogs:
         self._sessions_dir = sessions_dir
         self._max_bytes = max_bytes
         self._connections_max_bytes = connections_max_bytes
+        self._diverted_to: Callable[[str, str, str], None] | None = None
         self._open: weakref.WeakValueDictionary[str, SessionLog] = weakref.WeakValueDictionary()
 
     def of(self, home: str) -> SessionLog:
@@ -307,7 +325,21 @@ class SessionLogs:
             log = SessionLog(directory, self._max_bytes, self._connections_max_bytes)
             weakref.finalize(log, _close_files, list(log._files.values()))  # noqa: SLF001
             self._open[home] = log
+            self._divert_one(home, log)
         return log
+
+    def divert(self, takes: Callable[[str, str, str], None] | None) -> None:
+        """Have somebody else take the events of all logs; None: nobody.
+
+        Args:
+            takes: Called with the session's directory, the event's reason and its message.
+        """
+        self._diverted_to = takes
+        for home, log in self._open.items():
+            self._divert_one(home, log)
+
+    def _divert_one(self, home: str, log: SessionLog) -> None:
+        log.divert = None if self._diverted_to is None else partial(self._diverted_to, home)
 
     def discard(self, home: str) -> None:
         """Keep nothing more for the session with that directory."""

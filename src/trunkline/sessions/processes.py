@@ -20,10 +20,13 @@ from trunkline.protocol.errors import (
 )
 from trunkline.protocol.ids import NodeId, SessionKey
 from trunkline.runtimes.interface import Instance, InstanceSpec, Runtime
+from trunkline.sessions.arriving import Arriving
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.environment import agent_environment
+from trunkline.sessions.gate import Phase
 from trunkline.sessions.homes import SessionHomes
 from trunkline.sessions.launches import launch_from_json
+from trunkline.sessions.leaving import Leaving
 from trunkline.sessions.log import SessionLog, SessionLogs
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease, Slot
@@ -62,6 +65,15 @@ class SessionProcesses:
         self.logs = SessionLogs(
             sessions_dir, settings.log_max_bytes, settings.connection_log_max_bytes
         )
+        self.leaving = Leaving(self._slots, self.logs, node, self._start_idle_clock)
+        self.arriving = Arriving(
+            node=node,
+            runtime=runtime,
+            homes=self.homes,
+            logs=self.logs,
+            watch=self._take_over,
+            on_return=self._returned,
+        )
         #: Where agents reach the platform; known once it listens.
         self.endpoint = ""
 
@@ -91,6 +103,7 @@ class SessionProcesses:
             TrunklineError: If it can't be started.
         """
         self.refuse_if_closing()
+        await self.leaving.gate.pass_use(record.key)
         slot = self._slots.setdefault(record.key, Slot(record.key, record.home))
         slot.home = record.home
         slot.leases += 1
@@ -115,6 +128,10 @@ class SessionProcesses:
 
     def _returned(self, slot: Slot) -> None:
         slot.leases -= 1
+        if self.leaving.gate.phase in (Phase.HELD, Phase.GONE):
+            self.leaving.returned(slot)
+            self._forget_if_unused(slot)
+            return
         if slot.leases or self._is_closing:
             return
         if slot.instance is not None and slot.stopping is None:
@@ -129,6 +146,9 @@ class SessionProcesses:
     # Starting
 
     async def _running(self, slot: Slot, record: SessionRecord, version: VersionRecord) -> Instance:
+        if slot.instance is not None and slot.stopping is None:
+            return slot.instance
+        await self.leaving.gate.pass_change(slot.key)
         if slot.instance is not None and slot.stopping is None:
             return slot.instance
         if slot.starting is None:
@@ -223,12 +243,24 @@ class SessionProcesses:
         if not await self._store.start_session(slot.key, self._node, address):
             await instance.stop()
             raise ConflictError(f"session {slot.key.session_id!r} was deleted while it started")
+        slot.version = version.version
+        self._begin_watch(slot, instance, log)
+        return instance
+
+    def _begin_watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
         slot.instance = instance
         self._metrics.sessions_running.inc()
         slot.watching = self._tasks.spawn(
             self._watch(slot, instance, log), name=f"watch:{slot.key}"
         )
-        return instance
+
+    def _take_over(
+        self, slot: Slot, instance: Instance, log: SessionLog, idle_left_s: float | None
+    ) -> None:
+        self._slots[slot.key] = slot
+        self._begin_watch(slot, instance, log)
+        if not slot.leases:
+            self._start_idle_clock(slot, idle_left_s)
 
     async def _watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
         # Holding the log here keeps its file open while the agent lives.
@@ -262,12 +294,16 @@ class SessionProcesses:
         if slot.stopping is not None:
             await asyncio.shield(slot.stopping)
 
-    def _start_idle_clock(self, slot: Slot) -> None:
+    def _start_idle_clock(self, slot: Slot, left_s: float | None = None) -> None:
         slot.stop_idle_clock()
         loop = asyncio.get_running_loop()
-        slot.idle_clock = loop.call_later(slot.idle_timeout_s, self._idle_is_over, slot)
+        delay_s = slot.idle_timeout_s if left_s is None else left_s
+        slot.idle_clock = loop.call_later(delay_s, self._idle_is_over, slot)
 
     def _idle_is_over(self, slot: Slot) -> None:
+        if self.leaving.gate.phase is not Phase.OPEN:
+            # The clock has run out, and stays so: whoever has the session then stops it.
+            return
         slot.idle_clock = None
         if slot.instance is not None and not slot.leases:
             self.logs.of(slot.home).event(

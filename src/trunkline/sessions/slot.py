@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from trunkline.protocol.ids import SessionKey
+from trunkline.protocol.ids import SessionKey, VersionId
 from trunkline.runtimes.interface import Address, ExitStatus, Instance
 from trunkline.sessions.log import SessionLog
 from trunkline.store.records import VersionRecord
@@ -23,6 +23,7 @@ class Slot:
         self.stopping: asyncio.Task[None] | None = None
         self.idle_clock: asyncio.TimerHandle | None = None
         self.idle_timeout_s = 0.0
+        self.version = VersionId("")
 
     @property
     def is_unused(self) -> bool:
@@ -42,14 +43,13 @@ class Slot:
             self.idle_clock = None
 
 
-class Lease:
-    """The right to talk to a session's agent. Return it when the connection is over."""
+class Hold:
+    """What keeps a session's agent running. Return it when the connection is over."""
 
     def __init__(
         self,
         slot: Slot,
         instance: Instance,
-        version: VersionRecord,
         log: SessionLog,
         on_return: Callable[[Slot], None],
     ) -> None:
@@ -57,7 +57,6 @@ class Lease:
         self._instance = instance
         self._on_return = on_return
         self._is_held = True
-        self.version = version
         self.log = log
 
     @property
@@ -79,3 +78,18 @@ class Lease:
         if self._is_held:
             self._is_held = False
             self._on_return(self._slot)
+
+
+class Lease(Hold):
+    """The right to talk to a session's agent."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        instance: Instance,
+        version: VersionRecord,
+        log: SessionLog,
+        on_return: Callable[[Slot], None],
+    ) -> None:
+        super().__init__(slot, instance, log, on_return)
+        self.version = version

@@ -128,3 +128,21 @@ def test_an_overlong_close_frame_is_left_to_the_agent_to_refuse() -> None:
     data = frame(bytes(200), opcode=8)
     assert scanner.feed(data) == data
     assert scanner.close is None
+
+
+@given(payloads, cuts, cuts)
+def test_another_scanner_goes_on_where_one_stopped(
+    sent: list[tuple[bytes, bool]], edges: list[int], moves: list[int]
+) -> None:
+    data = b"".join(frame(p, mask=MASK if masked else None) for p, masked in sent)
+    scanner, out = FrameScanner(LIMIT), b""
+    ends = [0, *sorted(move % (len(data) + 1) for move in moves), len(data)]
+    for begin, end in itertools.pairwise(ends):
+        out += b"".join(feed(scanner, data[begin:end], edges))
+        assert not scanner.is_special
+        after = FrameScanner(LIMIT)
+        after.skip(scanner.frames, scanner.left)
+        out += after.feed(scanner.take_rest())
+        scanner = after
+    assert out == data
+    assert scanner.frames == len(sent)

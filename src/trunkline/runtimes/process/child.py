@@ -81,37 +81,54 @@ def spawn_here(
     )
 
 
-class Child:
-    """A process of ours, and its process group.
+def start_child(
+    command: Sequence[str],
+    *,
+    cwd: Path | str,
+    env: Mapping[str, str],
+    stdout: int,
+    stderr: int,
+    spawn: Spawn = spawn_here,
+) -> "Child":
+    """Start a process that ends with whoever starts it, where ``setpriv`` is installed.
 
-    If whoever started it is killed, so is the process where ``setpriv`` is installed; its
-    children are not. The kernel does that when the *thread* that forked ends: make these in the
+    Its children don't. The kernel does that when the *thread* that forked ends: call this in the
     event loop's thread only.
 
     Raises:
         OSError: If it couldn't be started.
     """
+    words = (*_dying_with_parent(), *command)
+    return Child(spawn(words, cwd=cwd, env=env, stdout=stdout, stderr=stderr))
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        *,
-        cwd: Path | str,
-        env: Mapping[str, str],
-        stdout: int,
-        stderr: int,
-        spawn: Spawn = spawn_here,
-    ) -> None:
-        self._started = spawn(
-            (*_dying_with_parent(), *command), cwd=cwd, env=env, stdout=stdout, stderr=stderr
-        )
+
+class Child:
+    """A process of ours, and its process group."""
+
+    def __init__(self, started: Started) -> None:
+        self._started = started
         self._returncode: int | None = None
-        self.pid = self._started.pid
+        self._is_ours = True
+        self._may_reap = asyncio.Event()
+        self._may_reap.set()
+        self.pid = started.pid
+
+    def hold(self) -> None:
+        """Notice its end, and do nothing about it for now."""
+        self._may_reap.clear()
+
+    def go_on(self) -> None:
+        """Do again what is due at its end."""
+        self._may_reap.set()
+
+    def let_go(self) -> None:
+        """Leave the process alone for ever: another process of the platform looks after it."""
+        self._is_ours = False
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the process and what it started; nothing happens once it ended."""
         # Until it is reaped, nobody else can have its number.
-        if self._returncode is None:
+        if self._returncode is None and self._is_ours:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
@@ -122,10 +139,13 @@ class Child:
         """
         try:
             await self._wait_for_end()
+            await self._may_reap.wait()
         finally:
-            self.signal_group(signal.SIGKILL)
-            # The signal ended it if nothing else did, so this doesn't take long.
-            self._returncode = self._started.reap()
+            if self._is_ours:
+                self.signal_group(signal.SIGKILL)
+                # The signal ended it if nothing else did, so this doesn't take long.
+                self._returncode = self._started.reap()
+        assert self._returncode is not None, "nobody frees a process that was let go"
         return self._returncode
 
     async def _wait_for_end(self) -> None:

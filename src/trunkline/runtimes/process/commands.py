@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 
 from trunkline.runtimes.interface import BuildLog
-from trunkline.runtimes.process.child import Child
+from trunkline.runtimes.process.child import start_child
 from trunkline.runtimes.process.output import OutputPipe
 
 _KEPT_LINES = 200
@@ -80,7 +80,7 @@ class Tools:
         lines = _Lines(self._redactor, log)
         output = OutputPipe(lines.feed)
         with contextlib.closing(output):
-            child = Child(
+            child = start_child(
                 command,
                 cwd=cwd,
                 env=self._env,

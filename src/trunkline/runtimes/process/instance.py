@@ -8,15 +8,24 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.protocol.environment import HOME, NODE
 from trunkline.protocol.errors import SessionNotReadyError
-from trunkline.runtimes.interface import Address, ExitStatus, InstanceSpec, LogSink, LogStream
-from trunkline.runtimes.process.child import Child, Spawn
+from trunkline.runtimes.interface import (
+    Address,
+    ExitStatus,
+    InstanceSpec,
+    LogSink,
+    LogStream,
+    Passed,
+)
+from trunkline.runtimes.process.child import Child, Spawn, Started, start_child
 from trunkline.runtimes.process.listening import Endpoint
 from trunkline.runtimes.process.output import OutputPipe
 from trunkline.runtimes.process.readiness import find_ready, next_delay_s
@@ -52,6 +61,14 @@ def agent_environment(
     return env
 
 
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """An agent that another process of the platform started."""
+
+    started: Started
+    passed: Passed
+
+
 class ProcessInstance:
     """A process of this machine.
 
@@ -66,14 +83,13 @@ class ProcessInstance:
         run_dir: Path,
         settings: ProcessSettings,
         tasks: TaskOwner,
-        spawn: Spawn,
+        origin: "Spawn | TakenOver",
     ) -> None:
-        self._spec = spec
+        self.spec = spec
         self._logs = logs
         self._run_dir = run_dir
         self._settings = settings
         self._tasks = tasks
-        self._spawn_process = spawn
         self._child: Child | None = None
         self._address: Address | None = None
         self._endpoint: Endpoint | None = None
@@ -82,8 +98,14 @@ class ProcessInstance:
         self._spawned = asyncio.Event()
         self._exited = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
+        self.is_ours = True
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
+        self._pipes: list[OutputPipe] = []
+        if isinstance(origin, TakenOver):
+            self._take_over(origin)
+        else:
+            self._spawn_process = origin
         self._life = tasks.spawn(self._live(), name=f"runtime:{spec.key}")
 
     @property
@@ -101,10 +123,79 @@ class ProcessInstance:
 
     async def stop(self) -> ExitStatus:
         if self._stopping is None and not self._life.done():
-            self._stopping = self._tasks.spawn(self._stop(), name=f"runtime:{self._spec.key}:stop")
+            self._stopping = self._tasks.spawn(self._stop(), name=f"runtime:{self.spec.key}:stop")
         if self._stopping is not None:
             await asyncio.shield(self._stopping)
         return await self.wait_exited()
+
+    # Changing the process of the platform that looks after it
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is ready and neither stopping nor ending."""
+        is_ending = self._exited.is_set() or self._stopping is not None
+        return self._address is not None and not is_ending
+
+    def pass_on(self) -> Passed:
+        """Return what another process of the platform needs to take it over.
+
+        Until `take_back` or `let_go` nothing it prints is read, and its end isn't acted upon.
+        """
+        assert self._child is not None
+        assert self._endpoint is not None
+        assert self._address is not None
+        self._child.hold()
+        files: list[int] = []
+        for pipe in self._pipes:
+            pipe.hold()
+        for file in (*(pipe.read_fd for pipe in self._pipes), self._endpoint.reservation):
+            if file is not None:
+                files.append(file)
+        data = {
+            "pid": self._child.pid,
+            "directory": str(self._endpoint.directory),
+            "port": self._endpoint.port,
+            "listens_on_port": self._address.port is not None,
+            "age_s": self._age_s(),
+            "stop_timeout_s": self.spec.stop_timeout_s,
+            "pipes": [pipe.read_fd is not None for pipe in self._pipes],
+            "holds_port": self._endpoint.reservation is not None,
+        }
+        return Passed(data, tuple(files))
+
+    def take_back(self) -> None:
+        """Go on as if `pass_on` had not been called."""
+        assert self._child is not None
+        for pipe in self._pipes:
+            pipe.go_on()
+        self._child.go_on()
+
+    def let_go(self) -> None:
+        """Touch nothing of it any more: another process has taken it over."""
+        assert self._child is not None
+        assert self._endpoint is not None
+        self.is_ours = False
+        self._child.let_go()
+        self._endpoint.let_go()
+        for pipe in self._pipes:
+            pipe.let_go()
+
+    def _take_over(self, given: "TakenOver") -> None:
+        data, files = given.passed.data, list(given.passed.files)
+        self._child = Child(given.started)
+        for stream, is_open in zip(LogStream, data["pipes"], strict=True):
+            if is_open:
+                self._pipes.append(self._pipe(stream, files.pop(0)))
+            else:
+                self._pipes.append(OutputPipe.ended_one())
+        reservation = socket.socket(fileno=files.pop(0)) if data["holds_port"] else None
+        self._endpoint = Endpoint(Path(data["directory"]), reservation, data["port"])
+        self._address = (
+            Address(port=data["port"])
+            if data["listens_on_port"]
+            else Address(path=self._endpoint.socket_path)
+        )
+        self._started_at -= data["age_s"]
 
     async def wait_ready(self) -> None:
         """Wait until the agent says it is ready.
@@ -114,7 +205,7 @@ class ProcessInstance:
         Raises:
             SessionNotReadyError: If it ended, or wasn't ready in time and was stopped.
         """
-        limit_s = self._spec.ready_timeout_s
+        limit_s = self.spec.ready_timeout_s
         try:
             async with asyncio.timeout(limit_s):
                 address = await self._poll_until_ready()
@@ -166,38 +257,54 @@ class ProcessInstance:
         return self._loop.time() - self._started_at
 
     async def _live(self) -> ExitStatus:
-        self._logs.event("Starting", f"version {self._spec.version}")
         try:
             with contextlib.ExitStack() as resources:
-                try:
-                    child, pipes = self._spawn(resources)
-                except OSError as error:
-                    self._spawn_failure = error
-                    self._logs.event("NotReady", f"it couldn't be started: {_reason(error)}")
-                    return _NOT_RUN
-                return await self._watch(child, pipes)
+                if self._child is None:
+                    self._logs.event("Starting", f"version {self.spec.version}")
+                    try:
+                        self._spawn(resources)
+                    except OSError as error:
+                        self._spawn_failure = error
+                        self._logs.event("NotReady", f"it couldn't be started: {_reason(error)}")
+                        return _NOT_RUN
+                else:
+                    self._own(resources)
+                assert self._child is not None
+                return await self._watch(self._child, self._pipes)
         finally:
             self._exited.set()
             self._spawned.set()
 
-    def _spawn(self, resources: contextlib.ExitStack) -> tuple[Child, list[OutputPipe]]:
-        endpoint = self._endpoint = Endpoint(self._run_dir)
-        resources.callback(endpoint.remove)
-        pipes: list[OutputPipe] = []
-        for stream in LogStream:
-            pipe = OutputPipe(
-                partial(self._logs.write, stream),
-                partial(self._logs.close_stream, stream),
-                chunk_bytes=self._settings.output_chunk_bytes,
-            )
+    def _own(self, resources: contextlib.ExitStack) -> None:
+        # What was taken over is given back as what was made here.
+        assert self._endpoint is not None
+        assert self._child is not None
+        resources.callback(self._endpoint.remove)
+        for pipe in self._pipes:
             resources.callback(pipe.close)
-            pipes.append(pipe)
-        stdout, stderr = pipes
-        child = self._child = Child(
-            self._spec.launch.command,
-            cwd=self._spec.launch.working_dir,
+        resources.callback(self._child.signal_group, signal.SIGKILL)
+
+    def _pipe(self, stream: LogStream, read_fd: int | None = None) -> OutputPipe:
+        return OutputPipe(
+            partial(self._logs.write, stream),
+            partial(self._logs.close_stream, stream),
+            chunk_bytes=self._settings.output_chunk_bytes,
+            read_fd=read_fd,
+        )
+
+    def _spawn(self, resources: contextlib.ExitStack) -> None:
+        endpoint = self._endpoint = Endpoint.make(self._run_dir)
+        resources.callback(endpoint.remove)
+        for stream in LogStream:
+            pipe = self._pipe(stream)
+            resources.callback(pipe.close)
+            self._pipes.append(pipe)
+        stdout, stderr = self._pipes
+        child = self._child = start_child(
+            self.spec.launch.command,
+            cwd=self.spec.launch.working_dir,
             env=agent_environment(
-                self._spec, endpoint.environment, self._settings.platform_environment
+                self.spec, endpoint.environment, self._settings.platform_environment
             ),
             stdout=stdout.write_fd,
             stderr=stderr.write_fd,
@@ -206,10 +313,9 @@ class ProcessInstance:
         resources.callback(child.signal_group, signal.SIGKILL)
         stdout.close_write_end()
         stderr.close_write_end()
-        return child, pipes
+        self._logs.event("Started", f"process {child.pid}")
 
     async def _watch(self, child: Child, pipes: list[OutputPipe]) -> ExitStatus:
-        self._logs.event("Started", f"process {child.pid}")
         self._spawned.set()
         # It ends together with what it left in its group: children that outlive it would keep
         # its ports, files and pipes.
@@ -243,10 +349,10 @@ class ProcessInstance:
         self._logs.event("Stopping", "SIGTERM")
         child.signal_group(signal.SIGTERM)
         try:
-            async with asyncio.timeout(self._spec.stop_timeout_s):
+            async with asyncio.timeout(self.spec.stop_timeout_s):
                 await self._exited.wait()
         except TimeoutError:
-            limit = f"{self._spec.stop_timeout_s:g} s (stop_timeout_s)"
+            limit = f"{self.spec.stop_timeout_s:g} s (stop_timeout_s)"
             self._logs.event("Stopping", f"SIGKILL: it still ran after {limit}")
             child.signal_group(signal.SIGKILL)
             await self._exited.wait()

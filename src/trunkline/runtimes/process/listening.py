@@ -22,20 +22,45 @@ _CAN_HOLD_PORT = sys.platform == "linux"
 class Endpoint:
     """One agent's places to listen. Made before the process, removed after it."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self._directory = run_dir / secrets.token_hex(_NAME_BYTES)
-        self._directory.mkdir(mode=0o700)
-        self.socket_path = str(self._directory / _SOCKET_NAME)
-        self._reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    def __init__(self, directory: Path, reservation: socket.socket | None, port: int) -> None:
+        self._directory = directory
+        self._reservation = reservation
+        self._is_ours = True
+        self.port = port
+        self.socket_path = str(directory / _SOCKET_NAME)
+
+    @classmethod
+    def make(cls, run_dir: Path) -> "Endpoint":
+        """Make a directory for the Unix socket, and reserve a port."""
+        directory = run_dir / secrets.token_hex(_NAME_BYTES)
+        directory.mkdir(mode=0o700)
+        reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        endpoint = cls(directory, reservation, 0)
         try:
-            self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._reservation.bind(("127.0.0.1", 0))
-            self.port: int = self._reservation.getsockname()[1]
+            reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reservation.bind(("127.0.0.1", 0))
+            endpoint.port = reservation.getsockname()[1]
         except OSError:
-            self.remove()
+            endpoint.remove()
             raise
         if not _CAN_HOLD_PORT:
-            self.release_port()
+            endpoint.release_port()
+        return endpoint
+
+    @property
+    def directory(self) -> Path:
+        """Where the Unix socket is."""
+        return self._directory
+
+    @property
+    def reservation(self) -> int | None:
+        """The open file that holds the port, if one does."""
+        return None if self._reservation is None else self._reservation.fileno()
+
+    def let_go(self) -> None:
+        """Remove nothing at the end: another process does."""
+        self.release_port()
+        self._is_ours = False
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,12 +69,15 @@ class Endpoint:
 
     def release_port(self) -> None:
         """Give the port up: the agent listens on the Unix socket."""
-        self._reservation.close()
+        if self._reservation is not None:
+            self._reservation.close()
+            self._reservation = None
 
     def remove(self) -> None:
         """Remove the socket and give the port up. Twice is fine."""
         self.release_port()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._is_ours:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def prepare_run_dir(run_dir: Path) -> None:

@@ -23,6 +23,7 @@ class OutputPipe:
         end: Callable[[], None] | None = None,
         *,
         chunk_bytes: int = CHUNK_BYTES,
+        read_fd: int | None = None,
     ) -> None:
         """Open the pipe.
 
@@ -30,6 +31,7 @@ class OutputPipe:
             write: Called with what was read.
             end: Called once, when there is no more.
             chunk_bytes: How much to read at a time.
+            read_fd: The end to read from, if the process has the other one already.
         """
         self.ended = asyncio.Event()
         """Set when the pipe was read to its end, or given up."""
@@ -38,9 +40,16 @@ class OutputPipe:
         self._chunk_bytes = chunk_bytes
         self._tail = b""
         self._loop = asyncio.get_running_loop()
-        self._read_fd, self._write_fd = os.pipe()
+        self._read_fd, self._write_fd = os.pipe() if read_fd is None else (read_fd, -1)
         os.set_blocking(self._read_fd, False)
         self._loop.add_reader(self._read_fd, self._read)
+
+    @classmethod
+    def ended_one(cls) -> "OutputPipe":
+        """Return a pipe that has ended."""
+        pipe = cls(lambda _data: None)
+        pipe.close()
+        return pipe
 
     @property
     def write_fd(self) -> int:
@@ -52,6 +61,28 @@ class OutputPipe:
         if self._write_fd >= 0:
             os.close(self._write_fd)
             self._write_fd = -1
+
+    @property
+    def read_fd(self) -> int | None:
+        """The end that is read from; None once the pipe has ended."""
+        return None if self.ended.is_set() else self._read_fd
+
+    def hold(self) -> None:
+        """Read nothing for now."""
+        if not self.ended.is_set():
+            self._loop.remove_reader(self._read_fd)
+
+    def go_on(self) -> None:
+        """Read again."""
+        if not self.ended.is_set():
+            self._loop.add_reader(self._read_fd, self._read)
+
+    def let_go(self) -> None:
+        """Close this end without a word: another process reads the pipe from here on."""
+        if not self.ended.is_set():
+            self.hold()
+            os.close(self._read_fd)
+            self.ended.set()
 
     def last_line(self) -> str:
         """Return the end of the last line that isn't blank, or an empty text."""

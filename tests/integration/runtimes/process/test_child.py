@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.runtimes.support import is_running, wait_gone
-from trunkline.runtimes.process.child import Child
+from trunkline.runtimes.process.child import Child, start_child
 from trunkline.runtimes.process.output import OutputPipe
 
 
@@ -25,7 +25,7 @@ def way_to_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def start(code: str, tmp_path: Path, stdout: int = subprocess.DEVNULL) -> Child:
-    return Child(
+    return start_child(
         (sys.executable, "-I", "-c", code),
         cwd=tmp_path,
         env={},
@@ -86,7 +86,7 @@ async def test_descriptors_of_ours_are_not_inherited(tmp_path: Path, inheritable
 async def test_program_that_is_not_there_raises_or_ends(tmp_path: Path) -> None:
     # Through setpriv it is setpriv that fails, as a shell would.
     try:
-        child = Child(("/nowhere",), cwd=tmp_path, env={}, stdout=-3, stderr=-3)
+        child = start_child(("/nowhere",), cwd=tmp_path, env={}, stdout=-3, stderr=-3)
     except FileNotFoundError:
         return
     assert await child.wait() == 127

@@ -1,0 +1,205 @@
+"""A connection that is being relayed: whose it is, and what has to be done at its end."""
+
+import asyncio
+import datetime as dt
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from trunkline.gateway.ending import event_of, line_of
+from trunkline.gateway.limits import Place
+from trunkline.gateway.moved import MovedRelay
+from trunkline.gateway.relay import Relay
+from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.summary import Summary
+from trunkline.protocol import close
+from trunkline.protocol.ids import SessionKey
+from trunkline.sessions.slot import Hold
+
+_log = logging.getLogger("trunkline.gateway")
+_EXIT_NOTICE_S = 0.5
+
+
+class Agent(Protocol):
+    """The other end of a relay."""
+
+    key: SessionKey
+    version: str
+    is_local: bool
+
+    def ended(self, event: Mapping[str, Any]) -> None:
+        """Keep how a connection to it ended."""
+
+    def event(self, reason: str, message: str) -> None:
+        """Write to the session's log."""
+
+    def release(self) -> None:
+        """Give back what was held while the connection was open."""
+
+    async def explain_loss(self) -> str:
+        """Say why it went away without a close frame."""
+
+
+class LocalAgent:
+    """An agent of this process."""
+
+    is_local = True
+
+    def __init__(self, hold: Hold, version: str) -> None:
+        self._hold = hold
+        self.key = hold.key
+        self.version = version
+
+    def ended(self, event: Mapping[str, Any]) -> None:
+        self._hold.log.connections.append(event)
+
+    def event(self, reason: str, message: str) -> None:
+        self._hold.log.event(reason, message)
+
+    def release(self) -> None:
+        self._hold.release()
+
+    async def explain_loss(self) -> str:
+        try:
+            async with asyncio.timeout(_EXIT_NOTICE_S):
+                status = await self._hold.wait_exited()
+        except TimeoutError:
+            return "the agent ended the connection without a close frame"
+        return f"the agent's process ended: {status}"
+
+
+class RemoteAgent:
+    """An agent of another process of the platform, which keeps its log and its lease."""
+
+    is_local = False
+    #: That process knows.
+    version = "-"
+
+    def __init__(self, key: SessionKey) -> None:
+        self.key = key
+
+    def ended(self, event: Mapping[str, Any]) -> None:
+        pass
+
+    def event(self, reason: str, message: str) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    async def explain_loss(self) -> str:
+        return "the process of the platform that ran the session went away; connect again"
+
+
+class Relayed:
+    """One relay, with the agent it leads to and the place it takes."""
+
+    def __init__(
+        self,
+        services: GatewayServices,
+        connections: set[Any],
+        *,
+        agent: Agent,
+        place: Place,
+        client: str,
+        request_id: str,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            services: What the gateway's parts share.
+            connections: What uvicorn waits for when it stops, and tells to.
+            agent: The other end. It is released at the end.
+            place: The connection's share of the limits. It is released at the end.
+            client: The client's address.
+            request_id: The upgrade's id.
+        """
+        self._services = services
+        self._connections = connections
+        self.agent = agent
+        self.place = place
+        self.client = client
+        self.request_id = request_id
+        self._relay: Relay | None = None
+
+    @property
+    def relay(self) -> Relay:
+        """The relay, once it has begun."""
+        assert self._relay is not None
+        return self._relay
+
+    def begin(
+        self,
+        downstream: asyncio.Transport,
+        upstream: asyncio.Transport,
+        moved: MovedRelay | None = None,
+    ) -> Relay:
+        """Relay between two connections from here on."""
+        services = self._services
+        relay = self._relay = Relay(
+            downstream,
+            upstream,
+            services.settings,
+            carrier=services.carrier,
+            on_end=self._ended,
+            explain_loss=self.agent.explain_loss,
+        )
+        if moved is not None:
+            relay.resume(moved)
+        self._connections.add(relay.downstream)
+        services.sweep.add(relay)
+        services.relayed.add(self)
+        services.metrics.connections.inc()
+        return relay
+
+    def detach(self) -> MovedRelay | None:
+        """Let go of the connections, as :meth:`Relay.detach`, and of what was counted for them.
+
+        The agent isn't released: whoever takes the connections over does that.
+        """
+        moved = self.relay.detach()
+        if moved is not None:
+            self._forget()
+        return moved
+
+    def _forget(self) -> None:
+        services = self._services
+        services.sweep.discard(self.relay)
+        services.relayed.discard(self)
+        self._connections.discard(self.relay.downstream)
+        self.place.release()
+        services.metrics.connections.dec()
+
+    def _ended(self, summary: Summary) -> None:
+        services, agent = self._services, self.agent
+        metrics = services.metrics
+        self._forget()
+        metrics.closes.labels(_code_label(summary.code), summary.by.value).inc()
+        metrics.frames.labels("in").inc(summary.frames_in)
+        metrics.frames.labels("out").inc(summary.frames_out)
+        metrics.bytes.labels("in").inc(summary.bytes_in)
+        metrics.bytes.labels("out").inc(summary.bytes_out)
+        if summary.limit:
+            metrics.refusals.labels(summary.limit).inc()
+        if summary.was_cut:
+            metrics.refusals.labels("close_timeout_s").inc()
+        event = event_of(
+            summary,
+            services.settings,
+            version=agent.version,
+            request_id=self.request_id,
+            address=self.client,
+            at=dt.datetime.now(dt.UTC),
+        )
+        words = line_of(event)
+        agent.release()
+        agent.ended(event)
+        agent.event("ConnectionClosed", words)
+        _log.info("connection closed: session=%s %s", agent.key, words)
+
+
+def _code_label(code: int) -> str:
+    # The client chooses the code: each one it makes up must not be a time series of its own.
+    if code in close.WORDS:
+        return str(code)
+    return "application" if 4000 <= code <= 4999 else "other"
