@@ -24,6 +24,7 @@ from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.settings import GatewaySettings
+from trunkline.gateway.ticket_office import TicketOffice
 from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen
@@ -83,6 +84,7 @@ async def serve(upstream_port: int, state_dir: Path) -> None:
         pseudonyms=Pseudonyms.open(state_dir),
         sessions=FixedSessions(Address(port=upstream_port)),  # type: ignore[arg-type]
         peers=peers,
+        tickets=TicketOffice(None),  # type: ignore[arg-type]
         metrics=metrics,
     )
     app = build_app(

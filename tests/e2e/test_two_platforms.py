@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.e2e.conftest import AGENTS
@@ -126,6 +127,29 @@ async def test_a_session_asked_for_at_both_is_started_once(pair: Pair) -> None:
     with pair.http(pair.one) as http:
         for name in names:
             assert http.post(f"{SESSIONS}/{name}:stop").status_code == 204
+
+
+async def test_a_ticket_of_one_is_good_at_the_other_once(pair: Pair) -> None:
+    async with pair.one.connect(AGENT, "ticketed", token=pair.token) as here:
+        pid = (await ask(here, "facts"))["pid"]
+        with pair.http(pair.one) as http:
+            body = {"agent_session_id": "ticketed", "origin": pair.two.url}
+            ticket = http.post(f"{AGENT}/endpoint/tickets", json=body).json()["ticket"]
+        # The session runs at the first, and the second passes the connection on to it.
+        url = pair.two.websocket_url(AGENT)
+        offered: Any = [f"trunkline.ticket.{ticket}", "trunkline.ticket"]
+        async with connect(
+            url,
+            proxy=None,
+            origin=pair.two.url,
+            subprotocols=offered,  # type: ignore[arg-type]
+        ) as there:
+            assert there.subprotocol == "trunkline.ticket"
+            assert (await ask(there, "facts"))["pid"] == pid
+        for platform in pair.both:
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(platform.websocket_url(AGENT), proxy=None, subprotocols=offered)
+            assert caught.value.response.status_code == 401
 
 
 async def test_frames_of_every_kind_cross_two_platforms(pair: Pair) -> None:

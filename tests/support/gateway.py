@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,13 +24,14 @@ from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.settings import GatewaySettings
+from trunkline.gateway.ticket_office import TicketOffice
 from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen
 from trunkline.protocol.errors import AgentNotFoundError, TrunklineError
 from trunkline.protocol.ids import NodeId, SessionKey
 from trunkline.runtimes.interface import Address, ExitStatus
-from trunkline.store.records import NodeRecord
+from trunkline.store.records import NodeRecord, TicketRecord
 from trunkline.telemetry.metrics import Metrics
 
 NEW_PATH = "/api/projects/default/agents/echo/endpoint/protocols/invocations_ws?api-version=v1"
@@ -102,6 +104,13 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.nodes: dict[NodeId, NodeRecord] = {}
+        self.tickets: dict[str, TicketRecord] = {}
+
+    async def add_ticket(self, record: TicketRecord, now: dt.datetime) -> None:
+        self.tickets[record.digest] = record
+
+    async def take_ticket(self, digest: str) -> TicketRecord | None:
+        return self.tickets.pop(digest, None)
 
     async def ping(self) -> None:
         return None
@@ -177,6 +186,7 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
             sessions=sessions,  # type: ignore[arg-type]
             peers=Peers(store, connect_timeout_s=gateway_settings.connect_timeout_s),  # type: ignore[arg-type]
             metrics=metrics,
+            tickets=TicketOffice(store),  # type: ignore[arg-type]
         )
         app: Starlette = build_app(
             Invocations(services).routes(),

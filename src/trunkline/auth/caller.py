@@ -38,6 +38,31 @@ class Caller:
     issued_at: float = 0.0
     credential: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the caller as JSON has it, for whoever has to know it again later."""
+        return {
+            "issuer": self.identity.issuer,
+            "subject": self.identity.subject,
+            "grants": sorted(str(grant) for grant in self.grants.all),
+            "acting_for": self.acting_for,
+            "expires_at": None if math.isinf(self.expires_at) else self.expires_at,
+            "issued_at": self.issued_at,
+            "credential": self.credential,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Caller":
+        """Return the caller that :meth:`to_json` wrote."""
+        expires_at = value["expires_at"]
+        return cls(
+            identity=Identity(value["issuer"], value["subject"]),
+            grants=Grants.parse(value["grants"]),
+            acting_for=value["acting_for"],
+            expires_at=math.inf if expires_at is None else expires_at,
+            issued_at=value["issued_at"],
+            credential=value["credential"],
+        )
+
     @property
     def user(self) -> Identity:
         """The user it speaks for: itself, or the one it acts for.

@@ -35,8 +35,8 @@ _MAX_HOPS = 3
 _NUMBER = re.compile(r"[0-9]{1,3}")
 #: How often to look whether a process that doesn't answer is still there.
 _LOOK_S = 2.0
-#: Of one connection, or written anew for the next.
-_DROPPED = headers.HOP_BY_HOP | {"host", "expect", HOPS, headers.REQUEST_ID}
+#: Of one connection, written anew for the next, or looked at once for all.
+_DROPPED = headers.HOP_BY_HOP | {"host", "expect", "origin", HOPS, headers.REQUEST_ID}
 #: A machine that is gone must be noticed: others take over its sessions.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),

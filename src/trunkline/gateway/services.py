@@ -5,6 +5,7 @@ from typing import Any
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.admission import Admission
+from trunkline.auth.origins import Origins
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.limits import ConnectionLimits
@@ -12,6 +13,7 @@ from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.sweep import Sweep
+from trunkline.gateway.ticket_office import TicketOffice
 from trunkline.protocol.errors import TrunklineError
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.telemetry.metrics import Metrics
@@ -28,8 +30,10 @@ class GatewayServices:
     sessions: SessionDirectory
     peers: Peers
     metrics: Metrics
+    tickets: TicketOffice
     tasks: TaskOwner = field(default_factory=TaskOwner)
     carrier: Carrier = field(init=False)
+    origins: Origins = field(init=False)
     limits: ConnectionLimits = field(init=False)
     sweep: Sweep = field(init=False)
     relayed: set[Any] = field(default_factory=set)
@@ -38,6 +42,7 @@ class GatewayServices:
     def __post_init__(self) -> None:
         # Frozen is how everybody else sees it.
         object.__setattr__(self, "carrier", Carrier(self.settings))
+        object.__setattr__(self, "origins", Origins(self.settings.allowed_origins))
         object.__setattr__(self, "limits", ConnectionLimits(self.settings))
         object.__setattr__(self, "sweep", Sweep.for_settings(self.settings, self.metrics))
 

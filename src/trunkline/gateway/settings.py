@@ -4,6 +4,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from trunkline.auth.origins import Origins
+
 _URL = re.compile(r"http://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 _MAX_CONTROL_PAYLOAD = 125
@@ -27,6 +29,11 @@ class GatewaySettings:
 
     projects: tuple[str, ...] = ("default",)
     """The projects there are. `_default` and `_project` name the first."""
+
+    allowed_origins: tuple[str, ...] = ("same-origin", "loopback")
+    """The web pages that may open a WebSocket: origins such as `https://app.example.com`, in full
+    and without wildcards; `same-origin` for the platform's own, `loopback` for pages of this
+    machine. What sends no `Origin` isn't a browser, and may; the origin `null` may never."""
 
     max_head_bytes: int = 32 * 1024
     """Bytes of a request's head (request line and headers). A longer one is answered 431."""
@@ -110,6 +117,7 @@ class GatewaySettings:
     one that is longer, nothing is kept for its conversation."""
 
     def __post_init__(self) -> None:
+        Origins(self.allowed_origins)
         if not self.projects:
             raise ValueError("projects must name at least one project")
         for name in ("head_timeout_s", "connect_timeout_s", "close_timeout_s", "drain_timeout_s"):

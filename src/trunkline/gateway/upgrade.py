@@ -5,17 +5,20 @@ import logging
 import re
 from typing import Any
 
+from trunkline.auth.caller import Caller, acting_for
 from trunkline.auth.grants import Permission
-from trunkline.gateway import routes, upstream
+from trunkline.gateway import carriage, routes, upstream
 from trunkline.gateway.limits import Place
 from trunkline.gateway.reach import reach
 from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent
 from trunkline.gateway.requests import UpgradeRequest, new_call_id, request_id_of
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.ticket_office import MAX_LIFETIME_S
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     INTERNAL_ERROR,
+    AuthenticationError,
     InvalidRequestError,
     NotFoundError,
     TrunklineError,
@@ -61,6 +64,7 @@ class Upgrade(asyncio.Protocol):
         self._early = bytearray()
         self._request_id = request_id_of(request.header(b"x-request-id"))
         self._session: SessionKey | None = None
+        self._sentinel: str | None = None
         self._connections.add(self)
         self._task = services.tasks.spawn(self._run(), name=f"upgrade:{self._request_id}")
 
@@ -116,7 +120,10 @@ class Upgrade(asyncio.Protocol):
         request, services = self._request, self._services
         if not routes.is_websocket_path(request.path):
             raise NotFoundError("no WebSocket endpoint is at this path")
-        caller = await services.admission.admit(lambda name: request.header(name.encode()))
+        services.origins.check(request.header(b"origin"), request.header(b"host"))
+        request, carried = carriage.take_out(request)
+        self._sentinel = carried.sentinel
+        caller, bound_to = await self._admit(request, carried)
         _check_handshake(request)
         self._place.take_address(self._client)
         target = routes.match_websocket(
@@ -125,7 +132,11 @@ class Upgrade(asyncio.Protocol):
             request.header(headers.FOUNDRY_FEATURES.encode()),
             services.projects,
         )
-        session_id = target.session_id or new_session_id()
+        if bound_to is not None:
+            _check_ticket(target, bound_to)
+            session_id = bound_to.session_id
+        else:
+            session_id = target.session_id or new_session_id()
         self._session = key = SessionKey(target.project, target.agent, session_id)
         caller.require(Permission.USE, key.project, key.agent)
         self._place.take_identity(caller.user.owner)
@@ -147,6 +158,7 @@ class Upgrade(asyncio.Protocol):
         try:
             lease, upgraded = await reach(services, key, caller, routes.PROTOCOL, ask)
         except SessionElsewhereError as error:
+            request = await self._for_peer(request, carried, caller, key)
             upgraded = await services.peers.upgrade(request, self._request_id, error)
             if upgraded.status == _SWITCHING:
                 self._start_relay(RemoteAgent(key), upgraded)
@@ -154,6 +166,29 @@ class Upgrade(asyncio.Protocol):
                 self._pass_refusal(upgraded)
         else:
             self._start_relay(LocalAgent(lease, lease.version.version), upgraded)
+
+    async def _admit(
+        self, request: UpgradeRequest, carried: carriage.Carried
+    ) -> tuple[Caller, SessionKey | None]:
+        def get(name: str) -> str | None:
+            return carried.authorization if name == "authorization" else _header(request, name)
+
+        if carried.ticket is None:
+            return await self._services.admission.admit(get), None
+        if acting_for(get) is not None:
+            raise InvalidRequestError("whoever made the ticket has said whom it is for")
+        return await self._services.tickets.redeem(carried.ticket, request.header(b"origin"))
+
+    async def _for_peer(
+        self, request: UpgradeRequest, carried: carriage.Carried, caller: Caller, key: SessionKey
+    ) -> UpgradeRequest:
+        if carried.authorization is not None:
+            return carriage.with_authorization(request, carried.authorization)
+        # What let it in here is used up. The other process gets one of its own.
+        ticket, _ = await self._services.tickets.issue(
+            caller, key, origin=None, lifetime_s=MAX_LIFETIME_S
+        )
+        return carriage.with_ticket(request, ticket)
 
     def _pass_refusal(self, upgraded: upstream.Upgraded) -> None:
         upgraded.transport.abort()
@@ -197,8 +232,27 @@ class Upgrade(asyncio.Protocol):
             for line in head.split(b"\r\n")
             if line.partition(b":")[0].strip().lower() not in names
         ]
+        if self._sentinel and not any(_is_protocol(line) for line in lines):
+            # RFC 6455 section 4.1: a browser that offered some wants to see one of them. What it
+            # sees is never what let it in.
+            ours.append(("sec-websocket-protocol", self._sentinel))
         lines += [f"{name}: {value}".encode("latin-1") for name, value in ours]
         return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _is_protocol(line: bytes) -> bool:
+    return line.partition(b":")[0].strip().lower() == b"sec-websocket-protocol"
+
+
+def _header(request: UpgradeRequest, name: str) -> str | None:
+    return request.header(name.encode())
+
+
+def _check_ticket(target: routes.Target, key: SessionKey) -> None:
+    if (target.project, target.agent) != (key.project, key.agent):
+        raise AuthenticationError("the ticket is for another agent")
+    if target.session_id not in (None, key.session_id):
+        raise AuthenticationError("the ticket is for another session")
 
 
 def _check_handshake(request: UpgradeRequest) -> None:

@@ -32,6 +32,8 @@ from trunkline.gateway.openai_responses import Responses
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.ticket_office import TicketOffice
+from trunkline.gateway.tickets import Tickets
 from trunkline.platform import descriptors
 from trunkline.platform.access import open_access
 from trunkline.platform.app import build_app
@@ -183,6 +185,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             sessions=sessions,
             peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
             metrics=metrics,
+            tickets=TicketOffice(store),
         )
         gateway.limits.most = descriptors.connections_within(
             gateway.limits.most, descriptors.raise_to_hard_limit()
@@ -208,6 +211,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             [
                 *Invocations(gateway).routes(),
                 *Responses(gateway, store=store, calls=control.calls).routes(),
+                *Tickets(gateway, store).routes(),
                 *Conversations(control).routes(),
                 *Versions(control, uploads, deletions).routes(),
                 *Agents(control, uploads, deletions).routes(),

@@ -8,6 +8,7 @@
     │   └── TooManyVersionsError       400  UserError
     ├── AuthenticationError            401  unauthenticated
     ├── ForbiddenError                 403  forbidden
+    │   ├── OriginNotAllowedError      403  origin_not_allowed
     │   └── SessionNotAccessibleError  403  session_not_accessible
     ├── NotFoundError                  404  not_found
     │   ├── AgentNotFoundError         404  agent_not_found
@@ -96,6 +97,12 @@ class ForbiddenError(TrunklineError):
 
     code = "forbidden"
     status = 403
+
+
+class OriginNotAllowedError(ForbiddenError):
+    """A page of another origin asked a browser to connect here."""
+
+    code = "origin_not_allowed"
 
 
 class SessionNotAccessibleError(ForbiddenError):

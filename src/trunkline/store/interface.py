@@ -23,6 +23,7 @@ from trunkline.store.records import (
     ResponseRecord,
     SessionRecord,
     SessionStatus,
+    TicketRecord,
     VersionRecord,
     VersionStatus,
 )
@@ -283,6 +284,16 @@ class ConversationStore(Protocol):
         """Return where a response came from, or None."""
 
 
+class TicketStore(Protocol):
+    """Tickets that haven't been used."""
+
+    async def add_ticket(self, record: TicketRecord, now: dt.datetime) -> None:
+        """Add a ticket, and forget those whose time was over by then."""
+
+    async def take_ticket(self, digest: str) -> TicketRecord | None:
+        """Remove a ticket and return it; of several who take one at once, one gets it."""
+
+
 class NodeStore(Protocol):
     """The processes that share the store. Only those that are here hold anything."""
 
@@ -314,7 +325,9 @@ class NodeStore(Protocol):
         """Make the sessions idle whose holder isn't here any more."""
 
 
-class Store(AgentStore, VersionStore, SessionStore, ConversationStore, NodeStore, Protocol):
+class Store(
+    AgentStore, VersionStore, SessionStore, ConversationStore, TicketStore, NodeStore, Protocol
+):
     """Everything that is kept, safe to call from many tasks and processes at once."""
 
     async def ping(self) -> None:

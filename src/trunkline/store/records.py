@@ -150,6 +150,19 @@ class ResponseRecord:
     session_id: SessionId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketRecord:
+    """What a ticket is good for, once."""
+
+    digest: str
+    """SHA-256 of the ticket, in hex."""
+    key: SessionKey
+    origin: str | None
+    """Where the page that uses it is from, if that is to be held to."""
+    caller: Mapping[str, Any]
+    expires_at: dt.datetime
+
+
 class ClaimOutcome(StrEnum):
     """What came of claiming a session."""
 

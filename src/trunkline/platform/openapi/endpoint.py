@@ -9,9 +9,11 @@ from trunkline.platform.openapi.operation import (
     Resource,
     answer,
     in_query,
+    json_answer,
     json_body,
     obj,
     schema,
+    seconds,
     text,
 )
 
@@ -82,6 +84,16 @@ RESOURCE = Resource(
     "described here.",
     operations=(
         Operation(
+            method="POST",
+            path=f"{ENDPOINT}/tickets",
+            name="create_ticket",
+            says="A ticket, which lets one WebSocket connection in, once, within a minute. It is "
+            "for one session: there, or made by the connection.",
+            body=json_body(schema("CreateTicketRequest"), is_required=False),
+            answers={201: json_answer("The ticket.", schema("Ticket"))},
+            refusals=(413,),
+        ),
+        Operation(
             method="GET",
             path=f"{_PROTOCOLS}/invocations_ws",
             name="connect",
@@ -140,6 +152,35 @@ RESOURCE = Resource(
         *_responses(f"{_PROTOCOLS}/openai/v1/responses", "v1_"),
     ),
     schemas={
+        "Ticket": obj(
+            "What lets one connection in, once",
+            ticket=text("For the query's `ticket`, or for a subprotocol"),
+            agent_session_id=text("The session it is for"),
+            expires_at=seconds("When it is worth nothing any more"),
+        ),
+        "CreateTicketRequest": obj(
+            "What the ticket is for",
+            optional={
+                "agent_session_id": {
+                    "anyOf": [schema("SessionId"), {"type": "null"}, {"const": ""}],
+                    "description": "The session; without one, an id is made",
+                },
+                "origin": {
+                    "anyOf": [
+                        text(pattern=r"^https?://[a-z0-9]{1,63}(:[0-9]{1,4})?$"),
+                        {"type": "null"},
+                    ],
+                    "description": "Where the page that uses it is from; else any that may connect",
+                },
+                "expires_in_s": {
+                    "type": "number",
+                    "minimum": 1,
+                    "maximum": 60,
+                    "default": 60,
+                    "description": "Seconds it is good for",
+                },
+            },
+        ),
         "CreateResponseRequest": obj(
             "A request as OpenAI's Responses API has it",
             optional={

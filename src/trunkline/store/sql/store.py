@@ -5,9 +5,10 @@ from trunkline.store.sql.conversations import SqlConversations
 from trunkline.store.sql.engine import Db, Engine
 from trunkline.store.sql.nodes import SqlNodes
 from trunkline.store.sql.sessions import SqlSessions
+from trunkline.store.sql.tickets import SqlTickets
 
 
-class SqlStore(SqlAgents, SqlSessions, SqlConversations, SqlNodes):
+class SqlStore(SqlAgents, SqlSessions, SqlConversations, SqlNodes, SqlTickets):
     """The whole store. Each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
