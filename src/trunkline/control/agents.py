@@ -127,10 +127,8 @@ class Agents:
     async def delete_agent(self, request: Request) -> Response:
         _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)
         is_forced = flag(request.query_params.get("force"), "force", default=False)
-        record = await self._services.store.mark_agent_deleting(project, name, is_forced=is_forced)
-        if record is None:
+        if not await self._deletions.delete_agent(project, name, is_forced=is_forced):
             raise _no_agent(project, name)
-        await self._deletions.finish_agent(record)
         return JSONResponse({"object": "agent.deleted", "name": name, "deleted": True})
 
     async def _find(self, project: ProjectName, name: AgentName) -> AgentRecord:

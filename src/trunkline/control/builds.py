@@ -9,7 +9,9 @@ import datetime as dt
 import hashlib
 import logging
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
@@ -52,6 +54,8 @@ class VersionBuilds:
         self._runtime = runtime
         self._tasks = TaskOwner()
         self._running: dict[str, asyncio.Task[None]] = {}
+        #: How many versions are on their way from the store to :meth:`start`.
+        self._arriving = 0
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     def folder_of(self, project: ProjectName, agent: AgentName, version: VersionId) -> Path:
@@ -68,22 +72,34 @@ class VersionBuilds:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder / name
 
+    @contextlib.contextmanager
+    def arrival(self) -> Iterator[None]:
+        """Have nobody miss a version meanwhile that is added and not yet given to `start`."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+
     async def start(self, record: VersionRecord, upload: Path | None) -> VersionRecord:
         """Take a version's zip and build it in the background; return the version as it is now.
 
         Without one, the version is an image's: nothing here can run it, and it says so.
         """
         if upload is None:
-            finished = await self._store.finish_version(
-                record,
-                error="it is made from a container image, and this platform has no container "
-                "runtime configured; deploy the agent's code instead",
-                error_code="ImageError",
-            )
-            return finished or record
+            return await self._refuse_image(record)
         await asyncio.to_thread(self._take, record, upload)
         self._spawn(record)
         return record
+
+    async def _refuse_image(self, record: VersionRecord) -> VersionRecord:
+        finished = await self._store.finish_version(
+            record,
+            error="it is made from a container image, and this platform has no container "
+            "runtime configured; deploy the agent's code instead",
+            error_code="ImageError",
+        )
+        return finished or record
 
     def _take(self, record: VersionRecord, upload: Path) -> None:
         folder = self.folder_of(record.project, record.agent, record.version)
@@ -118,25 +134,33 @@ class VersionBuilds:
         await self._end_builds("")
 
     async def take_over(self) -> None:
-        """Go on with the builds of processes that are no more."""
-        await self.resume()
+        """Start again the builds that nobody is at any more.
 
-    async def resume(self) -> None:
-        """Start again the builds that a platform which ended left unfinished."""
+        They are of processes that are no more, or they are this one's, and ended before the
+        store could be told.
+        """
         for record in await self._store.unfinished_versions():
-            if _build_name(record) in self._running:
+            if self._is_under_way(record):
                 continue
-            if not await self._store.claim_build(record, self._node):
-                continue
-            folder = self.folder_of(record.project, record.agent, record.version)
-            if (folder / _CODE).exists():
-                self._spawn(record)
-            else:
-                await self._store.finish_version(
-                    record,
-                    error="the upload was interrupted; deploy it again",
-                    error_code="CodeError",
-                )
+            claimed = await self._store.claim_build(record, self._node)
+            if claimed is not None and not self._is_under_way(claimed):
+                await self._start_again(claimed)
+
+    def _is_under_way(self, record: VersionRecord) -> bool:
+        is_arriving = self._arriving > 0 and record.builder == self._node
+        return is_arriving or _build_name(record) in self._running
+
+    async def _start_again(self, record: VersionRecord) -> None:
+        if not record.code_sha256:
+            await self._refuse_image(record)
+        elif self.code_path(record) is not None:
+            self._spawn(record)
+        else:
+            await self._store.finish_version(
+                record,
+                error="the upload was interrupted; deploy it again",
+                error_code="CodeError",
+            )
 
     def read_log(self, record: VersionRecord) -> str:
         """Return what a version's build has printed so far."""
@@ -199,8 +223,12 @@ def _build_name(record: VersionRecord) -> str:
 
 
 def _remove(folder: Path) -> None:
+    # Moved aside first: its name may be given again while this goes on.
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        folder.rename(folder.with_name(f".{folder.name}.{secrets.token_hex(4)}"))
+    for path in folder.parent.glob(f".{folder.name}.*"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def _unpack_afresh(archive: Path, target: Path) -> None:

@@ -111,23 +111,20 @@ class Uploads:
             if upload.code is None
             else body.definition.with_content_hash(upload.sha256)
         ).to_wire()
-        record, is_new = await self._store.add_version(
-            NewVersion(
-                project=project,
-                agent=name,
-                definition=definition,
-                description=body.description,
-                metadata=body.metadata or {},
-                content_hash=_content_hash(definition, upload.sha256),
-                code_sha256=upload.sha256,
-                is_draft=bool(body.draft),
-                builder=self._node,
-            ),
-            most=self._max_versions,
+        new = NewVersion(
+            project=project,
+            agent=name,
+            definition=definition,
+            description=body.description,
+            metadata=body.metadata or {},
+            content_hash=_content_hash(definition, upload.sha256),
+            code_sha256=upload.sha256,
+            is_draft=bool(body.draft),
+            builder=self._node,
         )
-        if is_new:
-            return await self._builds.start(record, upload.code)
-        return record
+        with self._builds.arrival():
+            record, is_new = await self._store.add_version(new, most=self._max_versions)
+            return await self._builds.start(record, upload.code) if is_new else record
 
 
 async def _metadata_of(part: Any) -> dict[str, Any]:

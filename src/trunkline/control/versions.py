@@ -77,12 +77,8 @@ class Versions:
         _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)
         record = await self._named(project, name, request)
         is_forced = flag(request.query_params.get("force"), "force", default=False)
-        marked = await self._services.store.mark_version_deleting(
-            project, record.agent, record.version, is_forced=is_forced
-        )
-        if marked is None:
+        if not await self._deletions.delete_version(record, is_forced=is_forced):
             raise _no_version(record.agent, record.version)
-        await self._deletions.finish_version(marked)
         return JSONResponse(
             {
                 "object": "agent.version.deleted",

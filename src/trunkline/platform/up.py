@@ -202,6 +202,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             store=store, builds=builds, node=node, max_versions=settings.control.max_versions
         )
         deletions = Deletions(store=store, sessions=sessions, builds=builds, node=node)
+        stack.push_async_callback(deletions.aclose)
         upkeep.followers = (builds, deletions)
         tasks = TaskOwner()
         stack.push_async_callback(tasks.aclose)
@@ -224,8 +225,8 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             issuer=access.issuer,
             peers=gateway.peers,
         )
-        await deletions.resume()
-        await builds.resume()
+        await deletions.take_over()
+        await builds.take_over()
 
         def drain() -> None:
             health.is_draining = True

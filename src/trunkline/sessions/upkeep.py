@@ -3,15 +3,17 @@
 Several processes of the platform may share a store. Each says every ``upkeep_interval_s`` that it
 lives, and looks whether the others do. One that was silent for ``node_timeout_s`` is buried: it
 is struck off the nodes, what is left of its agents on this machine is ended, and then its
-sessions are free. One that finds itself struck off, because it was paused or cut off for so long,
-ends its own agents at once, and only then joins again.
+sessions are free; if whoever buries it dies in between, the others go on. One that finds itself
+struck off, because it was paused or cut off for so long, ends its own agents at once, and only
+then joins again.
 """
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
 from trunkline.aio.tasks import TaskOwner
@@ -33,7 +35,10 @@ class Follower(Protocol):
         """Stop: this node was taken for dead, and others go on with its work."""
 
     async def take_over(self) -> None:
-        """Go on with the work of nodes that are no more. May take long, and may be repeated."""
+        """Go on with what nobody works on any more.
+
+        Asked at every look, so nothing to do must cost little. May take long.
+        """
 
 
 class Upkeep:
@@ -68,8 +73,6 @@ class Upkeep:
         self._sightings = Sightings(
             interval_s=settings.upkeep_interval_s, timeout_s=settings.node_timeout_s
         )
-        #: How many were buried, and of how many the work was taken over.
-        self._burials = self._burials_handled = 0
         self._tasks = TaskOwner()
         #: Known once they are made, which takes a node that is there.
         self.followers: Sequence[Follower] = ()
@@ -82,51 +85,72 @@ class Upkeep:
         """
         if is_alone:
             for record in await self._store.list_nodes():
-                await self._bury(record.node, heard_at=None)
+                await self._store.remove_node(record.node)
         await self._store.add_node(self._node, _now(), self._url)
         # Apart, because ending an agent takes longer than others wait for a sign of life.
         self._tasks.spawn(self._for_ever(self._beat), name="upkeep:beat")
-        await self._store.release_orphans()
+        with self._tried_again():
+            await self._free_orphans()
         await asyncio.to_thread(self._sessions.homes.empty_trash, is_alone=is_alone)
         await self._finish_deletions()
-        # Those who follow begin with it themselves.
-        self._burials_handled = self._burials
 
     async def run(self) -> None:
         """Clear up for ever; what fails is logged and tried again."""
-        await self._for_ever(self._clear_up)
+        # Side by side: two nodes that each wait for the other to let a session go would wait
+        # for ever if letting go had to wait, too.
+        work = (self._bury_the_dead, self._clear_up, *(f.take_over for f in self.followers))
+        async with asyncio.TaskGroup() as group:
+            for number, each in enumerate(work):
+                group.create_task(self._for_ever(each), name=f"upkeep:{number}")
 
     async def aclose(self) -> None:
         """Say that this node is no more, when nothing of its sessions runs. Twice is fine."""
         await self._tasks.aclose()
         await self._store.remove_node(self._node)
-        await self._store.release_orphans()
+        await self._store.release_orphans(self._node)
 
     async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(self._settings.upkeep_interval_s)
-            try:
+            with self._tried_again():
                 await work()
-            except TrunklineError as exc:
-                _log.warning("the sessions' upkeep is tried again: %s", exc)
-            except Exception:  # noqa: BLE001 - whatever it is, sessions must go on being kept
-                _log.exception("the sessions' upkeep failed; it is tried again")
+
+    @contextlib.contextmanager
+    def _tried_again(self) -> Iterator[None]:
+        try:
+            yield
+        except TrunklineError as exc:
+            _log.warning("the sessions' upkeep is tried again: %s", exc)
+        except Exception:  # noqa: BLE001 - whatever it is, sessions must go on being kept
+            _log.exception("the sessions' upkeep failed; it is tried again")
 
     async def _beat(self) -> None:
         if not await self._store.heartbeat(self._node, _now()):
             await self._join_again()
+
+    async def _bury_the_dead(self) -> None:
         others = [r for r in await self._store.list_nodes() if r.node != self._node]
         for record in self._sightings.look(others, time.monotonic()):
             await self._bury(record.node, heard_at=record.heartbeat_at)
+        await self._free_orphans()
 
     async def _bury(self, node: NodeId, *, heard_at: dt.datetime | None) -> None:
         # First of all it may claim nothing any more. Its sessions are free last of all.
-        if not await self._store.remove_node(node, heard_at=heard_at):
-            return
+        if await self._store.remove_node(node, heard_at=heard_at):
+            _log.warning("a platform process died; what it left running is ended")
+            await self._free(node)
+
+    async def _free_orphans(self) -> None:
+        # Those of nodes that were struck off by one that didn't come any further.
+        for node in await self._store.orphan_holders():
+            # Its own are freed before it joins again.
+            if node != self._node:
+                await self._free(node)
+
+    async def _free(self, node: NodeId) -> None:
         ended = await self._runtime.end_leftovers(node)
-        await self._store.release_orphans()
-        self._burials += 1
-        _log.warning("a platform process died; %d processes of its agents ended", ended)
+        await self._store.release_orphans(node)
+        _log.info("a dead platform process's sessions are free; %d processes ended", ended)
 
     async def _join_again(self) -> None:
         _log.error(
@@ -138,16 +162,11 @@ class Upkeep:
         for follower in self.followers:
             await follower.give_up()
         # Whoever struck it off may have died before it could let its sessions go.
-        await self._store.release_orphans()
+        await self._store.release_orphans(self._node)
         await self._store.add_node(self._node, _now(), self._url)
         self._sessions.begin_again()
-        self._burials += 1
 
     async def _clear_up(self) -> None:
-        if (burials := self._burials) != self._burials_handled:
-            for follower in self.followers:
-                await follower.take_over()
-            self._burials_handled = burials
         await self._sessions.release_late()
         for record in await self._store.expire_sessions(_now()):
             _log.info("session %s expired: unused since %s", record.key, record.last_accessed_at)

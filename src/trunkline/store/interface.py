@@ -54,9 +54,11 @@ class AgentStore(Protocol):
         """Replace what is given, and return the agent, or None if there is none."""
 
     async def mark_agent_deleting(
-        self, project: ProjectName, agent: AgentName, *, is_forced: bool
+        self, project: ProjectName, agent: AgentName, node: NodeId, *, is_forced: bool
     ) -> AgentRecord | None:
         """Hide the agent and mark its versions and sessions as being deleted; None if it isn't.
+
+        Finishing it is the node's.
 
         Raises:
             ConflictError: If it has sessions and the call isn't forced.
@@ -66,7 +68,10 @@ class AgentStore(Protocol):
         """Return the agents whose deletion isn't finished, in every project."""
 
     async def claim_agent_deletion(self, record: AgentRecord, node: NodeId) -> bool:
-        """Take over finishing a deletion unless another node is at it; tell whether."""
+        """Take over finishing a deletion unless another node is at it; tell whether.
+
+        A node that isn't here (any more) takes over nothing.
+        """
 
     async def remove_agent(self, project: ProjectName, agent: AgentName) -> None:
         """Forget an agent that is being deleted, its versions and its sessions."""
@@ -118,19 +123,30 @@ class VersionStore(Protocol):
     ) -> VersionRecord | None:
         """Say how a build ended: with a launch it is active, with an error failed.
 
-        Returns None if the version is gone, or going.
+        Returns None if the version isn't being built by the record's builder any more.
         """
 
     async def unfinished_versions(self) -> Sequence[VersionRecord]:
         """Return the versions whose build never ended, in every project."""
 
-    async def claim_build(self, record: VersionRecord, node: NodeId) -> bool:
-        """Take over an unfinished build of a node that isn't here any more; tell whether."""
+    async def claim_build(self, record: VersionRecord, node: NodeId) -> VersionRecord | None:
+        """Take over an unfinished build unless another node is at it; None if it isn't ours.
+
+        A node that isn't here (any more) takes over nothing.
+        """
 
     async def mark_version_deleting(
-        self, project: ProjectName, agent: AgentName, version: VersionId, *, is_forced: bool
+        self,
+        project: ProjectName,
+        agent: AgentName,
+        version: VersionId,
+        node: NodeId,
+        *,
+        is_forced: bool,
     ) -> VersionRecord | None:
         """Hide the version and mark its sessions as being deleted; None if it isn't there.
+
+        Finishing it is the node's.
 
         Raises:
             ConflictError: If it has sessions and the call isn't forced.
@@ -140,7 +156,10 @@ class VersionStore(Protocol):
         """Return the versions whose deletion isn't finished, in every project."""
 
     async def claim_version_deletion(self, record: VersionRecord, node: NodeId) -> bool:
-        """Take over finishing a deletion unless another node is at it; tell whether."""
+        """Take over finishing a deletion unless another node is at it; tell whether.
+
+        A node that isn't here (any more) takes over nothing.
+        """
 
     async def remove_version(
         self, project: ProjectName, agent: AgentName, version: VersionId
@@ -321,8 +340,14 @@ class NodeStore(Protocol):
             Whether it was forgotten.
         """
 
-    async def release_orphans(self) -> None:
-        """Make the sessions idle whose holder isn't here any more."""
+    async def orphan_holders(self) -> Sequence[NodeId]:
+        """Return the nodes that hold sessions and aren't here any more."""
+
+    async def release_orphans(self, node: NodeId) -> None:
+        """Make the sessions idle that a node holds, unless it is here.
+
+        Nothing of them may run any more.
+        """
 
 
 class Store(

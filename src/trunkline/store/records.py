@@ -83,6 +83,8 @@ class VersionRecord:
     content_hash: str
     """SHA-256 over the definition and the code: equal hashes are equal versions."""
     code_sha256: str
+    builder: NodeId
+    """Which node builds it, or has built it."""
     is_draft: bool = False
     error: str | None = None
     """Why the build failed, in a sentence."""

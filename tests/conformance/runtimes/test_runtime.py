@@ -1,9 +1,11 @@
 """What every runtime does with agents."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -347,6 +349,46 @@ async def test_leftovers_of_a_dead_platform_are_ended_and_others_are_not(starter
         finally:
             for process in (ours, others):
                 process.kill()
+
+
+async def test_leftovers_are_ended_by_a_platform_with_many_descriptors(starter: Starter) -> None:
+    """A busy platform's descriptors have numbers that select() doesn't take."""
+    command = [sys.executable, "-I", "-c", "print(flush=True); import time; time.sleep(600)"]
+    with contextlib.ExitStack() as stack:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+        process = stack.enter_context(
+            subprocess.Popen(command, env={"TRUNKLINE_NODE": "node-x"}, stdout=subprocess.PIPE)
+        )
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)
+        for _ in range(1100):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        assert await starter.runtime.end_leftovers(NodeId("node-x")) == 1
+        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+
+
+async def test_leftovers_that_cannot_be_seen_are_not_taken_for_ended(starter: Starter) -> None:
+    command = [sys.executable, "-I", "-c", "print(flush=True); import time; time.sleep(600)"]
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(command, env={"TRUNKLINE_NODE": "node-y"}, stdout=subprocess.PIPE)
+        )
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)
+        # What the event loop and its threads need is there by then.
+        assert await starter.runtime.end_leftovers(NodeId("nobody")) == 0
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest_free = os.open(os.devnull, os.O_RDONLY)
+        stack.callback(os.close, lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        with pytest.raises(UnavailableError, match="can't be seen"):
+            await starter.runtime.end_leftovers(NodeId("node-y"))
+        assert process.poll() is None
 
 
 async def test_process_starts_clean(starter: Starter) -> None:

@@ -90,7 +90,7 @@ async def test_drafts_have_names_of_their_own_and_are_not_the_latest(store: Stor
 async def test_a_number_is_never_given_twice(store: Store) -> None:
     for content in "123":
         await store.add_version(new(content))
-    await store.mark_version_deleting(PROJECT, AGENT, VersionId("3"), is_forced=False)
+    await store.mark_version_deleting(PROJECT, AGENT, VersionId("3"), NODE, is_forced=False)
     await store.remove_version(PROJECT, AGENT, VersionId("3"))
     again, _ = await store.add_version(new("3"))
     assert again.version == "4"
@@ -112,9 +112,9 @@ async def test_a_version_with_sessions_is_deleted_by_force_only(store: Store) ->
     await store.add_session(session("a"))
     one, two = VersionId("1"), VersionId("2")
     with pytest.raises(ConflictError, match=r"version 1 of agent 'echo' has 1 session; .*force"):
-        await store.mark_version_deleting(PROJECT, AGENT, one, is_forced=False)
-    assert await store.mark_version_deleting(PROJECT, AGENT, two, is_forced=False) is not None
-    marked = await store.mark_version_deleting(PROJECT, AGENT, one, is_forced=True)
+        await store.mark_version_deleting(PROJECT, AGENT, one, NODE, is_forced=False)
+    assert await store.mark_version_deleting(PROJECT, AGENT, two, NODE, is_forced=False) is not None
+    marked = await store.mark_version_deleting(PROJECT, AGENT, one, NODE, is_forced=True)
     assert marked is not None
     assert marked.status is VersionStatus.DELETING
     assert await store.find_version(PROJECT, AGENT, one) is None
@@ -124,7 +124,7 @@ async def test_a_version_with_sessions_is_deleted_by_force_only(store: Store) ->
     (going,) = await store.deleting_sessions(PROJECT, AGENT, one)
     assert going.key.session_id == "a"
     assert list(await store.deleting_sessions(PROJECT, AGENT, two)) == []
-    assert await store.mark_version_deleting(PROJECT, AGENT, one, is_forced=True) is None
+    assert await store.mark_version_deleting(PROJECT, AGENT, one, NODE, is_forced=True) is None
     await store.remove_session(going)
     for version in (one, two):
         await store.remove_version(PROJECT, AGENT, version)
@@ -143,14 +143,14 @@ async def test_an_agent_being_deleted_is_not_there_and_its_name_is_taken(store: 
     await store.add_version(new())
     await store.add_session(session("a"))
     with pytest.raises(ConflictError, match="agent 'echo' has 1 session"):
-        await store.mark_agent_deleting(PROJECT, AGENT, is_forced=False)
-    marked = await store.mark_agent_deleting(PROJECT, AGENT, is_forced=True)
+        await store.mark_agent_deleting(PROJECT, AGENT, NODE, is_forced=False)
+    marked = await store.mark_agent_deleting(PROJECT, AGENT, NODE, is_forced=True)
     assert marked is not None
     assert marked.is_deleting
     assert await store.find_agent(PROJECT, AGENT) is None
     assert (await store.list_agents(PROJECT, EVERYTHING)).items == []
     assert await store.update_agent(PROJECT, AGENT, is_enabled=True) is None
-    assert await store.mark_agent_deleting(PROJECT, AGENT, is_forced=True) is None
+    assert await store.mark_agent_deleting(PROJECT, AGENT, NODE, is_forced=True) is None
     assert list(await store.deleting_agents()) == [marked]
     with pytest.raises(ConflictError, match="is being deleted"):
         await store.add_version(new("2"))
@@ -163,7 +163,7 @@ async def test_an_agent_being_deleted_is_not_there_and_its_name_is_taken(store: 
 
 async def test_finishing_a_version_that_is_going_does_nothing(store: Store) -> None:
     record, _ = await store.add_version(new())
-    await store.mark_version_deleting(PROJECT, AGENT, record.version, is_forced=True)
+    await store.mark_version_deleting(PROJECT, AGENT, record.version, NODE, is_forced=True)
     assert await store.finish_version(record, launch=LAUNCH) is None
     assert list(await store.unfinished_versions()) == []
 
@@ -172,16 +172,21 @@ async def test_a_build_is_taken_over_from_the_dead_only(store: Store) -> None:
     record, _ = await store.add_version(new())
     for node in (NODE, OTHER_NODE):
         await store.add_node(node, T0, "http://n")
-        assert not await store.claim_build(record, node)
+    assert await store.claim_build(record, OTHER_NODE) is None
+    # It may go on with its own, as long as it is there.
+    assert await store.claim_build(record, NODE) == record
     await store.remove_node(NODE)
-    assert not await store.claim_build(record, NODE)
-    taken = await asyncio.gather(*(store.claim_build(record, OTHER_NODE) for _ in range(3)))
-    assert sorted(taken) == [False, False, True]
+    assert await store.claim_build(record, NODE) is None
+    taken = await store.claim_build(record, OTHER_NODE)
+    assert taken is not None
+    assert taken.builder == OTHER_NODE
     await store.add_node(NODE, T0, "http://n")
-    assert not await store.claim_build(record, NODE)
-    await store.remove_node(OTHER_NODE)
-    await store.finish_version(record, launch=LAUNCH)
-    assert not await store.claim_build(record, NODE)
+    assert await store.claim_build(record, NODE) is None
+    # What the first one says of it, late, is not what became of it.
+    assert await store.finish_version(record, error="e", error_code="CodeError") is None
+    assert await store.finish_version(taken, launch=LAUNCH) is not None
+    assert await store.claim_build(taken, OTHER_NODE) is None
+    assert await store.finish_version(taken, error="e", error_code="CodeError") is None
 
 
 async def test_one_node_at_a_time_finishes_a_deletion(store: Store) -> None:
@@ -197,11 +202,13 @@ async def test_one_node_at_a_time_finishes_a_deletion(store: Store) -> None:
 
     # What isn't being deleted is nobody's.
     assert await asyncio.gather(*claims(NODE)) == [False, False]
-    await store.mark_version_deleting(PROJECT, AGENT, version.version, is_forced=True)
-    await store.mark_agent_deleting(PROJECT, AGENT, is_forced=True)
+    await store.mark_version_deleting(PROJECT, AGENT, version.version, NODE, is_forced=True)
+    await store.mark_agent_deleting(PROJECT, AGENT, NODE, is_forced=True)
+    assert await asyncio.gather(*claims(OTHER_NODE)) == [False, False]
     assert await asyncio.gather(*claims(NODE), *claims(NODE)) == [True] * 4
     assert await asyncio.gather(*claims(OTHER_NODE)) == [False, False]
     await store.remove_node(NODE)
+    assert await asyncio.gather(*claims(NODE)) == [False, False]
     assert await asyncio.gather(*claims(OTHER_NODE)) == [True, True]
     await store.add_node(NODE, T0, "http://n")
     assert await asyncio.gather(*claims(NODE)) == [False, False]
@@ -210,6 +217,6 @@ async def test_one_node_at_a_time_finishes_a_deletion(store: Store) -> None:
 async def test_other_projects_keep_theirs(store: Store) -> None:
     await store.add_version(new())
     await store.add_version(new(project="second"))
-    await store.mark_agent_deleting(PROJECT, AGENT, is_forced=True)
+    await store.mark_agent_deleting(PROJECT, AGENT, NODE, is_forced=True)
     await store.remove_agent(PROJECT, AGENT)
     assert await store.find_agent(ProjectName("second"), AGENT) is not None

@@ -104,7 +104,7 @@ async def test_an_agent_takes_its_conversations_with_it(store: Store) -> None:
     await store.add_node(NODE, T0, "http://n")
     await store.add_version(new())
     await store.add_conversation(CONVERSATION, "i|anna", {}, [item("a")])
-    await store.mark_agent_deleting(PROJECT, AGENT, is_forced=True)
+    await store.mark_agent_deleting(PROJECT, AGENT, NODE, is_forced=True)
     await store.remove_agent(PROJECT, AGENT)
     assert await store.find_conversation(CONVERSATION) is None
     assert await ids(store, EVERYTHING) == []

@@ -66,7 +66,7 @@ async def test_a_session_needs_its_agent_and_its_version(store: Store) -> None:
         await store.add_session(session(key=stray))
     with pytest.raises(VersionNotFoundError, match="no version '9'"):
         await store.add_session(session(version="9"))
-    await store.mark_agent_deleting(PROJECT, AGENT, is_forced=True)
+    await store.mark_agent_deleting(PROJECT, AGENT, NODE, is_forced=True)
     with pytest.raises(AgentNotFoundError):
         await store.add_session(session())
 
@@ -255,11 +255,15 @@ async def test_what_a_dead_node_held_is_free_when_that_is_said(store: Store) -> 
     await store.mark_session_deleting(key("going"))
     await store.add_session(session("others"))
     await store.claim_session(key("others"), OTHER_NODE)
-    await store.release_orphans()
+    await store.release_orphans(NODE)
     assert (await found(store)).holder == NODE
+    assert list(await store.orphan_holders()) == []
     await store.remove_node(NODE)
+    assert list(await store.orphan_holders()) == [NODE]
     assert (await store.claim_session(key(), OTHER_NODE)).outcome is ClaimOutcome.ELSEWHERE
-    await store.release_orphans()
+    await store.release_orphans(OTHER_NODE)
+    assert (await found(store)).holder == NODE
+    await store.release_orphans(NODE)
     record = await found(store)
     assert (record.status, record.holder, record.address) == (SessionStatus.IDLE, None, None)
     going = await found(store, "going")

@@ -61,11 +61,11 @@ class SqlAgents:
         return agent_from(row) if row else None
 
     async def mark_agent_deleting(
-        self, project: ProjectName, agent: AgentName, *, is_forced: bool
+        self, project: ProjectName, agent: AgentName, node: NodeId, *, is_forced: bool
     ) -> AgentRecord | None:
         def mark(db: Db) -> AgentRecord | None:
             _refuse_with_sessions(db, project, agent, None, is_forced=is_forced)
-            row = first(db.rows("mark_agent_deleting", project=project, agent=agent))
+            row = first(db.rows("mark_agent_deleting", project=project, agent=agent, node=node))
             if row is None:
                 return None
             db.rows("mark_sessions_deleting", project=project, agent=agent, version=None)
@@ -135,6 +135,7 @@ class SqlAgents:
         rows = await self._engine.step(
             "finish_version",
             **_name_of(record),
+            builder=record.builder,
             status=status.value,
             launch=json_of(launch),
             error=None if error is None else readable(error),
@@ -147,21 +148,32 @@ class SqlAgents:
         rows = await self._engine.read(lambda db: db.rows("unfinished_versions"))
         return [version_from(row) for row in rows]
 
-    async def claim_build(self, record: VersionRecord, node: NodeId) -> bool:
-        return await self._claimed("claim_build", **_name_of(record), node=node)
+    async def claim_build(self, record: VersionRecord, node: NodeId) -> VersionRecord | None:
+        # Alone, because it looks at the nodes as well.
+        rows = await self._engine.write(
+            lambda db: db.rows("claim_build", **_name_of(record), node=node)
+        )
+        row = first(rows)
+        return version_from(row) if row else None
 
     async def _claimed(self, name: str, **values: str) -> bool:
         # Alone, because it looks at the nodes as well.
         return bool(await self._engine.write(lambda db: db.rows(name, **values)))
 
     async def mark_version_deleting(
-        self, project: ProjectName, agent: AgentName, version: VersionId, *, is_forced: bool
+        self,
+        project: ProjectName,
+        agent: AgentName,
+        version: VersionId,
+        node: NodeId,
+        *,
+        is_forced: bool,
     ) -> VersionRecord | None:
         name = {"project": project, "agent": agent, "version": version}
 
         def mark(db: Db) -> VersionRecord | None:
             _refuse_with_sessions(db, project, agent, version, is_forced=is_forced)
-            row = first(db.rows("mark_version_deleting", **name))
+            row = first(db.rows("mark_version_deleting", **name, node=node))
             if row is None:
                 return None
             db.rows("mark_sessions_deleting", **name)

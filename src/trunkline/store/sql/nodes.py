@@ -35,5 +35,9 @@ class SqlNodes:
             await self._engine.write(lambda db: db.rows("remove_node", node=node, heard_at=heard))
         )
 
-    async def release_orphans(self) -> None:
-        await self._engine.write(lambda db: db.rows("release_orphans"))
+    async def orphan_holders(self) -> Sequence[NodeId]:
+        rows = await self._engine.read(lambda db: db.rows("orphan_holders"))
+        return [NodeId(row["holder"]) for row in rows]
+
+    async def release_orphans(self, node: NodeId) -> None:
+        await self._engine.write(lambda db: db.rows("release_orphans", node=node))

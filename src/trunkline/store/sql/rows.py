@@ -81,6 +81,7 @@ def version_from(row: Row) -> VersionRecord:
         metadata=json.loads(row["metadata"]),
         content_hash=row["content_hash"],
         code_sha256=row["code_sha256"],
+        builder=NodeId(row["builder"]),
         is_draft=bool(row["is_draft"]),
         error=row["error"],
         error_code=row["error_code"],

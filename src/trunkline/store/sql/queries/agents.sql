@@ -30,7 +30,7 @@ where project = :project and name = :agent and is_deleting = 0
 returning *;
 
 -- name: mark_agent_deleting
-update agents set is_deleting = 1
+update agents set is_deleting = 1, deleter = :node
 where project = :project and name = :agent and is_deleting = 0
 returning *;
 
@@ -42,6 +42,7 @@ update agents set deleter = :node
 where project = :project and name = :agent and is_deleting = 1
   and (deleter is null or deleter = :node
        or not exists (select 1 from nodes where nodes.node = agents.deleter))
+  and exists (select 1 from nodes where nodes.node = :node)
 returning name;
 
 -- name: remove_agent_sessions

@@ -16,9 +16,14 @@ delete from nodes
 where node = :node and (cast(:heard_at as text) is null or heartbeat_at = :heard_at)
 returning node;
 
+-- name: orphan_holders
+select distinct holder from sessions
+where holder is not null
+  and not exists (select 1 from nodes where nodes.node = sessions.holder);
+
 -- name: release_orphans
 update sessions
 set holder = null, address = null, stopped_at = last_accessed_at,
     status = case status when 'deleting' then status else 'idle' end
-where holder is not null
-  and not exists (select 1 from nodes where nodes.node = sessions.holder);
+where holder = :node
+  and not exists (select 1 from nodes where nodes.node = :node);

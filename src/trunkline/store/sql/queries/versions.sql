@@ -32,7 +32,8 @@ order by seq desc limit 1;
 
 -- name: finish_version
 update versions set status = :status, launch = :launch, error = :error, error_code = :error_code
-where project = :project and agent = :agent and version = :version and status <> 'deleting'
+where project = :project and agent = :agent and version = :version and status = 'creating'
+  and builder = :builder
 returning *;
 
 -- name: unfinished_versions
@@ -41,11 +42,12 @@ select * from versions where status = 'creating' order by created_at, seq;
 -- name: claim_build
 update versions set builder = :node
 where project = :project and agent = :agent and version = :version and status = 'creating'
-  and builder <> :node and not exists (select 1 from nodes where nodes.node = versions.builder)
-returning version;
+  and (builder = :node or not exists (select 1 from nodes where nodes.node = versions.builder))
+  and exists (select 1 from nodes where nodes.node = :node)
+returning *;
 
 -- name: mark_version_deleting
-update versions set status = 'deleting'
+update versions set status = 'deleting', deleter = :node
 where project = :project and agent = :agent and version = :version and status <> 'deleting'
 returning *;
 
@@ -57,6 +59,7 @@ update versions set deleter = :node
 where project = :project and agent = :agent and version = :version and status = 'deleting'
   and (deleter is null or deleter = :node
        or not exists (select 1 from nodes where nodes.node = versions.deleter))
+  and exists (select 1 from nodes where nodes.node = :node)
 returning version;
 
 -- name: remove_version
