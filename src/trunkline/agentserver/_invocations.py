@@ -166,6 +166,7 @@ def http_routes(
     )
     return [
         Route("/readiness", _readiness(agent), methods=["GET"], name="readiness"),
+        Route("/trunkline/draining", _drain(agent), methods=["POST"], name="draining"),
         Route(
             "/invocations/docs/openapi.json",
             _document(openapi, "The agent has no OpenAPI document"),
@@ -228,6 +229,17 @@ def _readiness(agent: Agent) -> RequestHandler:
         return JSONResponse({"status": "healthy"})
 
     return readiness
+
+
+def _drain(agent: Agent) -> RequestHandler:
+    async def drain(request: Request) -> Response:
+        # Only the platform reaches the host's Unix socket, where nobody has an address.
+        if request.client is not None:
+            return not_found("Nothing is here")
+        agent.draining.set()
+        return Response(status_code=204)
+
+    return drain
 
 
 def _document(content: dict[str, Any] | str | None, missing: str) -> RequestHandler:

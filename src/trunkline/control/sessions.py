@@ -11,7 +11,7 @@ from trunkline.auth.grants import Permission
 from trunkline.control import shapes
 from trunkline.control.paging import limit_of, list_body, page_of
 from trunkline.control.services import ControlServices, session_id_of
-from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError
+from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError, UnavailableError
 from trunkline.protocol.ids import SESSION_ID_RULE, SessionId, SessionKey, is_session_id
 from trunkline.sessions.directory import new_session_id
 from trunkline.sessions.ownership import not_accessible
@@ -41,6 +41,8 @@ class Sessions:
     async def create_session(self, request: Request) -> Response:
         """Make a session; sending the same request again finds the one that is there."""
         caller, project, name = await self._services.admit_to_agent(request, Permission.USE)
+        if self._services.draining.is_set():
+            raise UnavailableError("the platform is restarting; try again")
         body = await json_object(request, may_be_empty=True)
         key = SessionKey(project, name, _id_in(body))
         record = await self._services.sessions.create(key, caller, version=_version_in(body))

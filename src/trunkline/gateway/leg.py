@@ -7,8 +7,6 @@ from typing import Protocol
 from trunkline.aio.sockets import unsent_bytes
 from trunkline.gateway.carrier import Given, Taken
 from trunkline.gateway.moved import MovedLeg
-from trunkline.gateway.summary import ClosedBy
-from trunkline.protocol.close import CloseCode
 from trunkline.protocol.frames import FrameScanner
 
 
@@ -27,8 +25,8 @@ class LegOwner(Protocol):
     def on_lost(self, leg: "Leg") -> None:
         """Take the end of the connection."""
 
-    def close(self, code: int, reason: str, by: ClosedBy) -> None:
-        """Close both connections."""
+    def drain(self) -> None:
+        """Close both connections because the platform stops."""
 
 
 class Leg(asyncio.Protocol):
@@ -144,9 +142,5 @@ class Leg(asyncio.Protocol):
         )
 
     def shutdown(self) -> None:
-        """Drain: uvicorn calls this on every connection when it is told to stop."""
-        self.relay.close(
-            CloseCode.GOING_AWAY,
-            "the platform is restarting; connect again with the same session id",
-            ClosedBy.DRAIN,
-        )
+        """Drain: uvicorn calls this on every connection when it stops."""
+        self.relay.drain()

@@ -29,6 +29,7 @@ async def reach(
     Raises:
         TrunklineError: What acquiring or connecting raises. No lease is held then.
     """
+    services.refuse_if_draining()
     lease = await services.sessions.acquire(key, caller, protocol=protocol)
     try:
         return lease, await connect(lease)

@@ -241,10 +241,8 @@ class Relay:
 
     def look(self, now: float) -> None:
         """Hold the limits that only time decides. To be called about once a second."""
-        self.refresh()
         client, agent, settings = self.downstream, self.upstream, self._settings
-        client.note_activity(now)
-        agent.note_activity(now)
+        quiet_s = self.quiet_s(now)
         if self._is_closing:
             return
         age_s = now - self._started_at
@@ -255,7 +253,6 @@ class Relay:
                 "connections last {} s (max_connection_s); connect again with the same session id",
             )
             return
-        quiet_s = now - max(client.active_at, agent.active_at, self._started_at)
         if 0 < settings.idle_connection_s <= quiet_s:
             self._close_for_limit(
                 CloseCode.GOING_AWAY,
@@ -282,6 +279,29 @@ class Relay:
                     f"the {who} read nothing for {{}} s (stalled_reader_s)",
                 )
                 return
+
+    def quiet_s(self, now: float) -> float:
+        """Return for how long nothing has come from either side, to about a second."""
+        self.refresh()
+        self.downstream.note_activity(now)
+        self.upstream.note_activity(now)
+        return now - max(self.downstream.active_at, self.upstream.active_at, self._started_at)
+
+    def drain(self) -> None:
+        """Close because the platform is told to stop. Twice is fine."""
+        self.close(
+            CloseCode.GOING_AWAY,
+            "the platform is restarting; connect again with the same session id",
+            ClosedBy.DRAIN,
+        )
+
+    def abort(self) -> None:
+        """Cut both connections."""
+        self._take_back()
+        self._was_cut = True
+        for leg in (self.downstream, self.upstream):
+            if not leg.is_lost:
+                leg.transport.abort()
 
     def _close_for_limit(self, code: int, limit: str, words: str) -> None:
         reason = words.format(f"{getattr(self._settings, limit):g}")
@@ -395,9 +415,7 @@ class Relay:
             self._unsent_bytes = unsent
             self._start_timer()
             return
-        self._was_cut = True
-        for leg in legs:
-            leg.transport.abort()
+        self.abort()
 
     def _finish(self) -> None:
         if self._has_ended:

@@ -14,6 +14,7 @@ from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.summary import Summary
 from trunkline.protocol import close
 from trunkline.protocol.ids import SessionKey
+from trunkline.runtimes.interface import Address
 from trunkline.sessions.slot import Hold
 
 _log = logging.getLogger("trunkline.gateway")
@@ -26,6 +27,7 @@ class Agent(Protocol):
     key: SessionKey
     version: str
     is_local: bool
+    address: Address | None
 
     def ended(self, event: Mapping[str, Any]) -> None:
         """Keep how a connection to it ended."""
@@ -48,6 +50,7 @@ class LocalAgent:
     def __init__(self, hold: Hold, version: str) -> None:
         self._hold = hold
         self.key = hold.key
+        self.address: Address | None = hold.address
         self.version = version
 
     def ended(self, event: Mapping[str, Any]) -> None:
@@ -72,6 +75,7 @@ class RemoteAgent:
     """An agent of another process of the platform, which keeps its log and its lease."""
 
     is_local = False
+    address: Address | None = None
     #: That process knows.
     version = "-"
 

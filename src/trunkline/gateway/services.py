@@ -1,5 +1,6 @@
 """What the parts of the gateway share."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from trunkline.gateway.routes import Projects
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.sweep import Sweep
 from trunkline.gateway.ticket_office import TicketOffice
-from trunkline.protocol.errors import TrunklineError
+from trunkline.protocol.errors import TrunklineError, UnavailableError
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.telemetry.metrics import Metrics
 
@@ -32,6 +33,8 @@ class GatewayServices:
     metrics: Metrics
     tickets: TicketOffice
     tasks: TaskOwner = field(default_factory=TaskOwner)
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the platform stops: nothing new is begun."""
     carrier: Carrier = field(init=False)
     origins: Origins = field(init=False)
     limits: ConnectionLimits = field(init=False)
@@ -45,6 +48,15 @@ class GatewayServices:
         object.__setattr__(self, "origins", Origins(self.settings.allowed_origins))
         object.__setattr__(self, "limits", ConnectionLimits(self.settings))
         object.__setattr__(self, "sweep", Sweep.for_settings(self.settings, self.metrics))
+
+    def refuse_if_draining(self) -> None:
+        """Refuse to begin anything new once the platform is told to stop.
+
+        Raises:
+            UnavailableError: Then.
+        """
+        if self.draining.is_set():
+            raise UnavailableError("the platform is restarting; connect again")
 
     def count_refusal(self, error: TrunklineError) -> None:
         """Count it, if it is about a limit."""

@@ -19,6 +19,7 @@ _MAY_BE_ZERO = (
     "max_connection_s",
     "idle_connection_s",
     "stalled_reader_s",
+    "drain_quiet_s",
 )
 _LEAST = {"max_head_bytes": 1024, "max_headers": 16, "write_buffer_bytes": 1024}
 
@@ -109,7 +110,13 @@ class GatewaySettings:
     so the network in between must be theirs alone."""
 
     drain_timeout_s: float = 10.0
-    """Seconds from SIGTERM until whatever is still open is cut."""
+    """Seconds from SIGTERM until whatever is still open is cut. WebSockets are closed with 1001
+    before: idle ones at once, and those in use when they fall quiet, or when a fifth of the time
+    is left, but at most `close_timeout_s`."""
+
+    drain_quiet_s: float = 1.0
+    """Seconds without a byte either way after which a WebSocket counts as idle once the platform
+    is told to stop; and seconds an agent that was told of it has to say something."""
 
     max_responses_body_bytes: int = 16 * 1024 * 1024
     """How long the body of a `responses` or `conversations` request may be; a longer one is

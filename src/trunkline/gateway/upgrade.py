@@ -120,6 +120,7 @@ class Upgrade(asyncio.Protocol):
         request, services = self._request, self._services
         if not routes.is_websocket_path(request.path):
             raise NotFoundError("no WebSocket endpoint is at this path")
+        services.refuse_if_draining()
         services.origins.check(request.header(b"origin"), request.header(b"host"))
         request, carried = carriage.take_out(request)
         self._sentinel = carried.sentinel

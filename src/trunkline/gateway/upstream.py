@@ -181,6 +181,25 @@ async def upgrade(address: Address, head: bytes, timeout_s: float) -> Upgraded:
     return upgraded
 
 
+async def tell_draining(address: Address, timeout_s: float) -> bool:
+    """Tell an agent's host that the platform is about to stop; return whether it understood."""
+    assert address.path is not None
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_unix_connection(address.path)
+            try:
+                writer.write(
+                    b"POST /trunkline/draining HTTP/1.1\r\nhost: agent\r\ncontent-length: 0\r\n"
+                    b"connection: close\r\n\r\n"
+                )
+                return b" 204 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        # It has ended, is of another make or hangs: its connections are closed all the same.
+        return False
+
+
 def _check_status(status: int) -> None:
     if not status:
         raise UpstreamError("the agent's answer to the upgrade isn't HTTP")

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from trunkline.gateway.door import FrontDoor
+from trunkline.gateway.drain import Drain
 from trunkline.gateway.services import GatewayServices
 from trunkline.protocol.errors import TrunklineError
 
@@ -83,13 +84,13 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 log_config=None,
-                # A little over the relays' own bound, so that they cut themselves in good order.
                 timeout_graceful_shutdown=int(services.settings.drain_timeout_s) + 1,
             )
         )
-        self._carrier = services.carrier
+        self._services = services
         self._on_ready = on_ready
         self._on_drain = on_drain
+        self._is_draining = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -99,11 +100,11 @@ class Server(uvicorn.Server):
         try:
             await super().shutdown(sockets)
         finally:
-            self._carrier.close()
+            self._services.carrier.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop in good order at the first signal, and at once at the second.
+        """Drain and stop at the first signal, and stop at once at the second.
 
         uvicorn's own would raise the signal again after serving, which ends the process before
         the sessions are stopped.
@@ -118,7 +119,19 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _stop(self) -> None:
-        if self.should_exit:
-            self.force_exit = True
-        self.should_exit = True
+        if self._is_draining:
+            self.force_exit = self.should_exit = True
+            return
+        self._is_draining = True
         self._on_drain()
+        self._services.tasks.spawn(self._drain(), name="drain")
+
+    async def _drain(self) -> None:
+        # Still listening: who asks is told that it is over, and where to look is /readyz.
+        state = self.server_state
+        drain = Drain(self._services, state.connections, is_quiet=lambda: not state.tasks)
+        try:
+            await drain.run()
+        finally:
+            self.config.timeout_graceful_shutdown = int(drain.left_s) + 1
+            self.should_exit = True

@@ -1,0 +1,101 @@
+"""Ends what is open in good order when the platform is told to stop.
+
+Agents are told first, so that a voice can finish its sentence. A connection on which nothing
+goes either way is closed at once; one that is in use when it falls quiet, and in any case early
+enough that its close handshake fits into the time there is.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from trunkline.gateway import upstream
+from trunkline.gateway.relayed import Relayed
+from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.upgrade import Upgrade
+from trunkline.runtimes.interface import Address
+
+_log = logging.getLogger("trunkline.gateway")
+_TICK_S = 0.05
+_TELL_TIMEOUT_S = 1.0
+_TOLD_AT_ONCE = 64
+#: The part of the time that close handshakes get.
+_FOR_CLOSING = 0.2
+
+
+class Drain:
+    """One drain of one gateway."""
+
+    def __init__(
+        self,
+        services: GatewayServices,
+        connections: Iterable[object],
+        *,
+        is_quiet: Callable[[], bool],
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            services: What there is to drain.
+            connections: The server's connections, upgrades under way among them.
+            is_quiet: Tells whether no HTTP request is being answered.
+        """
+        settings = services.settings
+        self._services = services
+        self._connections = connections
+        self._is_quiet = is_quiet
+        self._deadline = time.monotonic() + settings.drain_timeout_s
+        self._last_call = self._deadline - min(
+            settings.close_timeout_s, settings.drain_timeout_s * _FOR_CLOSING
+        )
+        #: Since when an agent knows, by its address.
+        self._told_at: dict[Address, float] = {}
+
+    @property
+    def left_s(self) -> float:
+        """The seconds that are left."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    async def run(self) -> None:
+        """Drain; return when nothing is open any more, or the time is over."""
+        services = self._services
+        services.draining.set()
+        for connection in tuple(self._connections):
+            if isinstance(connection, Upgrade):
+                connection.shutdown()
+        if services.relayed:
+            _log.info("draining: %d connections are open", len(services.relayed))
+            await self._tell_agents()
+        while self.left_s and (services.relayed or not self._is_quiet()):
+            now = time.monotonic()
+            is_over = now >= self._last_call
+            for relayed in tuple(services.relayed):
+                if is_over or self._is_idle(relayed, now):
+                    relayed.relay.drain()
+            await asyncio.sleep(_TICK_S)
+        for relayed in tuple(services.relayed):
+            relayed.relay.abort()
+
+    def _is_idle(self, relayed: Relayed, now: float) -> bool:
+        # An agent that was told something may want to say something, too.
+        address = relayed.agent.address
+        told_at = self._told_at.get(address, 0.0) if address is not None else 0.0
+        quiet_s = min(relayed.relay.quiet_s(now), now - told_at)
+        return quiet_s >= self._services.settings.drain_quiet_s
+
+    async def _tell_agents(self) -> None:
+        room = asyncio.Semaphore(_TOLD_AT_ONCE)
+
+        async def tell(address: Address) -> None:
+            async with room:
+                if await upstream.tell_draining(address, _TELL_TIMEOUT_S):
+                    self._told_at[address] = time.monotonic()
+
+        # Only trunkline's own hosts listen on a socket, and only they know what this means.
+        addresses = {
+            address
+            for relayed in self._services.relayed
+            if (address := relayed.agent.address) is not None and address.path is not None
+        }
+        await asyncio.gather(*(tell(address) for address in addresses))
