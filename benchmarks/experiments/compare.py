@@ -27,6 +27,9 @@ def main() -> None:
         single_round_trips=options.round_trips // 4,
         connections=32,
         idle_connections=500,
+        set_ups=1,
+        voice_sessions=1,
+        voice_s=0.1,
     )
     exit_on_sigterm()
     raise_file_limit()

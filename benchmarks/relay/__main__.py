@@ -10,7 +10,14 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.relay.measure import DIRECT, Plan, Samples, measure
+from benchmarks.relay.measure import (
+    DIRECT,
+    VOICE_FRAME_BYTES,
+    VOICE_INTERVAL_MS,
+    Plan,
+    Samples,
+    measure,
+)
 from benchmarks.relay.proxies import MissingProxyError, find_proxies, start_targets, versions
 from benchmarks.support.processes import ChildError, Children, exit_on_sigterm, raise_file_limit
 from benchmarks.support.report import console, machine, middle, ratio, table
@@ -33,9 +40,19 @@ def parse(arguments: list[str] | None = None) -> Plan:
         "--connections", type=int, default=32, help="connections, each with one frame in flight"
     )
     parser.add_argument("--idle-connections", type=int, default=1000, help="for memory")
+    parser.add_argument("--set-ups", type=int, default=400, help="connections set up a round")
+    parser.add_argument("--voice-sessions", type=int, default=200, help="50 frames a second each")
+    parser.add_argument("--voice-s", type=float, default=3.0, help="seconds of voices a turn")
     parser.add_argument("--quick", action="store_true", help="two short rounds, to try it out")
     options = parser.parse_args(arguments)
-    for name in ("rounds", "round_trips", "connections", "idle_connections"):
+    for name in (
+        "rounds",
+        "round_trips",
+        "connections",
+        "idle_connections",
+        "set_ups",
+        "voice_sessions",
+    ):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     share = 6 if options.quick else 1
@@ -46,6 +63,9 @@ def parse(arguments: list[str] | None = None) -> Plan:
         single_round_trips=max(options.round_trips // 6 // share, 1),
         connections=options.connections,
         idle_connections=max(options.idle_connections // share, 1),
+        set_ups=max(options.set_ups // share, 1),
+        voice_sessions=options.voice_sessions,
+        voice_s=options.voice_s / share,
     )
 
 
@@ -83,16 +103,57 @@ def report(out: Console, plan: Plan, samples: Samples, compared: Mapping[str, st
     for size in plan.frame_sizes:
         out.print()
         out.print(_frames_table(plan, samples, size))
-    out.print()
-    out.print(
-        table(
-            "Memory per idle connection",
-            ["", f"KiB, {plan.idle_connections} connections", f"{OURS} / it"],
-            [
-                [name, f"{kib:.1f}", "" if name == OURS else ratio(samples.idle_kib[OURS], kib)]
-                for name, kib in samples.idle_kib.items()
-            ],
-        )
+    for made in (_voice_table, _set_up_table, _memory_table):
+        out.print()
+        out.print(made(plan, samples))
+
+
+def _voice_table(plan: Plan, samples: Samples) -> Table:
+    def row(name: str) -> list[str]:
+        cpu = samples.voice_cpu_us
+        return [
+            name,
+            f"{samples.added_us(samples.voice_p50_us, name, VOICE_FRAME_BYTES):.0f}",
+            f"{samples.added_us(samples.voice_p99_us, name, VOICE_FRAME_BYTES):.0f}",
+            f"{median(cpu[name, VOICE_FRAME_BYTES]):.1f}",
+            "" if name == OURS else middle(samples.ratios(cpu, OURS, name, VOICE_FRAME_BYTES)),
+        ]
+
+    p50, p99 = (
+        median(found[DIRECT, VOICE_FRAME_BYTES])
+        for found in (samples.voice_p50_us, samples.voice_p99_us)
+    )
+    return table(
+        f"Voices: {plan.voice_sessions} sessions, {1000 // VOICE_INTERVAL_MS} frames a second of "
+        f"{VOICE_FRAME_BYTES} bytes each way (direct: p50 {p50:.0f} µs, p99 {p99:.0f} µs)",
+        ["", "added p50 µs", "added p99 µs", "CPU µs/frame and echo", f"{OURS} / it"],
+        [row(name) for name in (OURS, *OTHERS)],
+    )
+
+
+def _set_up_table(plan: Plan, samples: Samples) -> Table:
+    def row(name: str) -> list[str]:
+        cells = [name]
+        for found in (samples.set_ups_per_s, samples.set_up_cpu_us):
+            cells.append(f"{median(found[name, 0]):.0f}")
+            cells.append("" if name == OURS else middle(samples.ratios(found, OURS, name, 0)))
+        return cells
+
+    return table(
+        f"Setting up connections, {plan.set_ups} of them: {OURS} verifies a token for each",
+        ["", "a second", f"{OURS} / it", "CPU µs each", f"{OURS} / it"],
+        [row(name) for name in (OURS, *OTHERS)],
+    )
+
+
+def _memory_table(plan: Plan, samples: Samples) -> Table:
+    return table(
+        "Memory per idle connection",
+        ["", f"KiB, {plan.idle_connections} connections", f"{OURS} / it"],
+        [
+            [name, f"{kib:.1f}", "" if name == OURS else ratio(samples.idle_kib[OURS], kib)]
+            for name, kib in samples.idle_kib.items()
+        ],
     )
 
 

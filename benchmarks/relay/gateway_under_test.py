@@ -39,7 +39,9 @@ class FixedLease:
     """A lease on the one upstream."""
 
     version = SimpleNamespace(version="1")
-    log = SimpleNamespace(event=lambda reason, message: None)
+    log = SimpleNamespace(
+        event=lambda reason, message: None, connections=SimpleNamespace(append=lambda event: None)
+    )
 
     def __init__(self, key: SessionKey, address: Address) -> None:
         self.key = key

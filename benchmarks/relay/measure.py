@@ -13,6 +13,10 @@ DIRECT = "direct"
 _WARM_UP_TRIPS = 500
 _WARM_UP_CONNECTIONS = 50
 _SETTLE_S = 0.3
+#: 20 ms of 16-bit samples, 16,000 a second.
+VOICE_FRAME_BYTES = 640
+VOICE_INTERVAL_MS = 20
+_VOICE_WARM_UP_S = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,14 @@ class Plan:
     single_round_trips: int
     connections: int
     idle_connections: int
+    set_ups: int
+    voice_sessions: int
+    voice_s: float
+
+    @property
+    def voice_rounds(self) -> int:
+        """They take as long as they take, so there are fewer of them."""
+        return max(self.rounds // 3, 2)
 
 
 #: One figure a round, by target and frame size.
@@ -44,6 +56,13 @@ class Samples:
     p50_us: Found = field(default_factory=_nothing_found)
     p99_us: Found = field(default_factory=_nothing_found)
     idle_kib: dict[str, float] = field(default_factory=dict)
+    #: By target, with a frame size of 0: connections set up a second, and what each cost.
+    set_ups_per_s: Found = field(default_factory=_nothing_found)
+    set_up_cpu_us: Found = field(default_factory=_nothing_found)
+    #: At the pace of speech; the CPU is that of a frame there and its echo.
+    voice_p50_us: Found = field(default_factory=_nothing_found)
+    voice_p99_us: Found = field(default_factory=_nothing_found)
+    voice_cpu_us: Found = field(default_factory=_nothing_found)
 
     def added_us(self, found: Found, name: str, size: int) -> float:
         """Return what a proxy adds to a latency, each round against its own direct one."""
@@ -66,13 +85,48 @@ def measure(
             progress(f"{plan.idle_connections} idle connections through {target.name}")
             samples.idle_kib[target.name] = _idle_kib(load, target, plan.idle_connections)
     for number in range(plan.rounds):
+        # Another target goes first in each round.
+        turn = number % len(targets)
+        in_turn = targets[turn:] + targets[:turn]
+        where = f"round {number + 1} of {plan.rounds}"
         for size in plan.frame_sizes:
-            # Another target goes first in each round.
-            turn = number % len(targets)
-            for target in targets[turn:] + targets[:turn]:
-                progress(f"round {number + 1} of {plan.rounds}: {size} bytes, {target.name}")
+            for target in in_turn:
+                progress(f"{where}: {size} bytes, {target.name}")
                 _measure_frames(load, target, size, plan, samples)
+        for target in in_turn:
+            progress(f"{where}: setting up connections, {target.name}")
+            _measure_set_up(load, target, plan, samples)
+        if number < plan.voice_rounds:
+            for target in in_turn:
+                progress(f"{where}: voices, {target.name}")
+                _measure_voice(load, target, plan, samples)
     return samples
+
+
+def _measure_set_up(load: Child, target: Target, plan: Plan, samples: Samples) -> None:
+    key = target.name, 0
+    before = target.child.cpu_ns()
+    found = _open(load, target, 1, plan.set_ups)
+    samples.set_up_cpu_us[key].append((target.child.cpu_ns() - before) / 1000 / plan.set_ups)
+    samples.set_ups_per_s[key].append(plan.set_ups / found["seconds"])
+    load.ask(do="close")
+
+
+def _measure_voice(load: Child, target: Target, plan: Plan, samples: Samples) -> None:
+    key = target.name, VOICE_FRAME_BYTES
+    _open(load, target, VOICE_FRAME_BYTES, plan.voice_sessions)
+    try:
+        load.ask(do="pace", interval_ms=VOICE_INTERVAL_MS, seconds=_VOICE_WARM_UP_S)
+        before = target.child.cpu_ns()
+        found = load.ask(do="pace", interval_ms=VOICE_INTERVAL_MS, seconds=plan.voice_s)
+        cpu_us = (target.child.cpu_ns() - before) / 1000 / found["frames"]
+        load.ask(do="close")
+    except ChildError:
+        _name_culprit(target)
+        raise
+    samples.voice_cpu_us[key].append(cpu_us)
+    samples.voice_p50_us[key].append(found["p50_us"])
+    samples.voice_p99_us[key].append(found["p99_us"])
 
 
 def _measure_frames(load: Child, target: Target, size: int, plan: Plan, samples: Samples) -> None:
@@ -113,9 +167,9 @@ def _idle_kib(load: Child, target: Target, connections: int) -> float:
     return grown / 1024 / connections
 
 
-def _open(load: Child, target: Target, size: int, connections: int) -> None:
+def _open(load: Child, target: Target, size: int, connections: int) -> dict[str, float]:
     try:
-        load.ask(
+        found: dict[str, float] = load.ask(
             do="open",
             port=target.port,
             path=target.path,
@@ -126,6 +180,7 @@ def _open(load: Child, target: Target, size: int, connections: int) -> None:
     except ChildError:
         _name_culprit(target)
         raise
+    return found
 
 
 def _name_culprit(target: Target) -> None:

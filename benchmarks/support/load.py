@@ -1,13 +1,15 @@
 """A load generator in a process of its own, told what to do by lines of JSON.
 
-Each connection keeps one frame in flight: it writes a prebuilt masked frame, waits for the echo,
-compares it byte for byte, and writes the next.
+In a run each connection keeps one frame in flight: it writes a prebuilt masked frame, waits for the
+echo, compares it byte for byte, and writes the next. At a pace each writes a frame every so often,
+whatever has come back, as somebody does who speaks.
 """
 
 import asyncio
 import json
 import sys
 import time
+from collections import deque
 from typing import Any
 
 import uvloop
@@ -25,8 +27,9 @@ class EchoError(Exception):
 class Run:
     """Round trips shared by some connections."""
 
-    def __init__(self, round_trips: int) -> None:
-        self.to_start = round_trips
+    def __init__(self, round_trips: int, *, is_paced: bool = False) -> None:
+        #: Round trips that connections begin by themselves when one has ended.
+        self.to_start = 0 if is_paced else round_trips
         self.to_finish = round_trips
         self.took_ns: list[int] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -45,7 +48,7 @@ class Connection(asyncio.Protocol):
         self._echo = echo
         self._received = bytearray()
         self._run: Run | None = None
-        self._sent_at = 0
+        self._sent_at: deque[int] = deque()
         self.is_closing = False
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -69,12 +72,13 @@ class Connection(asyncio.Protocol):
             self._finish_trip()
             return
         self._received += data
-        if len(self._received) >= len(self._echo):
-            if self._received == self._echo:
-                self._received.clear()
-                self._finish_trip()
-            elif self._run is not None:
+        while len(self._received) >= len(self._echo):
+            if not self._received.startswith(self._echo):
+                assert self._run is not None
                 self._run.fail(f"not the echo: {bytes(self._received[:80])!r}...")
+                return
+            del self._received[: len(self._echo)]
+            self._finish_trip()
 
     def _take_head(self, data: bytes) -> None:
         self._received += data
@@ -87,27 +91,34 @@ class Connection(asyncio.Protocol):
         else:
             self.opened.set_exception(EchoError(f"the upgrade was answered with {head[:300]!r}"))
 
-    def start(self, run: Run) -> None:
+    def join(self, run: Run) -> None:
         self._run = run
-        self._send()
+        self._begin_trip()
 
-    def _send(self) -> None:
-        run = self._run
-        assert run is not None
-        if run.to_start:
-            run.to_start -= 1
-            self._sent_at = time.perf_counter_ns()
-            self.transport.write(self._frame)
+    def send(self) -> None:
+        self._sent_at.append(time.perf_counter_ns())
+        self.transport.write(self._frame)
+
+    def _begin_trip(self) -> None:
+        assert self._run is not None
+        if self._run.to_start:
+            self._run.to_start -= 1
+            self.send()
 
     def _finish_trip(self) -> None:
         run = self._run
         if run is None:
             return
-        run.took_ns.append(time.perf_counter_ns() - self._sent_at)
+        run.took_ns.append(time.perf_counter_ns() - self._sent_at.popleft())
         run.to_finish -= 1
         if run.to_finish == 0 and not run.done.done():
             run.done.set_result(None)
-        self._send()
+        self._begin_trip()
+
+
+def _latencies(run: Run) -> dict[str, float]:
+    took = sorted(run.took_ns)
+    return {"p50_us": took[len(took) // 2] / 1000, "p99_us": took[len(took) * 99 // 100] / 1000}
 
 
 class Load:
@@ -123,6 +134,7 @@ class Load:
         payload = bytes(i * 7 % 251 for i in range(frame_bytes))
         head = upgrade_head(path, headers)
         frame, echo = masked_frame(payload), plain_frame(payload)
+        started = time.perf_counter()
         for first in range(0, connections, _CONNECT_AT_ONCE):
             batch = range(first, min(first + _CONNECT_AT_ONCE, connections))
             made = await asyncio.gather(
@@ -134,21 +146,36 @@ class Load:
             self._connections += [connection for _, connection in made]
             async with asyncio.timeout(_STALL_S):
                 await asyncio.gather(*(connection.opened for _, connection in made))
-        return {}
+        return {"seconds": time.perf_counter() - started}
 
     async def run(self, round_trips: int) -> dict[str, Any]:
         run = Run(round_trips)
         started = time.perf_counter()
         for connection in self._connections:
-            connection.start(run)
+            connection.join(run)
         async with asyncio.timeout(_STALL_S + round_trips / 1000):
             await run.done
-        took = sorted(run.took_ns)
-        return {
-            "seconds": time.perf_counter() - started,
-            "p50_us": took[len(took) // 2] / 1000,
-            "p99_us": took[len(took) * 99 // 100] / 1000,
-        }
+        return {"seconds": time.perf_counter() - started, **_latencies(run)}
+
+    async def pace(self, interval_ms: int, seconds: float) -> dict[str, Any]:
+        """Have each connection send a frame every so often, not all of them at once."""
+        turns = round(seconds * 1000)
+        # Each millisecond has its own connections.
+        groups = [self._connections[first::interval_ms] for first in range(interval_ms)]
+        run = Run(sum(len(groups[turn % interval_ms]) for turn in range(turns)), is_paced=True)
+        for connection in self._connections:
+            connection.join(run)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for turn in range(turns):
+            # A turn that is late is made up for at once, and doesn't delay those after it.
+            if (wait_s := begun + turn / 1000 - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            for connection in groups[turn % interval_ms]:
+                connection.send()
+        async with asyncio.timeout(_STALL_S):
+            await run.done
+        return {"frames": len(run.took_ns), **_latencies(run)}
 
     async def close(self) -> dict[str, Any]:
         for connection in self._connections:

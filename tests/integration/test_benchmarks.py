@@ -25,3 +25,4 @@ def test_the_gateway_under_test_relays_what_the_load_sends(tmp_path: Path) -> No
         # The load compares each echo with what it sent.
         assert load.ask(do="run", round_trips=30)["p50_us"] > 0
         load.ask(do="close")
+    assert (tmp_path / "trunkline.log").read_text() == ""
