@@ -3,22 +3,25 @@
 import dataclasses
 
 from trunkline.auth.caller import Caller, HeaderGetter, acting_for
+from trunkline.auth.revocations import Revocations
 from trunkline.auth.verify import TokenVerifier
 
 
 class Admission:
     """Tells who sends a request."""
 
-    def __init__(self, verifier: TokenVerifier) -> None:
+    def __init__(self, verifier: TokenVerifier, revocations: Revocations | None = None) -> None:
         self._verifier = verifier
+        self.revocations = revocations or Revocations()
 
     async def admit(self, get: HeaderGetter) -> Caller:
         """Return who sends a request with these headers.
 
         Raises:
-            AuthenticationError: If nobody can be told from them.
+            AuthenticationError: If nobody can be told from them, or they were revoked.
             InvalidRequestError: If they name somebody to act for who can't be.
         """
         caller = await self._verifier.identify(get("authorization"))
+        self.revocations.check(caller)
         user = acting_for(get)
         return caller if user is None else dataclasses.replace(caller, acting_for=user)

@@ -4,8 +4,10 @@ import asyncio
 import datetime as dt
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trunkline.auth.caller import Caller
 from trunkline.gateway.ending import event_of, line_of
 from trunkline.gateway.limits import Place
 from trunkline.gateway.moved import MovedRelay
@@ -95,6 +97,21 @@ class RemoteAgent:
         return "the process of the platform that ran the session went away; connect again"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """Who came in by an upgrade.
+
+    Attributes:
+        caller: Who it is.
+        address: The client's address.
+        request_id: The upgrade's id.
+    """
+
+    caller: Caller
+    address: str
+    request_id: str
+
+
 class Relayed:
     """One relay, with the agent it leads to and the place it takes."""
 
@@ -104,9 +121,8 @@ class Relayed:
         connections: set[Any],
         *,
         agent: Agent,
+        visitor: Visitor,
         place: Place,
-        client: str,
-        request_id: str,
     ) -> None:
         """Prepare.
 
@@ -114,16 +130,18 @@ class Relayed:
             services: What the gateway's parts share.
             connections: What uvicorn waits for when it stops, and tells to.
             agent: The other end. It is released at the end.
+            visitor: Who came in, and from where.
             place: The connection's share of the limits. It is released at the end.
-            client: The client's address.
-            request_id: The upgrade's id.
         """
         self._services = services
         self._connections = connections
         self.agent = agent
+        self.caller = visitor.caller
+        #: When what the caller has shown ends, in Unix seconds.
+        self.expires_at = visitor.caller.expires_at
         self.place = place
-        self.client = client
-        self.request_id = request_id
+        self.client = visitor.address
+        self.request_id = visitor.request_id
         self._relay: Relay | None = None
 
     @property

@@ -36,6 +36,16 @@ class GatewaySettings:
     and without wildcards; `same-origin` for the platform's own, `loopback` for pages of this
     machine. What sends no `Origin` isn't a browser, and may; the origin `null` may never."""
 
+    on_expiry: str = "ignore"
+    """What the end of a token means for a connection it let in: `ignore` (nothing), `close` (1008),
+    or `refresh` (1008, unless the client has shown a newer one with `POST .../tickets:renew`). A
+    call often lasts longer than a token, and what has been revoked is cut off in any case: so the
+    default is to ignore it."""
+
+    credential_check_s: float = 2.0
+    """How often the open connections are looked at for callers whose credentials were revoked or,
+    if `on_expiry` says so, are over, in seconds."""
+
     max_head_bytes: int = 32 * 1024
     """Bytes of a request's head (request line and headers). A longer one is answered 431."""
 
@@ -124,7 +134,7 @@ class GatewaySettings:
     one that is longer, nothing is kept for its conversation."""
 
     def __post_init__(self) -> None:
-        Origins(self.allowed_origins)
+        self._check_access()
         if not self.projects:
             raise ValueError("projects must name at least one project")
         for name in ("head_timeout_s", "connect_timeout_s", "close_timeout_s", "drain_timeout_s"):
@@ -147,3 +157,10 @@ class GatewaySettings:
                 ipaddress.ip_network(network)
             except ValueError as exc:
                 raise ValueError(f"trusted_proxies: {exc}; give networks like 10.0.0.0/8") from None
+
+    def _check_access(self) -> None:
+        Origins(self.allowed_origins)
+        if self.on_expiry not in ("ignore", "close", "refresh"):
+            raise ValueError("on_expiry must be ignore, close or refresh")
+        if not 0.05 <= self.credential_check_s <= 60:
+            raise ValueError("credential_check_s must be between 0.05 and 60")

@@ -11,6 +11,7 @@ class ClosedBy(StrEnum):
     AGENT = "agent"
     LIMIT = "limit"
     DRAIN = "drain"
+    REVOCATION = "revocation"
     NETWORK = "network"
 
 

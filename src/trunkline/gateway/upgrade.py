@@ -7,10 +7,11 @@ from typing import Any
 
 from trunkline.auth.caller import Caller, acting_for
 from trunkline.auth.grants import Permission
+from trunkline.auth.identity import Identity
 from trunkline.gateway import carriage, routes, upstream
 from trunkline.gateway.limits import Place
 from trunkline.gateway.reach import reach
-from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent
+from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent, Visitor
 from trunkline.gateway.requests import UpgradeRequest, new_call_id, request_id_of
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
@@ -35,6 +36,9 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _MAX_EARLY_BYTES = 64 * 1024
 _EXIT_NOTICE_S = 0.5
 _SWITCHING = 101
+
+#: Until it is known who has come.
+_NOBODY = Caller(identity=Identity("", ""))
 
 
 class Upgrade(asyncio.Protocol):
@@ -65,6 +69,7 @@ class Upgrade(asyncio.Protocol):
         self._request_id = request_id_of(request.header(b"x-request-id"))
         self._session: SessionKey | None = None
         self._sentinel: str | None = None
+        self._caller: Caller = _NOBODY
         self._connections.add(self)
         self._task = services.tasks.spawn(self._run(), name=f"upgrade:{self._request_id}")
 
@@ -125,6 +130,7 @@ class Upgrade(asyncio.Protocol):
         request, carried = carriage.take_out(request)
         self._sentinel = carried.sentinel
         caller, bound_to = await self._admit(request, carried)
+        self._caller = caller
         _check_handshake(request)
         self._place.take_address(self._client)
         target = routes.match_websocket(
@@ -178,7 +184,9 @@ class Upgrade(asyncio.Protocol):
             return await self._services.admission.admit(get), None
         if acting_for(get) is not None:
             raise InvalidRequestError("whoever made the ticket has said whom it is for")
-        return await self._services.tickets.redeem(carried.ticket, request.header(b"origin"))
+        caller, key = await self._services.tickets.redeem(carried.ticket, request.header(b"origin"))
+        self._services.admission.revocations.check(caller)
+        return caller, key
 
     async def _for_peer(
         self, request: UpgradeRequest, carried: carriage.Carried, caller: Caller, key: SessionKey
@@ -209,9 +217,8 @@ class Upgrade(asyncio.Protocol):
             services,
             self._connections,
             agent=agent,
+            visitor=Visitor(caller=self._caller, address=self._client, request_id=self._request_id),
             place=self._place,
-            client=self._client,
-            request_id=self._request_id,
         )
         relay = relayed.begin(self._transport, upgraded.transport)
         services.metrics.upgrades.labels("101").inc()

@@ -13,6 +13,8 @@ from trunkline.auth.keys import KeySource
 from trunkline.auth.providers import Provider, load_providers
 from trunkline.auth.settings import AuthSettings
 from trunkline.auth.verify import OpaqueTokens, TokenVerifier, development
+from trunkline.control.api_keys import ApiKeyTokens
+from trunkline.store.interface import CredentialStore
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -33,7 +35,12 @@ class Access:
 
 
 def open_access(
-    settings: AuthSettings, state_dir: Path, *, host: str, stack: AsyncExitStack
+    settings: AuthSettings,
+    state_dir: Path,
+    *,
+    host: str,
+    store: CredentialStore,
+    stack: AsyncExitStack,
 ) -> Access:
     """Put it together; ``stack`` closes it.
 
@@ -50,7 +57,7 @@ def open_access(
     if takes_development:
         issuers += development(settings, issuer.jwks())
     sources: dict[tuple[str, str], DiscoveredKeys] = {}
-    opaque: list[OpaqueTokens] = []
+    opaque: list[OpaqueTokens] = [ApiKeyTokens(store)]
     for provider in providers:
         place = (provider.discovery, provider.jwks_uri)
         if place not in sources:

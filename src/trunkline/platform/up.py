@@ -18,16 +18,19 @@ from trunkline import config
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.control.agents import Agents
+from trunkline.control.api_keys import ApiKeys
 from trunkline.control.builds import VersionBuilds
 from trunkline.control.conversations import Conversations
 from trunkline.control.deletions import Deletions
 from trunkline.control.files import Files
 from trunkline.control.logs import Logs
+from trunkline.control.revocations import RevocationList
 from trunkline.control.services import ControlServices
 from trunkline.control.sessions import Sessions
 from trunkline.control.uploads import Uploads
 from trunkline.control.versions import Versions
 from trunkline.gateway.invocations import Invocations
+from trunkline.gateway.lifetimes import Lifetimes
 from trunkline.gateway.openai_responses import Responses
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
@@ -176,7 +179,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         await upkeep.begin(is_alone=not place.is_shared)
         builds = VersionBuilds(state_dir / "versions", store=store, runtime=runtime, node=node)
         stack.push_async_callback(builds.aclose)
-        access = open_access(settings.auth, state_dir, host=options.host, stack=stack)
+        access = open_access(settings.auth, state_dir, host=options.host, store=store, stack=stack)
         gateway = GatewayServices(
             settings=settings.gateway,
             projects=Projects(settings.gateway.projects),
@@ -207,12 +210,15 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         tasks = TaskOwner()
         stack.push_async_callback(tasks.aclose)
         tasks.spawn(upkeep.run(), name="upkeep")
+        tasks.spawn(Lifetimes(gateway, store).run(), name="lifetimes")
         health = Health(store)
         app = build_app(
             [
                 *Invocations(gateway).routes(),
                 *Responses(gateway, store=store, calls=control.calls).routes(),
                 *Tickets(gateway, store).routes(),
+                *ApiKeys(control).routes(),
+                *RevocationList(control).routes(),
                 *Conversations(control).routes(),
                 *Versions(control, uploads, deletions).routes(),
                 *Agents(control, uploads, deletions).routes(),

@@ -15,12 +15,14 @@ from trunkline.protocol.ids import (
 from trunkline.store.paging import Page, PageOf
 from trunkline.store.records import (
     AgentRecord,
+    ApiKeyRecord,
     Claim,
     ConversationKey,
     ConversationRecord,
     NewVersion,
     NodeRecord,
     ResponseRecord,
+    RevocationRecord,
     SessionRecord,
     SessionStatus,
     TicketRecord,
@@ -313,6 +315,39 @@ class TicketStore(Protocol):
         """Remove a ticket and return it; of several who take one at once, one gets it."""
 
 
+class CredentialStore(Protocol):
+    """What callers may come in with, and what they may no longer."""
+
+    async def add_api_key(self, record: ApiKeyRecord) -> None:
+        """Keep a new API key."""
+
+    async def find_api_key(self, key_id: str) -> ApiKeyRecord | None:
+        """Return the key of that id, or None."""
+
+    async def list_api_keys(self, project: ProjectName) -> Sequence[ApiKeyRecord]:
+        """Return a project's keys, the newest first."""
+
+    async def remove_api_key(self, project: ProjectName, key_id: str) -> bool:
+        """Forget a key; tell whether it was there."""
+
+    async def add_revocation(self, record: RevocationRecord) -> None:
+        """Keep since when an identity's credentials are worth nothing; a later one replaces it."""
+
+    async def list_revocations(self) -> Sequence[RevocationRecord]:
+        """Return all of them, the newest first."""
+
+    async def add_renewal(self, key: SessionKey, identity: str, expires_at: dt.datetime) -> None:
+        """Keep until when an identity's newer credentials let it stay connected to a session."""
+
+    async def find_renewal(self, key: SessionKey, identity: str) -> dt.datetime | None:
+        """Return until when, or None if nothing newer was shown."""
+
+    async def forget_credentials(
+        self, *, renewals_before: dt.datetime, revocations_before: dt.datetime
+    ) -> None:
+        """Forget renewals that are over, and revocations that are old."""
+
+
 class NodeStore(Protocol):
     """The processes that share the store. Only those that are here hold anything."""
 
@@ -351,7 +386,14 @@ class NodeStore(Protocol):
 
 
 class Store(
-    AgentStore, VersionStore, SessionStore, ConversationStore, TicketStore, NodeStore, Protocol
+    AgentStore,
+    VersionStore,
+    SessionStore,
+    ConversationStore,
+    TicketStore,
+    CredentialStore,
+    NodeStore,
+    Protocol,
 ):
     """Everything that is kept, safe to call from many tasks and processes at once."""
 

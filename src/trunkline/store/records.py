@@ -165,6 +165,31 @@ class TicketRecord:
     expires_at: dt.datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeyRecord:
+    """One API key, without the key."""
+
+    key_id: str
+    project: ProjectName
+    name: str
+    digest: str
+    """SHA-256 of the key, in hex."""
+    grants: tuple[str, ...]
+    created_by: str
+    created_at: dt.datetime
+    expires_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationRecord:
+    """Whose credentials are worth nothing that were issued before a time."""
+
+    issuer: str
+    subject: str
+    revoked_at: dt.datetime
+    revoked_by: str
+
+
 class ClaimOutcome(StrEnum):
     """What came of claiming a session."""
 

@@ -11,6 +11,7 @@ import trunkline
 from trunkline.platform.openapi import (
     agents,
     conversations,
+    credentials,
     endpoint,
     files,
     health,
@@ -28,6 +29,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     files.RESOURCE,
     endpoint.RESOURCE,
     conversations.RESOURCE,
+    credentials.RESOURCE,
     health.RESOURCE,
 )
 
@@ -93,6 +95,7 @@ def _parameters() -> Json:
         "conversation": ("The conversation's id.", text()),
         "item": ("The item's id.", text()),
         "response": ("The response's id.", text()),
+        "key": ("The API key's id.", text()),
         "invocation": ("The invocation's id.", text()),
     }
     parameters: Json = {

@@ -94,6 +94,16 @@ RESOURCE = Resource(
             refusals=(413,),
         ),
         Operation(
+            method="POST",
+            path=f"{ENDPOINT}/tickets:renew",
+            name="renew",
+            says="Lets the caller's connections to a session go on for as long as this request's "
+            "token, where connections end with theirs.",
+            body=json_body(schema("RenewRequest")),
+            answers={200: json_answer("Until when.", schema("Renewal"))},
+            refusals=(409, 413),
+        ),
+        Operation(
             method="GET",
             path=f"{_PROTOCOLS}/invocations_ws",
             name="connect",
@@ -157,6 +167,12 @@ RESOURCE = Resource(
             ticket=text("For the query's `ticket`, or for a subprotocol"),
             agent_session_id=text("The session it is for"),
             expires_at=seconds("When it is worth nothing any more"),
+        ),
+        "RenewRequest": obj("Whose connections go on", agent_session_id=schema("SessionId")),
+        "Renewal": obj(
+            "How long they go on",
+            agent_session_id=text("The session"),
+            expires_at=seconds("When they end, unless they are renewed again"),
         ),
         "CreateTicketRequest": obj(
             "What the ticket is for",

@@ -133,7 +133,9 @@ RESOURCE = Resource(
             address=text("The client's address"),
             opened_at=text("When it began", format="date-time"),
             closed_at=text("When both ends were gone", format="date-time"),
-            closed_by=text("Who ended it", enum=["client", "agent", "limit", "drain", "network"]),
+            closed_by=text(
+                "Who ended it", enum=["client", "agent", "limit", "drain", "revocation", "network"]
+            ),
             code=integer("The close code; 1006 if there was no close frame"),
             reason=text("The close frame's text, or what is known"),
             limit={

@@ -1,0 +1,109 @@
+"""API keys and revocations, described."""
+
+from trunkline.platform.openapi.operation import (
+    PROJECT,
+    Operation,
+    Resource,
+    answer,
+    array,
+    json_answer,
+    json_body,
+    obj,
+    schema,
+    seconds,
+    text,
+)
+
+_GRANT = r"^(reader|invoker|deployer|admin|impersonator)$"
+
+
+def _list(of: str) -> dict[str, object]:
+    return obj("All of them, the newest first", object={"const": "list"}, data=array(schema(of)))
+
+
+RESOURCE = Resource(
+    tag="credentials",
+    says="What callers come in with, for admins.",
+    operations=(
+        Operation(
+            method="POST",
+            path=f"{PROJECT}/api-keys",
+            name="create_api_key",
+            says="A new API key. It may do no more than whoever makes it.",
+            body=json_body(schema("CreateApiKeyRequest")),
+            answers={201: json_answer("The key, shown this once.", schema("NewApiKey"))},
+            refusals=(413,),
+        ),
+        Operation(
+            method="GET",
+            path=f"{PROJECT}/api-keys",
+            name="list_api_keys",
+            says="The project's API keys, without the keys themselves.",
+            answers={200: json_answer("The keys.", schema("ApiKeyList"))},
+        ),
+        Operation(
+            method="DELETE",
+            path=f"{PROJECT}/api-keys/{{key}}",
+            name="delete_api_key",
+            says="Revokes an API key.",
+            answers={204: answer("It lets nobody in any more.")},
+        ),
+        Operation(
+            method="POST",
+            path="/api/revocations",
+            name="revoke",
+            says="Makes worthless what an identity has been issued so far, and closes its "
+            "connections.",
+            body=json_body(schema("RevokeRequest")),
+            answers={201: json_answer("The revocation.", schema("Revocation"))},
+            refusals=(413,),
+            needs_version=False,
+        ),
+        Operation(
+            method="GET",
+            path="/api/revocations",
+            name="list_revocations",
+            says="Whose credentials were revoked, and when.",
+            answers={200: json_answer("The revocations.", schema("RevocationList"))},
+            needs_version=False,
+        ),
+    ),
+    schemas={
+        "ApiKey": obj(
+            "An API key, without the key",
+            id=text("Its id"),
+            name=text("What its maker calls it"),
+            roles=array(text()),
+            created_by=text("Who made it"),
+            created_at=seconds("When it was made"),
+            expires_at=seconds("When it ends"),
+        ),
+        "NewApiKey": {
+            "allOf": [schema("ApiKey"), obj("The key", key=text("For `Authorization: Bearer`"))]
+        },
+        "ApiKeyList": _list("ApiKey"),
+        "CreateApiKeyRequest": obj(
+            "What the key is for",
+            name=text("What to call it", minLength=1, maxLength=128, pattern="^[!-~]+$"),
+            roles=array(
+                text("`ROLE` or `ROLE@PROJECT/AGENT`", pattern=_GRANT), minItems=1, maxItems=100
+            ),
+            optional={
+                "expires_in_days": {"type": "number", "exclusiveMinimum": 0, "maximum": 366},
+            },
+        ),
+        "Revocation": obj(
+            "Whose credentials are worth nothing that were issued before a time",
+            issuer=text("Who vouched for the identity"),
+            subject=text("The identity's name there"),
+            revoked_at=seconds("When"),
+            revoked_by=text("By whom"),
+        ),
+        "RevocationList": _list("Revocation"),
+        "RevokeRequest": obj(
+            "The identity",
+            issuer=text("Who vouches for it", minLength=1, maxLength=1024),
+            subject=text("Its name there", minLength=1, maxLength=1024),
+        ),
+    },
+)

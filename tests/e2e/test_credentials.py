@@ -1,0 +1,165 @@
+"""API keys, revocations, and what the end of a token means for a connection that is open."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.support.platform import Platform, ask
+from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
+
+API_KEY_ISSUER = "urn:trunkline:api-key"
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    return {
+        "TRUNKLINE_GATEWAY_ON_EXPIRY": "refresh",
+        "TRUNKLINE_GATEWAY_CREDENTIAL_CHECK_S": "0.1",
+    }
+
+
+@pytest.fixture(scope="module")
+def admin(platform: Platform) -> Iterator[httpx2.Client]:
+    token = platform.token("--user", "ada", "--role", "admin")
+    with httpx2.Client(
+        base_url=platform.url,
+        headers={"Authorization": f"Bearer {token}"},
+        params={"api-version": "v1"},
+        trust_env=False,
+    ) as client:
+        yield client
+
+
+def new_key(admin: httpx2.Client, **body: Any) -> dict[str, Any]:
+    given = {"name": "nightly", "roles": ["invoker"]} | body
+    answer = admin.post("/api/projects/default/api-keys", json=given)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+async def closed(websocket: Any) -> tuple[int, str]:
+    with pytest.raises(ConnectionClosed) as caught:
+        await asyncio.wait_for(websocket.recv(), 20)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+async def status_of(platform: Platform, probe: str, token: str, session: str = "k") -> int:
+    try:
+        async with platform.connect(probe, session, token=token):
+            return 101
+    except InvalidStatus as error:
+        return error.response.status_code
+
+
+async def test_an_api_key_lets_a_machine_in_until_it_is_revoked(
+    platform: Platform, admin: httpx2.Client, probe: str
+) -> None:
+    made = new_key(admin, roles=[f"invoker@default/{probe}"], expires_in_days=1)
+    key = made["key"]
+    assert made["roles"] == [f"invoker@default/{probe}"]
+    listed = admin.get("/api/projects/default/api-keys")
+    assert made["id"] in [each["id"] for each in listed.json()["data"]]
+    assert key not in listed.text
+    bearer = {"Authorization": f"Bearer {key}"}
+    agents = f"{platform.endpoint}/agents"
+    query = {"api-version": "v1"}
+    assert httpx2.get(agents, params=query, headers=bearer, trust_env=False).status_code == 403
+    async with platform.connect(probe, "keyed", token=key) as websocket:
+        await ask(websocket, "facts")
+        gone = admin.delete(f"/api/projects/default/api-keys/{made['id']}")
+        assert gone.status_code == 204
+        assert await closed(websocket) == (1008, "what you came in with was revoked")
+    assert await status_of(platform, probe, key) == 401
+    assert key not in platform.log()
+    database = b"".join(path.read_bytes() for path in platform.state_dir.glob("trunkline.db*"))
+    assert key.encode() not in database
+
+
+async def test_keys_that_are_not(platform: Platform, admin: httpx2.Client, probe: str) -> None:
+    key = new_key(admin)["key"]
+    other = new_key(admin)["key"]
+    mixed = key[:21] + other[21:]
+    for wrong in (key[:-1], f"{key}A", mixed, key.upper(), "tlk_", f"tlk_{'0' * 16}_{'A' * 43}"):
+        assert await status_of(platform, probe, wrong) == 401, wrong
+    short = new_key(admin, expires_in_days=0.00001)["key"]
+    await asyncio.sleep(1)
+    assert await status_of(platform, probe, short) == 401
+
+
+def test_nobody_grants_what_they_may_not_do(
+    platform: Platform, admin: httpx2.Client, probe: str
+) -> None:
+    keys = "/api/projects/default/api-keys"
+    for roles, status in (
+        (["impersonator"], 403), (["admin", "impersonator"], 403), (["root"], 400), ([], 400),
+        (["admin@other"], 400), ("admin", 400), ([7], 400), (["admin"], 201),
+        (["deployer@*/x"], 201),
+    ):  # fmt: skip
+        answer = admin.post(keys, json={"name": "n", "roles": roles})
+        assert answer.status_code == status, (roles, answer.text)
+    for body in (
+        {"roles": ["invoker"]}, {"name": "", "roles": ["invoker"]},
+        {"name": "a\nb", "roles": ["invoker"]},
+        {"name": "n", "roles": ["invoker"], "expires_in_days": 367},
+        {"name": "n", "roles": ["invoker"], "expires_in_days": True},
+    ):  # fmt: skip
+        assert admin.post(keys, json=body).status_code == 400
+    # An admin of one agent isn't one of the project.
+    partial = platform.token("--role", f"admin@default/{probe}")
+    bearer = {"Authorization": f"Bearer {partial}"}
+    answer = admin.post(keys, json={"name": "n", "roles": ["invoker"]}, headers=bearer)
+    assert answer.status_code == 403
+    scoped = platform.token("--role", "admin@default")
+    bearer = {"Authorization": f"Bearer {scoped}"}
+    assert admin.get("/api/revocations", headers=bearer).status_code == 403
+
+
+async def test_what_is_revoked_is_cut_off_within_seconds_and_what_is_newer_is_good(
+    platform: Platform, admin: httpx2.Client, probe: str
+) -> None:
+    old = platform.token("--user", "eve")
+    bystander = platform.token("--user", "mallory")
+    async with (
+        platform.connect(probe, "eves", token=old) as websocket,
+        platform.connect(probe, "other", token=bystander) as unharmed,
+    ):
+        body = {"issuer": ISSUER, "subject": "eve"}
+        started = asyncio.get_running_loop().time()
+        assert admin.post("/api/revocations", json=body).status_code == 201
+        assert await closed(websocket) == (1008, "what you came in with was revoked")
+        assert asyncio.get_running_loop().time() - started < 10
+        assert await ask(unharmed, "facts")
+    assert await status_of(platform, probe, old, "eves") == 401
+    listed = admin.get("/api/revocations").json()["data"]
+    assert {"issuer": ISSUER, "subject": "eve"}.items() <= listed[0].items()
+    await asyncio.sleep(1.1)
+    assert await status_of(platform, probe, platform.token("--user", "eve"), "eves") == 101
+
+
+async def test_a_connection_ends_with_its_token_unless_a_newer_one_is_shown(
+    platform: Platform, probe: str
+) -> None:
+    issuer = DevelopmentIssuer.open(platform.state_dir)
+    short, newer, evas = issuer.issue("tina", 4), issuer.issue("tina"), issuer.issue("eva")
+    renew = f"{platform.endpoint}/agents/{probe}/endpoint/tickets:renew"
+    async with (
+        platform.connect(probe, "kept", token=short) as kept,
+        platform.connect(probe, "left", token=short) as left,
+    ):
+        for user, session in ((newer, "kept"), (evas, "left")):
+            answer = httpx2.post(
+                renew,
+                params={"api-version": "v1"},
+                json={"agent_session_id": session},
+                headers={"Authorization": f"Bearer {user}"},
+                trust_env=False,
+            )
+            assert answer.status_code == 200, answer.text
+        # Somebody else's newer token is none of the connection's.
+        assert await closed(left) == (1008, "the token has expired (on_expiry)")
+        assert await ask(kept, "facts")
