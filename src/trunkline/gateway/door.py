@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from trunkline.aio.sockets import unsent_bytes
 from trunkline.gateway.limits import Place
-from trunkline.gateway.requests import UpgradeRequest, request_id_of
+from trunkline.gateway.requests import UpgradeRequest, new_request_id
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.upgrade import Upgrade
@@ -152,7 +152,7 @@ class FrontDoor(HttpToolsProtocol):
         if self._is_answering():
             self.transport.close()
         else:
-            self.transport.write(refusal(error, (headers.REQUEST_ID, request_id_of(None))))
+            self.transport.write(refusal(error, (headers.REQUEST_ID, new_request_id())))
             self._linger()
 
     def _linger(self) -> None:

@@ -7,7 +7,7 @@ from multidict import CIMultiDict
 from starlette.requests import Request
 
 from trunkline.auth.caller import Caller
-from trunkline.gateway.requests import new_call_id, request_id_of
+from trunkline.gateway.requests import MARKING, marks_in, new_call_id
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.streaming import Answer, Call, Streamed
 from trunkline.protocol import headers
@@ -25,9 +25,12 @@ def agent_headers(request: Request, caller: Caller, services: GatewayServices) -
         InvalidRequestError: If one isn't text.
     """
     named: CIMultiDict[str] = CIMultiDict()
+    dropped = MARKING | headers.nominated(",".join(request.headers.getlist("connection")))
+    if request.method != "POST":
+        dropped |= _OF_BODY
     for raw_name, raw_value in request.headers.raw:
         name = raw_name.decode("latin-1")
-        if not headers.reaches_agent(name) or (request.method != "POST" and name in _OF_BODY):
+        if name in dropped or not headers.reaches_agent(name):
             continue
         try:
             named.add(name, raw_value.decode())
@@ -35,7 +38,7 @@ def agent_headers(request: Request, caller: Caller, services: GatewayServices) -
             raise InvalidRequestError(f"the header {name} isn't UTF-8", param=name) from None
     named[headers.USER_ID] = services.pseudonyms.of(caller.user)
     named[headers.CALL_ID] = new_call_id()
-    named[headers.REQUEST_ID] = request_id_of(request.headers.get(headers.REQUEST_ID))
+    named.update(marks_in(request.scope).headers())
     return named
 
 

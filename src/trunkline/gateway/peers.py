@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.gateway import upstream
-from trunkline.gateway.requests import UpgradeRequest, request_id_of
+from trunkline.gateway.requests import MARKING, Marks, UpgradeRequest, marks_in
 from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST
 from trunkline.gateway.streaming import Call, Streamed, session_on
 from trunkline.protocol import headers
@@ -33,10 +33,11 @@ _T = TypeVar("_T")
 HOPS: Final = "x-trunkline-hops"
 _MAX_HOPS = 3
 _NUMBER = re.compile(r"[0-9]{1,3}")
+_FORWARDED_FOR: Final = "x-forwarded-for"
 #: How often to look whether a process that doesn't answer is still there.
 _LOOK_S = 2.0
 #: Of one connection, written anew for the next, or looked at once for all.
-_DROPPED = headers.HOP_BY_HOP | {"host", "expect", "origin", HOPS, headers.REQUEST_ID}
+_DROPPED = headers.HOP_BY_HOP | MARKING | {"host", "expect", "origin", HOPS}
 #: A machine that is gone must be noticed: others take over its sessions.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
@@ -55,9 +56,16 @@ class Peers:
         self._connect_timeout_s = connect_timeout_s
 
     async def upgrade(
-        self, request: UpgradeRequest, request_id: str, error: SessionElsewhereError
+        self, request: UpgradeRequest, marks: Marks, client: str, error: SessionElsewhereError
     ) -> upstream.Upgraded:
         """Send an upgrade on; return the answer, which may be a refusal.
+
+        Args:
+            request: The upgrade.
+            marks: What it is known by.
+            client: Whom it is from. The other process believes that if it trusts this one
+                (``trusted_proxies``).
+            error: Where to.
 
         Raises:
             UnavailableError: If the process can't be reached, or dies before it answers.
@@ -70,13 +78,14 @@ class Peers:
             f"host: {place}".encode("latin-1"),
             b"connection: Upgrade",
             b"upgrade: websocket",
-            f"{headers.REQUEST_ID}: {request_id}".encode("latin-1"),
             f"{HOPS}: {hops}".encode("latin-1"),
+            f"{_FORWARDED_FOR}: {client}".encode("latin-1"),
+            *(f"{name}: {value}".encode("latin-1") for name, value in marks.headers()),
         ]
         lines += [
             name + b": " + value
             for name, value in request.headers
-            if name.decode("latin-1") not in _DROPPED | {"content-length"}
+            if name.decode("latin-1") not in _DROPPED | {"content-length", _FORWARDED_FOR}
         ]
         host, _, port = place.rpartition(":")
 
@@ -102,7 +111,7 @@ class Peers:
             if (text := name.decode("latin-1")) not in _DROPPED:
                 # aiohttp writes them in UTF-8: so these come out as they came in.
                 named.add(text, value.decode("utf-8", "surrogateescape"))
-        named[headers.REQUEST_ID] = request_id_of(request.headers.get(headers.REQUEST_ID))
+        named.update(marks_in(request.scope).headers())
         named[HOPS] = str(hops)
         query = request.scope["query_string"].decode("latin-1")
         target = request.scope["raw_path"].decode("latin-1") + ("?" + query if query else "")

@@ -3,8 +3,21 @@
 import re
 import secrets
 import uuid
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
+from typing import Any, Final
 
+from trunkline.protocol import headers
+from trunkline.protocol.trace_context import (
+    TRACEPARENT,
+    TRACESTATE,
+    TraceContext,
+    begun,
+    joined,
+)
+
+_MARKS: Final = "trunkline.marks"
+_REQUEST_ID_HEADER = headers.REQUEST_ID.encode()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -30,10 +43,60 @@ class UpgradeRequest:
         return ", ".join(found) if found else None
 
 
-def request_id_of(given: str | None) -> str:
-    """Return the caller's request id if it is fit to be logged, else a new one."""
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a request is known by, in logs and in traces.
+
+    Attributes:
+        request_id: The caller's, if it is fit to be logged; else its trace's id.
+        trace: The caller's, if it is well formed; else one that begins here.
+    """
+
+    request_id: str
+    trace: TraceContext
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the headers that tell them to the agent."""
+        told = [(headers.REQUEST_ID, self.request_id), (TRACEPARENT, self.trace.parent)]
+        return told + ([(TRACESTATE, self.trace.state)] if self.trace.state else [])
+
+
+#: The headers of :meth:`Marks.headers`, which take the place of the caller's.
+MARKING = frozenset({headers.REQUEST_ID, TRACEPARENT, TRACESTATE})
+
+
+def marks_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> Marks:
+    """Return what a request is known by.
+
+    Args:
+        raw_headers: Its headers, names in lower case.
+    """
+    given: dict[bytes, list[str]] = {
+        name: [] for name in (_REQUEST_ID_HEADER, TRACEPARENT.encode(), TRACESTATE.encode())
+    }
+    for name, value in raw_headers:
+        if name in given:
+            given[name].append(value.decode("latin-1"))
+    ids, parents, states = given.values()
+    trace = joined(parents, [state for state in states if state.isascii()])
+    if trace is None:
+        trace = begun(uuid.uuid4().hex, secrets.token_hex(8))
+    if len(ids) == 1 and _REQUEST_ID.fullmatch(ids[0]):
+        return Marks(ids[0], trace)
+    return Marks(trace.trace_id, trace)
+
+
+def marks_in(scope: MutableMapping[str, Any]) -> Marks:
+    """Return what a request of an ASGI application is known by: always the same."""
+    state = scope.setdefault("state", {})
+    marks: Marks | None = state.get(_MARKS)
+    if marks is None:
+        marks = state[_MARKS] = marks_of(scope["headers"])
+    return marks
+
+
+def new_request_id() -> str:
+    """Return an id for what isn't a whole request."""
     return uuid.uuid4().hex
 
 

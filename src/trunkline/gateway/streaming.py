@@ -229,6 +229,7 @@ class Streamed(Response):
         """
         super().__init__(status_code=answer.answer.status)
         dropped = headers.HOP_BY_HOP | _WRITTEN_BY_SERVER | ours.keys()
+        dropped |= headers.nominated(",".join(answer.answer.headers.getall("connection", ())))
         if answer.answer.status in _BODILESS:
             dropped |= {"content-length"}
         self.raw_headers = [

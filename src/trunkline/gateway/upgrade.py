@@ -12,7 +12,7 @@ from trunkline.gateway import carriage, routes, upstream
 from trunkline.gateway.limits import Place
 from trunkline.gateway.reach import reach
 from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent, Visitor
-from trunkline.gateway.requests import UpgradeRequest, new_call_id, request_id_of
+from trunkline.gateway.requests import UpgradeRequest, marks_of, new_call_id
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.ticket_office import MAX_LIFETIME_S
@@ -66,7 +66,8 @@ class Upgrade(asyncio.Protocol):
         self._services = services
         self._connections = connections
         self._early = bytearray()
-        self._request_id = request_id_of(request.header(b"x-request-id"))
+        self._marks = marks_of(request.headers)
+        self._request_id = self._marks.request_id
         self._session: SessionKey | None = None
         self._sentinel: str | None = None
         self._caller: Caller = _NOBODY
@@ -153,7 +154,7 @@ class Upgrade(asyncio.Protocol):
             [
                 (headers.USER_ID, services.pseudonyms.of(caller.user)),
                 (headers.CALL_ID, new_call_id()),
-                (headers.REQUEST_ID, self._request_id),
+                *self._marks.headers(),
             ],
         )
 
@@ -166,7 +167,7 @@ class Upgrade(asyncio.Protocol):
             lease, upgraded = await reach(services, key, caller, routes.PROTOCOL, ask)
         except SessionElsewhereError as error:
             request = await self._for_peer(request, carried, caller, key)
-            upgraded = await services.peers.upgrade(request, self._request_id, error)
+            upgraded = await services.peers.upgrade(request, self._marks, self._client, error)
             if upgraded.status == _SWITCHING:
                 self._start_relay(RemoteAgent(key), upgraded)
             else:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
+from trunkline.gateway.requests import MARKING
 from trunkline.protocol import headers
 from trunkline.protocol.errors import NotFoundError, UpstreamError
 from trunkline.runtimes.interface import Address
@@ -93,7 +94,9 @@ def upgrade_head(
         request: The caller's headers, names in lower case.
         injected: The platform's own headers; a caller's of the same name are dropped.
     """
-    ours = {name for name, _ in injected}
+    ours = {name for name, _ in injected} | MARKING | {"content-length"}
+    values = [value.decode("latin-1") for name, value in request if name == b"connection"]
+    ours |= headers.nominated(",".join(values)) - headers.WEBSOCKET_HANDSHAKE
     lines = [
         f"GET /invocations_ws{'?' + query if query else ''} HTTP/1.1".encode("latin-1"),
         b"host: agent",
@@ -103,7 +106,7 @@ def upgrade_head(
     for raw_name, value in request:
         name = raw_name.decode("latin-1")
         forwarded = headers.reaches_agent(name) or name in headers.WEBSOCKET_HANDSHAKE
-        if forwarded and name not in ours and name != "content-length":
+        if forwarded and name not in ours:
             lines.append(raw_name + b": " + value)
     lines += [f"{name}: {value}".encode("latin-1") for name, value in injected]
     return b"\r\n".join(lines) + _HEAD_END

@@ -6,7 +6,7 @@ import logging
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trunkline.gateway.requests import request_id_of
+from trunkline.gateway.requests import marks_in
 from trunkline.protocol import headers
 
 _log = logging.getLogger("trunkline.http")
@@ -22,8 +22,7 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(headers.REQUEST_ID.encode())
-        request_id = request_id_of(given.decode("latin-1") if given else None)
+        request_id = marks_in(scope).request_id
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -81,3 +81,16 @@ def reaches_agent(name: str) -> bool:
         name: The header's name in lower case.
     """
     return name in FORWARDED_TO_AGENT or name.startswith(FORWARDED_PREFIX)
+
+
+def nominated(connection: str) -> frozenset[str]:
+    """Return the headers that a ``Connection`` header says are of that connection only.
+
+    RFC 9110 section 7.6.1: they don't cross the gateway. What says where a body ends isn't
+    theirs to take away.
+
+    Args:
+        connection: Its values, joined by commas.
+    """
+    names = (name.strip().lower() for name in connection.split(","))
+    return frozenset(name for name in names if name and name != "content-length")

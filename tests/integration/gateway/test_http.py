@@ -192,6 +192,56 @@ async def test_only_the_allowed_headers_reach_the_agent() -> None:
         assert second["x-agent-foundry-call-id"] != values["x-agent-foundry-call-id"]
 
 
+async def test_a_trace_is_begun_where_there_is_none_and_names_the_request() -> None:
+    async with gateway_to(app_of(mirror)) as gateway, client_of(gateway) as client:
+        for given in ({}, {"traceparent": "00-zz", "tracestate": "a=b"}):
+            response = await client.post(f"{PREFIX}?{V1}", content=b"x", headers=given)
+            seen = dict(response.json()["headers"])
+            _, trace_id, _, flags = seen["traceparent"].split("-")
+            assert (len(trace_id), flags) == (32, "01")
+            assert seen["x-request-id"] == response.headers["x-request-id"] == trace_id
+            assert "tracestate" not in seen
+        refused = await client.get("/api/projects/none/agents", headers={
+            "traceparent": f"00-{'1' * 32}-{'2' * 16}-01"})  # fmt: skip
+        assert refused.headers["x-request-id"] == "1" * 32
+
+
+async def test_what_is_of_one_connection_does_not_cross_either_way() -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = b"|".join(head.lower().split(b"\r\n"))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nconnection: close, X-Mine\r\nx-mine: 1\r\n"
+            b"keep-alive: timeout=5\r\nproxy-connection: x\r\nx-agent-session-id: forged\r\n"
+            b"x-platform-server: p/1\r\n"
+            b"x-agent-invocation-id: i\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n"
+            + f"content-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        await writer.drain()
+
+    async with raw_agent(answers) as address, running_gateway(address) as gateway:
+        async with client_of(gateway) as client:
+            response = await client.post(
+                f"{PREFIX}?{V1}&agent_session_id=s",
+                content=b"x",
+                headers={
+                    "connection": "close, X-Client-Secret",
+                    "x-client-secret": "1",
+                    "x-client-other": "2",
+                    "keep-alive": "timeout=5",
+                },
+            )
+        assert b"x-client-other: 2" in response.content
+        assert b"x-client-secret" not in response.content
+        assert b"keep-alive" not in response.content
+        assert {"x-mine", "keep-alive", "proxy-connection"}.isdisjoint(response.headers)
+        assert response.headers["x-agent-session-id"] == "s"
+        assert response.headers["x-platform-server"] == "p/1"
+        assert response.headers["x-agent-invocation-id"] == "i"
+        assert response.headers.get_list("set-cookie") == ["a=1", "b=2"]
+
+
 async def test_a_user_who_is_named_has_a_pseudonym_of_their_own_and_no_header() -> None:
     async with gateway_to(app_of(mirror)) as gateway, client_of(gateway) as client:
         plain = await client.post(f"{PREFIX}?{V1}", content=b"x")

@@ -113,6 +113,26 @@ async def test_the_agent_sees_the_query_and_never_the_token() -> None:
         assert gateway.token() not in str(request.headers)
 
 
+async def test_an_upgrade_has_a_trace_and_nothing_of_one_connection() -> None:
+    seen: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
+
+    async def handler(websocket: ServerConnection) -> None:
+        seen.set_result(websocket)
+
+    async with agent(handler) as address, running_gateway(address) as gateway:
+        reader, writer = await gateway.open()
+        head = gateway.upgrade_head(NEW_PATH, "X-Client-Secret: 1", "Traceparent: rubbish")
+        writer.write(head.replace(b"Connection: Upgrade", b"Connection: Upgrade, x-client-secret"))
+        answer = await reader.readuntil(b"\r\n\r\n")
+        request = (await seen).request
+        assert request is not None
+        _, trace_id, _, _ = request.headers["traceparent"].split("-")
+        assert f"x-request-id: {trace_id}\r\n".encode() in answer
+        assert request.headers["x-request-id"] == trace_id
+        assert "x-client-secret" not in request.headers
+        writer.close()
+
+
 async def test_a_subprotocol_is_agreed_end_to_end() -> None:
     with tempfile.TemporaryDirectory(prefix="trunkline-test-") as folder:
         path = f"{folder}/agent.sock"
