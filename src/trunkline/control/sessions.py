@@ -71,7 +71,7 @@ class Sessions:
         """End the session's process; one that has none is as good as stopped."""
         record = await self._services.find_session(request)
         self._services.sessions.refuse_elsewhere(record)
-        await self._services.sessions.stop(record.key)
+        await self._services.sessions.stop(record.key, home=record.home)
         return Response(status_code=204)
 
     async def delete_session(self, request: Request) -> Response:
@@ -81,7 +81,7 @@ class Sessions:
         record = await self._services.store.find_session(key)
         if record is not None and owner in (None, record.owner):
             self._services.sessions.refuse_elsewhere(record)
-            await self._services.sessions.delete(key)
+            await self._services.sessions.delete(record)
         elif owner is not None and not await self._services.store.had_session(key, owner):
             raise not_accessible(key)
         return Response(status_code=204)

@@ -146,10 +146,14 @@ def _check_directory_size(file: IO[bytes], limits: UnpackLimits) -> None:
 def _checked(infos: Iterable[zipfile.ZipInfo], limits: UnpackLimits) -> list[_Entry]:
     """Check every name before the first byte is written."""
     entries: dict[str, _Entry] = {}
+    announced = 0
     for info in infos:
         if len(entries) >= limits.max_entries:
             raise _too_many(limits)
         entry = _entry(info)
+        announced += info.file_size
+        if announced > limits.max_total_bytes:
+            raise _too_large(info, limits)
         if entry.path in entries:
             raise _refusal(info, "is in the zip twice")
         entries[entry.path] = entry
@@ -212,9 +216,7 @@ def _extract(
                 while chunk := packed.read(_COPY_BYTES):
                     total += len(chunk)
                     if total > limits.max_total_bytes:
-                        limit = limits.max_total_bytes
-                        fault = f"takes the files over {limit} bytes, the limit for all together"
-                        raise _refusal(entry.info, fault)
+                        raise _too_large(entry.info, limits)
                     output.write(chunk)
         files.append(entry.path)
     return Unpacked(tuple(files), total)
@@ -255,6 +257,11 @@ def _broken(info: zipfile.ZipInfo | None, exc: Exception) -> InvalidCodePackageE
 def _refusal(info: zipfile.ZipInfo, fault: str) -> InvalidCodePackageError:
     name = ascii(info.orig_filename)[1:-1][:200]
     return InvalidCodePackageError(f'"{name}" in the zip {fault}', entry=name)
+
+
+def _too_large(info: zipfile.ZipInfo, limits: UnpackLimits) -> InvalidCodePackageError:
+    limit = limits.max_total_bytes
+    return _refusal(info, f"takes the files over {limit} bytes, the limit for all together")
 
 
 def _too_many(limits: UnpackLimits) -> InvalidCodePackageError:

@@ -206,7 +206,13 @@ class SessionDirectory:
             _check_owner(record, owner)
             raise ConflictError(f"session {key.session_id!r} is being deleted; try again")
         if record.holder is None and record.expires_at <= _now():
-            await self.delete(key)
+            marked = await self._store.mark_session_deleting(
+                key, home=record.home, expired_at=_now()
+            )
+            if marked is None:
+                # Somebody came first: it is used again, or there is another one by now.
+                return await self._find_live(key, owner)
+            await self.finish_deletion(marked)
             return None
         return record
 
@@ -256,25 +262,31 @@ class SessionDirectory:
 
     # Stopping and deleting
 
-    async def stop(self, key: SessionKey) -> None:
+    async def stop(self, key: SessionKey, *, home: str | None = None) -> None:
         """End the session's process here, and keep the session and its files.
 
+        Args:
+            key: The session.
+            home: Which session of that id is meant; a later one, with another home, isn't.
+
         Raises:
             SessionElsewhereError: If another process has taken this one's place.
         """
         await self.leaving.gate.pass_change(key)
-        await self._processes.stop(key)
+        await self._processes.stop(key, home=home)
 
-    async def delete(self, key: SessionKey) -> None:
+    async def delete(self, record: SessionRecord) -> None:
         """End the session's process and remove the session and its files. Twice is fine.
 
+        A later session of the same id isn't meant.
+
         Raises:
             SessionElsewhereError: If another process has taken this one's place.
         """
-        await self.leaving.gate.pass_change(key)
-        record = await self._store.mark_session_deleting(key)
-        if record is not None:
-            await self.finish_deletion(record)
+        await self.leaving.gate.pass_change(record.key)
+        marked = await self._store.mark_session_deleting(record.key, home=record.home)
+        if marked is not None:
+            await self.finish_deletion(marked)
 
     async def finish_deletion(self, record: SessionRecord) -> None:
         """Do what is left to do for a session that is marked as being deleted.
@@ -293,7 +305,7 @@ class SessionDirectory:
         await asyncio.shield(task)
 
     async def _delete_marked(self, record: SessionRecord) -> None:
-        await self._processes.stop(record.key)
+        await self._processes.stop(record.key, home=record.home)
         await self._let_go_elsewhere(record)
         await self._files_in_use.wait_unused(record.key)
         self.logs.discard(record.home)

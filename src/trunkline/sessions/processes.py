@@ -104,8 +104,7 @@ class SessionProcesses:
         """
         self.refuse_if_closing()
         await self.leaving.gate.pass_use(record.key)
-        slot = self._slots.setdefault(record.key, Slot(record.key, record.home))
-        slot.home = record.home
+        slot = self._slot_of(record)
         slot.leases += 1
         slot.stop_idle_clock()
         slot.idle_timeout_s = self._idle_timeout_of(version)
@@ -116,6 +115,18 @@ class SessionProcesses:
             self._returned(slot)
             raise
         return Lease(slot, instance, version, self.logs.of(record.home), self._returned)
+
+    def _slot_of(self, record: SessionRecord) -> Slot:
+        slot = self._slots.get(record.key)
+        if slot is not None and slot.home != record.home:
+            if not slot.is_at_rest:
+                # One of the two is another session that had the id before, maybe somebody else's.
+                raise ConflictError(f"session {record.key.session_id!r} was deleted; try again")
+            # Only connections that are about to end still know it.
+            slot = None
+        if slot is None:
+            slot = self._slots[record.key] = Slot(record.key, record.home)
+        return slot
 
     async def touch(self, key: SessionKey) -> None:
         """Record that the session is used."""
@@ -170,7 +181,7 @@ class SessionProcesses:
         try:
             if slot.stopping is not None:
                 await asyncio.shield(slot.stopping)
-            await self._claim(slot.key)
+            await self._claim(slot)
             try:
                 instance = await self._start_claimed(slot, record, version)
             except BaseException as exc:
@@ -196,10 +207,10 @@ class SessionProcesses:
             slot.starting = None
             self._forget_if_unused(slot)
 
-    async def _claim(self, key: SessionKey) -> None:
-        most = self._settings.max_running or None
+    async def _claim(self, slot: Slot) -> None:
+        key, most = slot.key, self._settings.max_running or None
         self._unreleased.pop(key, None)
-        claim = await self._store.claim_session(key, self._node, most=most)
+        claim = await self._store.claim_session(key, self._node, home=slot.home, most=most)
         match claim.outcome:
             case ClaimOutcome.OURS:
                 return
@@ -280,10 +291,15 @@ class SessionProcesses:
 
     # Stopping
 
-    async def stop(self, key: SessionKey) -> None:
-        """End the session's process, if it has one here."""
+    async def stop(self, key: SessionKey, *, home: str | None = None) -> None:
+        """End the session's process, if it has one here.
+
+        Args:
+            key: The session.
+            home: Which session of that id is meant; a later one, with another home, isn't.
+        """
         slot = self._slots.get(key)
-        if slot is None:
+        if slot is None or home not in (None, slot.home):
             return
         if slot.starting is not None:
             # Its failure is told to those who wait for it.

@@ -28,7 +28,12 @@ class Slot:
     @property
     def is_unused(self) -> bool:
         """Whether there is nothing left to know."""
-        return not (self.leases or self.instance or self.starting or self.stopping)
+        return self.is_at_rest and not self.leases
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing of it runs, starts or stops."""
+        return not (self.instance or self.starting or self.stopping)
 
     @property
     def tasks(self) -> "list[asyncio.Task[Any]]":

@@ -203,13 +203,14 @@ class SessionStore(Protocol):
         """Record a session's use."""
 
     async def claim_session(
-        self, key: SessionKey, node: NodeId, *, most: int | None = None
+        self, key: SessionKey, node: NodeId, *, home: str | None = None, most: int | None = None
     ) -> Claim:
         """Make the node the one that runs the session, unless another does.
 
         Args:
             key: The session.
             node: Who asks.
+            home: Which session of that id is meant; a later one, with another home, isn't.
             most: How many sessions of the project may be held at once.
         """
 
@@ -226,8 +227,16 @@ class SessionStore(Protocol):
     async def settle_session(self, key: SessionKey, status: SessionStatus) -> None:
         """Replace the status of a session that is being created and that nobody holds."""
 
-    async def mark_session_deleting(self, key: SessionKey) -> SessionRecord | None:
-        """Begin to delete a session; None if it isn't there."""
+    async def mark_session_deleting(
+        self, key: SessionKey, *, home: str | None = None, expired_at: dt.datetime | None = None
+    ) -> SessionRecord | None:
+        """Begin to delete a session; None if it isn't there.
+
+        Args:
+            key: The session.
+            home: Which session of that id is meant; a later one, with another home, isn't.
+            expired_at: Only if it has expired by then, and nobody has used it since or deletes it.
+        """
 
     async def deleting_sessions(
         self,

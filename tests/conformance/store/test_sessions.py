@@ -190,6 +190,30 @@ async def test_deleting_hides_and_removing_forgets(store: Store) -> None:
     assert await store.mark_session_deleting(key()) is None
 
 
+async def test_a_later_session_of_the_same_id_is_another_one(store: Store) -> None:
+    await store.add_session(session(home="the later one's"))
+    gone = await store.claim_session(key(), NODE, home="the first one's")
+    assert (gone.outcome, gone.record) == (ClaimOutcome.GONE, None)
+    assert await store.mark_session_deleting(key(), home="the first one's") is None
+    claim = await store.claim_session(key(), NODE, home="the later one's")
+    assert claim.outcome is ClaimOutcome.OURS
+    assert await store.mark_session_deleting(key(), home="the later one's") is not None
+
+
+async def test_one_that_is_used_again_is_not_deleted_for_having_expired(store: Store) -> None:
+    now = T0 + dt.timedelta(days=30)
+    await store.add_session(session())
+    assert await store.mark_session_deleting(key(), expired_at=T0) is None
+    await store.claim_session(key(), NODE)
+    assert await store.mark_session_deleting(key(), expired_at=now) is None
+    await store.release_session(key(), NODE, T0, SessionStatus.IDLE)
+    await store.touch_session(key(), now, now + dt.timedelta(seconds=1))
+    assert await store.mark_session_deleting(key(), expired_at=now) is None
+    later = now + dt.timedelta(seconds=1)
+    assert await store.mark_session_deleting(key(), expired_at=later) is not None
+    assert await store.mark_session_deleting(key(), expired_at=later) is None
+
+
 async def test_what_nobody_holds_expires(store: Store) -> None:
     await store.add_session(session("old"))
     await store.add_session(session("young", expires_at=T0 + dt.timedelta(days=60)))

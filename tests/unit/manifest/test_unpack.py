@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from trunkline.manifest.errors import InvalidCodePackageError
-from trunkline.manifest.unpack import UnpackLimits, unpack_package
+from trunkline.manifest.unpack import UnpackLimits, check_package, unpack_package
 
 
 def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
@@ -134,6 +134,14 @@ def test_bomb_is_counted_not_believed(folder: Path) -> None:
     lying = file.getvalue().replace(struct.pack("<L", 1_000_000), struct.pack("<L", 1))
     assert '"main.py" in the zip is broken' in refused(io.BytesIO(lying), folder, limits)
     assert unpack_package(file, folder, UnpackLimits(max_total_bytes=2_000_000)).total_bytes
+
+
+def test_a_bomb_that_says_so_is_refused_before_it_is_kept(folder: Path) -> None:
+    archive = folder.with_name("a.zip")
+    archive.write_bytes(make("main.py", "bomb", data=b"\0" * 1_000_000).getvalue())
+    with pytest.raises(InvalidCodePackageError, match='"bomb" in the zip takes the files over'):
+        check_package(archive, UnpackLimits(max_total_bytes=1_500_000))
+    check_package(archive, UnpackLimits(max_total_bytes=2_000_000))
 
 
 def test_too_many_entries(folder: Path) -> None:

@@ -127,6 +127,11 @@ class World:
     ) -> Lease:
         return await self.sessions.acquire(key(session_id), caller, protocol=protocol)
 
+    async def delete(self, session_id: str = "s") -> None:
+        record = await self.store.find_session(key(session_id))
+        if record is not None:
+            await self.sessions.delete(record)
+
     async def until_settled(self, session_id: str = "s") -> None:
         """Wait until the directory has done all that follows from a process's end."""
         names = {f"{word}:{key(session_id)}" for word in ("watch", "stop", "touch")}

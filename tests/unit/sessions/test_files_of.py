@@ -21,7 +21,7 @@ async def test_a_deletion_waits_for_what_is_done_with_the_files(w: World) -> Non
     record = await w.sessions.create(key(), ANNA)
     async with w.sessions.files_of(record) as files:
         await w.store.mark_session_deleting(key())
-        deletion = asyncio.ensure_future(w.sessions.delete(key()))
+        deletion = asyncio.ensure_future(w.delete())
         with pytest.raises(SessionNotFoundError):
             async with w.sessions.files_of(record):
                 pass
@@ -38,7 +38,7 @@ async def test_a_deletion_waits_for_what_is_done_with_the_files(w: World) -> Non
 async def test_another_session_under_the_id_is_another(w: World) -> None:
     """What was begun for one person's session must not end in the next one's."""
     annas = await w.sessions.create(key(), ANNA)
-    await w.sessions.delete(key())
+    await w.delete()
     bertas = await w.sessions.create(key(), BERTA)
     assert bertas.home != annas.home
     with pytest.raises(SessionNotFoundError, match="isn't there any more"):

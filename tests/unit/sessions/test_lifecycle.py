@@ -111,14 +111,14 @@ async def test_deleting_ends_the_process_and_removes_everything(tmp_path: Path) 
         await w.add_version()
         lease = await w.acquire()
         home = w.runtime.specs[0].home
-        await w.sessions.delete(key())
+        await w.delete()
         await lease.wait_exited()
         # What the connection's end has to say comes too late, and makes nothing anew.
         lease.log.event("ConnectionClosed", "code=1001")
         lease.release()
         assert not home.parent.exists()
         assert await w.store.find_session(key()) is None
-        await w.sessions.delete(key())
+        await w.delete()
         (await w.acquire(caller=BERTA)).release()
         assert list(w.runtime.specs[1].home.iterdir()) == []
 
@@ -129,7 +129,7 @@ async def test_a_session_deleted_while_it_starts_does_not_stay(tmp_path: Path) -
         w.runtime.may_start.clear()
         waiting = asyncio.create_task(w.acquire())
         await w.runtime.begun.wait()
-        deleting = asyncio.create_task(w.sessions.delete(key()))
+        deleting = asyncio.create_task(w.delete())
         while (found := await w.store.find_session(key())) is not None:
             if found.status is SessionStatus.DELETING:
                 break
@@ -225,7 +225,7 @@ async def test_files_in_use_keep_a_deletion_waiting(tmp_path: Path) -> None:
         record = await w.store.find_session(key())
         assert record is not None
         async with w.sessions.files_of(record) as files:
-            deleting = asyncio.create_task(w.sessions.delete(key()))
+            deleting = asyncio.create_task(w.delete())
             while (found := await w.store.find_session(key())) is not None:
                 if found.status is SessionStatus.DELETING:
                     break
@@ -273,7 +273,7 @@ async def test_only_its_owner_is_told_that_a_session_is_gone(tmp_path: Path) -> 
     async with world(tmp_path) as w:
         await w.add_version()
         await w.sessions.create(key(), ANNA)
-        await w.sessions.delete(key())
+        await w.delete()
         with pytest.raises(SessionNotFoundError):
             await find_owned(w.store, key(), ANNA.identity.owner)
         answers = []
@@ -284,7 +284,7 @@ async def test_only_its_owner_is_told_that_a_session_is_gone(tmp_path: Path) -> 
             # Then there is one again, of somebody else: the answers are the same.
             await w.sessions.create(key(), ANNA)
         assert answers[0] == answers[1]
-        await w.sessions.delete(key())
+        await w.delete()
         await w.sessions.create(key(), BERTA)
         with pytest.raises(SessionNotFoundError):
             await find_owned(w.store, key(), ANNA.identity.owner)

@@ -129,7 +129,7 @@ async def test_one_that_is_claimed_meanwhile_is_told_to_all_who_wait(w: World) -
 async def test_a_deletion_waits_for_whoever_runs_the_session(w: World) -> None:
     await held_by_other(w)
     home = w.runtime.specs[0].home
-    deleting = asyncio.create_task(w.sessions.delete(key()))
+    deleting = asyncio.create_task(w.delete())
     while (found := await w.store.find_session(key())) is not None:
         if found.status is SessionStatus.DELETING:
             break

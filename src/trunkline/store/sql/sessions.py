@@ -50,9 +50,9 @@ class SqlSessions:
         )
 
     async def claim_session(
-        self, key: SessionKey, node: NodeId, *, most: int | None = None
+        self, key: SessionKey, node: NodeId, *, home: str | None = None, most: int | None = None
     ) -> Claim:
-        return await self._engine.write(lambda db: _claim(db, key, node, most))
+        return await self._engine.write(lambda db: _claim(db, key, node, home, most))
 
     async def start_session(
         self, key: SessionKey, node: NodeId, address: Mapping[str, Any]
@@ -72,8 +72,16 @@ class SqlSessions:
     async def settle_session(self, key: SessionKey, status: SessionStatus) -> None:
         await self._engine.step("settle_session", **key_of(key), status=status.value)
 
-    async def mark_session_deleting(self, key: SessionKey) -> SessionRecord | None:
-        row = first(await self._engine.step("mark_session_deleting", **key_of(key)))
+    async def mark_session_deleting(
+        self, key: SessionKey, *, home: str | None = None, expired_at: dt.datetime | None = None
+    ) -> SessionRecord | None:
+        rows = await self._engine.step(
+            "mark_session_deleting",
+            **key_of(key),
+            home=home,
+            expired_at=None if expired_at is None else text_of(expired_at),
+        )
+        row = first(rows)
         return session_from(row) if row else None
 
     async def deleting_sessions(
@@ -140,12 +148,12 @@ def _add_session(db: Db, record: SessionRecord) -> tuple[SessionRecord, bool]:
     return session_from(rows[0]), True
 
 
-def _claim(db: Db, key: SessionKey, node: NodeId, most: int | None) -> Claim:
+def _claim(db: Db, key: SessionKey, node: NodeId, home: str | None, most: int | None) -> Claim:
     if not db.rows("find_node", node=node):
         return Claim(outcome=ClaimOutcome.BURIED, record=None)
     row = first(db.rows("find_session", **key_of(key)))
     record = session_from(row) if row else None
-    if record is None or record.status is SessionStatus.DELETING:
+    if record is None or record.status is SessionStatus.DELETING or home not in (None, record.home):
         return Claim(outcome=ClaimOutcome.GONE, record=None)
     if record.holder == node:
         return Claim(outcome=ClaimOutcome.OURS, record=record)

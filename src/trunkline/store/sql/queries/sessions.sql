@@ -59,6 +59,9 @@ where project = :project and agent = :agent and session_id = :session_id and hol
 -- name: mark_session_deleting
 update sessions set status = 'deleting'
 where project = :project and agent = :agent and session_id = :session_id
+  and (cast(:home as text) is null or home = :home)
+  and (cast(:expired_at as text) is null
+       or status <> 'deleting' and holder is null and expires_at <= :expired_at)
 returning *;
 
 -- name: mark_sessions_deleting
