@@ -10,8 +10,14 @@ from trunkline.cli import output, table
 class Progress:
     """The present step of a command, on stderr. Use it as a context manager."""
 
-    def __init__(self) -> None:
-        self._spinner = table.load_terminal().Spinner() if sys.stderr.isatty() else None
+    def __init__(self, *, is_plain: bool = False) -> None:
+        """Begin.
+
+        Args:
+            is_plain: Plain lines on a terminal, too: something else is printed in between.
+        """
+        moves = sys.stderr.isatty() and not is_plain
+        self._spinner = table.load_terminal().Spinner() if moves else None
         self._last = ""
 
     def step(self, text: str) -> None:

@@ -19,6 +19,8 @@ class Entry:
 
 
 COMMANDS = {
+    "init": Entry("init", "Make an agent's folder."),
+    "run": Entry("run", "Run an agent here as it would run deployed, again at each change."),
     "up": Entry("up", "Start the whole platform in one process."),
     "deploy": Entry("deploy", "Deploy the agent in a folder."),
     "connect": Entry("connect", "Talk to an agent over its WebSocket."),

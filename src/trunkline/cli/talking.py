@@ -205,7 +205,11 @@ def _recorder(path: Path | None, agent: str, project: Project) -> Iterator[Recor
         return
     about: dict[str, Any] = {"agent": agent, "endpoint": project.endpoint.url}
     with path.open("wb") as file:
-        yield Recorder(file, about)
+        recorder = Recorder(file, about)
+        try:
+            yield recorder
+        finally:
+            recorder.flush()
 
 
 def _close_on_signals(conversation: Conversation) -> None:

@@ -116,7 +116,7 @@ def load_agent(folder: Path) -> LoadedAgent:
     path = find_agent_file(folder)
     report = Report(str(path))
     try:
-        root = parse_yaml(_read_text(path))
+        root = parse_yaml(read_text(path))
     except YamlProblemError as exc:
         report.add(exc.mark, "", str(exc))
         raise ManifestError(report.problems) from exc
@@ -126,13 +126,18 @@ def load_agent(folder: Path) -> LoadedAgent:
         what = kind_of(root)
         report.add(root.mark, "", f"must be a mapping, and is {what}; write at least {_LEAST}")
         raise ManifestError(report.problems)
-    agent = _read_agent(root, path, report)
+    agent = read_agent(root, path, report)
     if agent is None or report.problems:
         raise ManifestError(report.in_order())
     return agent
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return an author's file, which must be small and UTF-8.
+
+    Raises:
+        ManifestError: If it isn't, or can't be read.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -150,7 +155,14 @@ def _read_text(path: Path) -> str:
         ) from exc
 
 
-def _read_agent(root: Mapping, path: Path, report: Report) -> LoadedAgent | None:
+def read_agent(root: Mapping, path: Path, report: Report) -> LoadedAgent | None:
+    """Read what an ``agent.yaml`` holds; None if that was reported to be wrong.
+
+    Args:
+        root: The file's tree.
+        path: Where it stands, in the agent's folder.
+        report: Takes the problems.
+    """
     fields = Fields(root, "", report, _KNOWN, _ELSEWHERE)
     kind = fields.text("kind", "hosted")
     if kind is not None and (fault := kind_fault(kind)):

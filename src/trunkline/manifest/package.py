@@ -10,6 +10,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,7 @@ DEFAULT_EXCLUDES: Final = (
     ".ruff_cache/",
     ".pytest_cache/",
     ".DS_Store",
+    "*.trk",
 )
 #: Left out whatever ``.agentignore`` says: they hold secrets, or a whole history.
 ALWAYS_EXCLUDED: Final = (".env", ".azure", ".trunkline", ".git")
@@ -131,6 +133,21 @@ def package_folder(
         raise
     files = tuple(PackagedFile(source.path, source.size_bytes) for source in sources)
     return CodePackage(output, digest, size, files)
+
+
+def stamp_folder(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return what changes when a file changes that would be packaged: paths, sizes, times.
+
+    Raises:
+        ManifestError: If ``.agentignore`` can't be used.
+        PackageError: If the folder can't be packaged.
+    """
+    found = []
+    for source in _Walk(folder).sources():
+        # It may be gone by now: then it isn't there, which is a change as well.
+        with suppress(FileNotFoundError):
+            found.append((source.path, source.size_bytes, source.file.stat().st_mtime_ns))
+    return tuple(sorted(found))
 
 
 def sha256_of(file: IO[bytes]) -> str:

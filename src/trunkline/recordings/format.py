@@ -131,8 +131,16 @@ def encode_record(delta_us: int, record: Record) -> bytes:
     """Return one record; ``delta_us`` is the time since the one before."""
     kind = record.opcode | (FINAL if record.is_final else 0)
     kind |= FROM_AGENT if record.from_agent else 0
-    head = bytes((kind,)) + encode_varint(delta_us) + encode_varint(len(record.payload))
-    return head + record.payload
+    return encode_head_of_record(kind, delta_us, len(record.payload)) + record.payload
+
+
+def encode_head_of_record(kind: int, delta_us: int, size: int) -> bytes:
+    """Return what stands before a record's payload."""
+    if 0x80 <= delta_us < 0x4000 and 0x80 <= size < 0x4000:
+        # What nearly every frame of a call is: two bytes for each number.
+        low_us, low = delta_us & 0x7F | 0x80, size & 0x7F | 0x80
+        return bytes((kind, low_us, delta_us >> 7, low, size >> 7))
+    return bytes((kind,)) + encode_varint(delta_us) + encode_varint(size)
 
 
 def encode_varint(number: int) -> bytes:

@@ -6,18 +6,26 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-from trunkline.recordings.format import FINAL, FROM_AGENT, MARK, encode_head, encode_varint
+from trunkline.recordings.format import (
+    FINAL,
+    FROM_AGENT,
+    MARK,
+    encode_head,
+    encode_head_of_record,
+)
 
-#: What a recorder that is killed loses at the most.
-FLUSH_EVERY_US = 1_000_000
-_AGENTS_FINAL = FROM_AGENT | FINAL
+#: What a recorder that is killed loses at the most, in time and in bytes.
+FLUSH_EVERY_NS = 1_000_000_000
+MAX_PENDING_BYTES = 256 * 1024
+_OWN, _AGENTS = FINAL, FINAL | FROM_AGENT
 
 
 class Recorder:
     """Takes every frame of a conversation, over all its connections, and writes it to a file.
 
-    It is a ``FrameTap`` of the client. What it writes is buffered, and flushed once a second; the
-    file is the caller's to close.
+    It is a ``FrameTap`` of the client. A frame costs the call little: it is kept with its time, and
+    once a second all that were kept are put into the file's form and written. The file is the
+    caller's to close.
     """
 
     def __init__(
@@ -38,10 +46,11 @@ class Recorder:
         """
         self._file = file
         self._clock_ns = clock_ns
-        self._start_ns = 0
+        self._pending: list[tuple[int, int, bytes]] = []
+        self._pending_bytes = 0
+        self._flush_at_ns = 0
+        self._start_ns: int | None = None
         self._last_us = 0
-        self._flushed_us = 0
-        self._is_started = False
         self.frames = 0
         started = now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         file.write(encode_head({**about, "started_at": started}))
@@ -53,39 +62,43 @@ class Recorder:
     def sent(self, opcode: int, payload: bytes, *, is_final: bool) -> None:
         """Write a frame of the client's."""
         self.frames += 1
-        self._put(opcode | FINAL if is_final else opcode, payload)
+        self._keep(opcode | _OWN if is_final else opcode, payload)
 
     def received(self, opcode: int, payload: bytes, *, is_final: bool) -> None:
         """Write a frame of the agent's."""
         self.frames += 1
-        self._put(opcode | _AGENTS_FINAL if is_final else opcode | FROM_AGENT, payload)
+        self._keep(opcode | _AGENTS if is_final else opcode | FROM_AGENT, payload)
 
     def lost(self, code: int, reason: str) -> None:
         """Note that a connection is over."""
         self._mark({"event": "lost", "code": code, "reason": reason})
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is still kept."""
+        last_us = self._last_us
+        parts: list[bytes] = []
+        for kind, at_ns, payload in self._pending:
+            if self._start_ns is None:
+                self._start_ns = at_ns
+            at_us = (at_ns - self._start_ns) // 1000
+            # The difference of rounded times, so that rounding doesn't add up.
+            parts += (encode_head_of_record(kind, at_us - last_us, len(payload)), payload)
+            last_us = at_us
+        self._last_us = last_us
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._file.write(b"".join(parts))
         self._file.flush()
 
     def _mark(self, said: Mapping[str, Any]) -> None:
         text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
-        self._put(MARK | FINAL, text.encode())
+        self._keep(MARK | FINAL, text.encode())
 
-    def _put(self, kind: int, payload: bytes) -> None:
-        # Called for every frame of a call: no objects are made for it but the bytes.
-        at_us = (self._clock_ns() - self._start_ns) // 1000
-        if not self._is_started:
-            self._start_ns += at_us * 1000
-            self._is_started, at_us = True, 0
-        # The difference of rounded times, so that rounding doesn't add up.
-        delta_us, self._last_us = at_us - self._last_us, at_us
-        size = len(payload)
-        if 0x80 <= delta_us < 0x4000 and 0x80 <= size < 0x4000:
-            # What nearly every frame of a call is: two bytes each.
-            head = bytes(
-                (kind, delta_us & 0x7F | 0x80, delta_us >> 7, size & 0x7F | 0x80, size >> 7)
-            )
-        else:
-            head = bytes((kind,)) + encode_varint(delta_us) + encode_varint(size)
-        self._file.write(head + payload)
-        if at_us - self._flushed_us >= FLUSH_EVERY_US:
-            self._flushed_us = at_us
-            self._file.flush()
+    def _keep(self, kind: int, payload: bytes) -> None:
+        now_ns = self._clock_ns()
+        self._pending.append((kind, now_ns, payload))
+        self._pending_bytes += len(payload)
+        if now_ns >= self._flush_at_ns or self._pending_bytes >= MAX_PENDING_BYTES:
+            self._flush_at_ns = now_ns + FLUSH_EVERY_NS
+            self.flush()

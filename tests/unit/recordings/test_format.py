@@ -24,7 +24,7 @@ from trunkline.recordings.format import (
     encode_record,
     encode_varint,
 )
-from trunkline.recordings.recorder import FLUSH_EVERY_US, Recorder
+from trunkline.recordings.recorder import FLUSH_EVERY_NS, MAX_PENDING_BYTES, Recorder
 
 RECORDS = st.builds(
     Record,
@@ -129,11 +129,12 @@ def test_a_recorder_writes_every_frame_with_its_time() -> None:
     clock.forward_us(1)
     recorder.received(PING, b"", is_final=True)
     recorder.received(CONTINUATION, b"\x02", is_final=True)
-    clock.forward_us(FLUSH_EVERY_US)
+    clock.forward_us(FLUSH_EVERY_NS // 1000)
     recorder.sent(CLOSE, b"\x03\xe8", is_final=True)
-    assert file.flushes == 1
-    recorder.lost(1000, "")
+    # At once for the first, and a second later.
     assert file.flushes == 2
+    recorder.lost(1000, "")
+    assert file.flushes == 3
 
     recording = decode(file.getvalue())
     assert recording.header["agent"] == "echo"
@@ -157,6 +158,7 @@ def test_rounding_does_not_add_up() -> None:
     for _ in range(1000):
         clock.ns += 1999
         recorder.sent(TEXT, b"x", is_final=True)
+    recorder.flush()
     assert decode(file.getvalue()).records[-1].at_us == 1999
 
 
@@ -172,3 +174,20 @@ def test_who_closed() -> None:
     assert decode(written([opened, theirs, lost, opened, ours, theirs, lost])).is_closed_by_client
     assert not decode(written([opened, ours, theirs, lost, opened])).is_closed_by_client
     assert decode(written([opened])).close is None
+
+
+def test_what_a_recorder_keeps_is_bounded() -> None:
+    clock, file = Clock(), File()
+    recorder = Recorder(file, {}, clock_ns=clock)
+    recorder.opened("s")
+    recorder.received(BINARY, bytes(MAX_PENDING_BYTES - 1), is_final=True)
+    assert file.flushes == 1
+    recorder.received(BINARY, b"x", is_final=True)
+    assert file.flushes == 2
+
+
+@pytest.mark.parametrize("size", [0, 1, 0x7F, 0x80, 0x3FFF, 0x4000, 100_000])
+@pytest.mark.parametrize("gap_us", [0, 1, 0x7F, 0x80, 0x3FFF, 0x4000, 10_000_000])
+def test_every_size_of_a_record(size: int, gap_us: int) -> None:
+    records = [Record(gap_us, True, BINARY, bytes(size), False)]
+    assert list(decode(written(records)).records) == records
