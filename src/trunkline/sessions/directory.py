@@ -343,6 +343,10 @@ class SessionDirectory:
         if record is not None and record.status is SessionStatus.CREATING:
             self._tasks.spawn(self._warm_up(record), name=f"warm-up:{key}")
 
+    def vouch(self, until: float) -> None:
+        """Say until when, by the monotonic clock, nobody can take this node for dead."""
+        self._processes.surely_alive_until = until
+
     async def lose_all(self) -> None:
         """End every process at once: this node was taken for dead."""
         await self._processes.lose_all()

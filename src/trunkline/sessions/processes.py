@@ -9,6 +9,8 @@ session is claimed there, and it is let go of only when nothing of it runs any m
 import asyncio
 import datetime as dt
 import logging
+import math
+import time
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
@@ -60,6 +62,8 @@ class SessionProcesses:
         self._unreleased: dict[SessionKey, tuple[dt.datetime, SessionStatus]] = {}
         self._tasks = TaskOwner()
         self._is_closing = False
+        #: Until when, by the monotonic clock, nobody can have taken this process for dead.
+        self.surely_alive_until = math.inf
         self._is_lost = False
         self.homes = SessionHomes(sessions_dir)
         self.logs = SessionLogs(
@@ -185,7 +189,8 @@ class SessionProcesses:
             try:
                 instance = await self._start_claimed(slot, record, version)
             except BaseException as exc:
-                is_fault = isinstance(exc, Exception) and not self._is_closing
+                is_fault = isinstance(exc, Exception) and not isinstance(exc, UnavailableError)
+                is_fault = is_fault and not self._is_closing
                 await self._release(slot, SessionStatus.FAILED if is_fault else SessionStatus.IDLE)
                 raise
         except SessionElsewhereError:
@@ -248,6 +253,12 @@ class SessionProcesses:
         log = self.logs.of(record.home)
         # Another process may have run it since, and written to its log.
         log.refresh()
+        if time.monotonic() > self.surely_alive_until:
+            # It was paused since it claimed the session, or the store's answer was. Others may
+            # run the session by now.
+            raise UnavailableError(
+                "the platform's other processes may have taken this one for dead; try again"
+            )
         with self._metrics.session_start_seconds.time():
             instance = await self._runtime.start(spec, log)
         address = {"path": instance.address.path, "port": instance.address.port}

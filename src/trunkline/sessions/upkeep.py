@@ -73,6 +73,7 @@ class Upkeep:
         self._sightings = Sightings(
             interval_s=settings.upkeep_interval_s, timeout_s=settings.node_timeout_s
         )
+        self._is_alone = True
         self._tasks = TaskOwner()
         #: Known once they are made, which takes a node that is there.
         self.followers: Sequence[Follower] = ()
@@ -86,7 +87,10 @@ class Upkeep:
         if is_alone:
             for record in await self._store.list_nodes():
                 await self._store.remove_node(record.node)
+        self._is_alone = is_alone
+        began = time.monotonic()
         await self._store.add_node(self._node, _now(), self._url)
+        self._vouch(began)
         # Apart, because ending an agent takes longer than others wait for a sign of life.
         self._tasks.spawn(self._for_ever(self._beat), name="upkeep:beat")
         with self._tried_again():
@@ -125,8 +129,15 @@ class Upkeep:
             _log.exception("the sessions' upkeep failed; it is tried again")
 
     async def _beat(self) -> None:
-        if not await self._store.heartbeat(self._node, _now()):
+        began = time.monotonic()
+        if await self._store.heartbeat(self._node, _now()):
+            self._vouch(began)
+        else:
             await self._join_again()
+
+    def _vouch(self, began: float) -> None:
+        if not self._is_alone:
+            self._sessions.vouch(began + self._settings.node_timeout_s)
 
     async def _bury_the_dead(self) -> None:
         others = [r for r in await self._store.list_nodes() if r.node != self._node]
@@ -163,7 +174,9 @@ class Upkeep:
             await follower.give_up()
         # Whoever struck it off may have died before it could let its sessions go.
         await self._store.release_orphans(self._node)
+        began = time.monotonic()
         await self._store.add_node(self._node, _now(), self._url)
+        self._vouch(began)
         self._sessions.begin_again()
 
     async def _clear_up(self) -> None:

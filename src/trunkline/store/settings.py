@@ -20,8 +20,9 @@ class StoreSettings:
     `TRUNKLINE_STORE_URL`."""
 
     pool_size: int = 8
-    """Connections to PostgreSQL at most. Each is busy for some milliseconds a call, so a few
-    serve many sessions; all platform processes' together must be fewer than the server takes."""
+    """Connections to PostgreSQL at most, besides the one for signs of life. Each is busy for some
+    milliseconds a call, so a few serve many sessions; all platform processes' together must be
+    fewer than the server takes."""
 
     connect_timeout_s: float = 5.0
     """Seconds PostgreSQL has to accept a connection."""

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.postgres import PASSWORD, USER, PostgresServer, running_server
 from trunkline.protocol.errors import InvalidRequestError, UnavailableError
-from trunkline.protocol.ids import AgentName, NodeId, ProjectName
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey
 from trunkline.store.errors import SchemaTooNewError, StoreNotOpenError
 from trunkline.store.opening import StorePlace
 from trunkline.store.paging import EVERYTHING
@@ -33,6 +33,7 @@ from trunkline.store.sql.engine import Db
 from trunkline.store.sql.store import SqlStore
 
 NODE, PROJECT, AGENT = NodeId("node-1"), ProjectName("p"), AgentName("a")
+KEY = SessionKey(PROJECT, AGENT, SessionId("s"))
 T0 = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 #: Parts of the password that a careless message would have.
 PIECES = (PASSWORD, "s3cret", "with@odd", "odd:characters", "s3cret%2F")
@@ -285,7 +286,7 @@ def locked(url: str) -> Iterator[psycopg.Connection[Any]]:
 async def test_who_waits_too_long_is_told_that_it_is_busy(url: str) -> None:
     async with opened(url, timeout_s=1) as store:
         with locked(url):
-            for call in (store.add_version(new()), store.heartbeat(NODE, T0)):
+            for call in (store.add_version(new()), store.touch_session(KEY, T0, T0)):
                 with pytest.raises(UnavailableError, match="busy; try again"):
                     await call
             # Nobody who only reads waits for those who write.
@@ -296,7 +297,7 @@ async def test_who_waits_too_long_is_told_that_it_is_busy(url: str) -> None:
 async def test_there_are_only_so_many_connections(postgres: PostgresServer, url: str) -> None:
     async with opened(url, pool_size=3, timeout_s=5) as store:
         with locked(url):
-            waiting = [asyncio.create_task(store.heartbeat(NODE, T0)) for _ in range(20)]
+            waiting = [asyncio.create_task(store.touch_session(KEY, T0, T0)) for _ in range(20)]
             await asyncio.to_thread(wait_for_backends, postgres, 3)
         await asyncio.gather(*waiting)
         assert len(backends(postgres)) == 3
@@ -306,10 +307,22 @@ async def test_there_are_only_so_many_connections(postgres: PostgresServer, url:
 async def test_who_finds_no_connection_in_time_is_told(url: str) -> None:
     async with opened(url, pool_size=1, timeout_s=1) as store:
         with locked(url):
-            calls = [store.heartbeat(NODE, T0) for _ in range(3)]
+            calls = [store.touch_session(KEY, T0, T0) for _ in range(3)]
             results = await asyncio.gather(*calls, return_exceptions=True)
         assert {str(result) for result in results} == {"the store is busy; try again"}
-        await store.heartbeat(NODE, T0)
+        await store.touch_session(KEY, T0, T0)
+
+
+async def test_a_sign_of_life_waits_for_nobody(url: str) -> None:
+    """Those that have much to do, or wait for others, aren't taken for dead."""
+    async with opened(url, pool_size=1) as store:
+        await store.add_node(NODE, T0, "http://n")
+        with locked(url):
+            busy = [asyncio.create_task(store.touch_session(KEY, T0, T0)) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert await store.heartbeat(NODE, T0 + dt.timedelta(seconds=1))
+            assert not any(task.done() for task in busy)
+        await asyncio.gather(*busy)
 
 
 async def test_a_writer_that_sleeps_loses_its_turn(

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import logging
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,35 @@ async def test_a_node_that_is_none_starts_nothing(w: World) -> None:
     with pytest.raises(UnavailableError, match="taken for dead"):
         await w.acquire()
     assert w.runtime.specs == []
+
+
+async def test_nothing_is_started_once_others_may_have_taken_it_over(w: World) -> None:
+    """It was paused between its claim and the start: by its own clock that shows at once."""
+    claim = w.store.claim_session
+
+    async def claimed_long_ago(*args: Any, **kwargs: Any) -> Any:
+        result = await claim(*args, **kwargs)
+        w.sessions.vouch(time.monotonic() - 0.001)
+        return result
+
+    w.store.claim_session = claimed_long_ago  # type: ignore[method-assign]
+    with pytest.raises(UnavailableError, match="may have taken this one for dead"):
+        await w.acquire()
+    assert w.runtime.specs == []
+    w.store.claim_session = claim  # type: ignore[method-assign]
+    upkeep = upkeep_of(w)
+    await upkeep.begin(is_alone=False)
+    await upkeep._beat()
+    (await w.acquire()).release()
+    await upkeep.aclose()
+
+
+async def test_one_that_has_the_store_to_itself_is_never_in_doubt(w: World) -> None:
+    upkeep = upkeep_of(w)
+    await upkeep.begin(is_alone=True)
+    await upkeep._beat()
+    assert w.sessions._processes.surely_alive_until == float("inf")
+    await upkeep.aclose()
 
 
 # Burials

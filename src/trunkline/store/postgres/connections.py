@@ -1,5 +1,7 @@
 """A bounded number of connections to one PostgreSQL server, and threads that use them.
 
+One more than those is kept for what must not be late.
+
 A connection is made when there is work and none is idle, and thrown away when it fails or when
 the server closed it meanwhile: so a server that comes back is used again without a word.
 """
@@ -80,9 +82,10 @@ class Connections:
     def __init__(self, target: Target, settings: StoreSettings) -> None:
         self._target = target
         self._settings = settings
-        self._size = settings.pool_size
+        self._size = settings.pool_size + 1
         self._defaults = {"connect_timeout": str(math.ceil(settings.connect_timeout_s))}
-        self._places = asyncio.Semaphore(self._size)
+        self._places = asyncio.Semaphore(settings.pool_size)
+        self._place_apart = asyncio.Semaphore(1)
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="postgres")
         self._idle: deque[Line] = deque()
         self._is_closed = False
@@ -107,39 +110,44 @@ class Connections:
         Raises:
             UnavailableError: If there is no connection to be had, or the work took too long.
         """
-        await self._take_place()
+        return await self._run_in(self._places, work)
+
+    async def run_apart(self, work: Callable[[Rows], _T]) -> _T:
+        """Run work as :meth:`run`, but without waiting for what others run there.
+
+        Raises:
+            UnavailableError: As for :meth:`run`.
+        """
+        return await self._run_in(self._place_apart, work)
+
+    async def _run_in(self, places: asyncio.Semaphore, work: Callable[[Rows], _T]) -> _T:
+        await self._take_place(places)
         loop = asyncio.get_running_loop()
         try:
             running = loop.run_in_executor(self._threads, self._run, work)
         except BaseException:
-            self._places.release()
+            places.release()
             raise
-        running.add_done_callback(self._give_place_back)
+        running.add_done_callback(lambda running: _give_back(places, running))
         self._look_later()
         return await asyncio.shield(running)
 
-    async def _take_place(self) -> None:
+    async def _take_place(self, places: asyncio.Semaphore) -> None:
         self._refuse_if_closed()
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                await self._places.acquire()
+                await places.acquire()
         except TimeoutError:
             raise UnavailableError("the store is busy; try again") from None
         try:
             self._refuse_if_closed()
         except BaseException:
-            self._places.release()
+            places.release()
             raise
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise UnavailableError("the store is closed")
-
-    def _give_place_back(self, running: asyncio.Future[Any]) -> None:
-        self._places.release()
-        if not running.cancelled():
-            # Taken, so that nobody complains if the one who waited has left.
-            running.exception()
 
     def _run(self, work: Callable[[Rows], _T]) -> _T:
         try:
@@ -221,12 +229,20 @@ class Connections:
             if self._is_closed:
                 return
             self._is_closed = True
-            for _ in range(self._size):
-                await self._places.acquire()
+            taken = [self._place_apart, *[self._places] * self._settings.pool_size]
+            for places in taken:
+                await places.acquire()
             if self._look is not None:
                 self._look.cancel()
             while self._idle:
                 self._idle.pop().close()
             self._threads.shutdown(wait=False)
-            for _ in range(self._size):
-                self._places.release()
+            for places in taken:
+                places.release()
+
+
+def _give_back(places: asyncio.Semaphore, running: asyncio.Future[Any]) -> None:
+    places.release()
+    if not running.cancelled():
+        # Taken, so that nobody complains if the one who waited has left.
+        running.exception()

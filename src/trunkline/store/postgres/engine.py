@@ -10,6 +10,8 @@ does the rest:
 - A ``step`` takes it shared. It is one statement on one row, and PostgreSQL itself makes those
   wait for each other: the second looks at the row again as the first left it.
 - A ``read`` takes no lock, and waits for nobody.
+- A ``sign``, of life, takes none either, and has a connection to itself: a process that has much
+  to do must not be taken for dead.
 
 SERIALIZABLE would give the same by making those that collide try again. It finds collisions by
 pages of an index, on which the sessions of a small installation all lie, so what happens most
@@ -97,6 +99,11 @@ class PostgresEngine:
     async def step(self, name: str, **values: Any) -> Sequence[Row]:
         return await self._connections.run(
             lambda connection: _patiently(lambda: self._step(connection, name, values))
+        )
+
+    async def sign(self, name: str, **values: Any) -> Sequence[Row]:
+        return await self._connections.run_apart(
+            lambda connection: _Statements(connection, self._sql).rows(name, **values)
         )
 
     def _alone(self, connection: Rows, work: Callable[[Db], _T]) -> _T:

@@ -39,6 +39,13 @@ class Engine(Protocol):
         ``write`` runs at the same time, but other steps do.
         """
 
+    async def sign(self, name: str, **values: Any) -> Sequence[Row]:
+        """Run the statement of that name, which changes one row and must not be late.
+
+        It waits neither for a ``write`` nor for those who have asked before, so nothing may rely
+        on its row but this statement's own kind.
+        """
+
     async def aclose(self) -> None:
         """Close the database. Twice is fine."""
 

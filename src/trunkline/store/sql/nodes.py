@@ -18,7 +18,7 @@ class SqlNodes:
         await self._engine.step("add_node", node=node, at=text_of(at), url=url)
 
     async def heartbeat(self, node: NodeId, at: dt.datetime) -> bool:
-        return bool(await self._engine.step("heartbeat", node=node, at=text_of(at)))
+        return bool(await self._engine.sign("heartbeat", node=node, at=text_of(at)))
 
     async def find_node(self, node: NodeId) -> NodeRecord | None:
         row = await self._engine.read(lambda db: first(db.rows("find_node", node=node)))
