@@ -61,6 +61,8 @@ class Counters(NamedTuple):
 class Carried:
     """Two sockets that the pump carries between. They stay open until they are taken back."""
 
+    __slots__ = ("_carrier", "_number", "_pump")
+
     def __init__(self, carrier: "Carrier", pump: "Pump", number: int) -> None:
         self._carrier = carrier
         self._pump = pump

@@ -71,6 +71,8 @@ class FrontDoor(HttpToolsProtocol):
         #: Bytes of the head's lines that the parser has completed.
         self._parsed_bytes = 0
         self._header_count = 0
+        self._wanted_upgrade: bytes | None = None
+        self._upgrade_is_known = False
         #: Whether this read held more than one part, or payload: then it isn't all overhead.
         self._read_is_mixed = False
         self._refused = False
@@ -207,6 +209,7 @@ class FrontDoor(HttpToolsProtocol):
         self._part = _Part.HEAD
         self._parsed_bytes = 0
         self._header_count = 0
+        self._upgrade_is_known = False
         self._start_head_timer()
 
     def on_url(self, url: bytes) -> None:
@@ -259,6 +262,12 @@ class FrontDoor(HttpToolsProtocol):
             self._linger()
 
     def _get_upgrade(self) -> bytes | None:
+        # It is asked for several times, and only once the head is whole.
+        if not self._upgrade_is_known:
+            self._wanted_upgrade, self._upgrade_is_known = self._find_upgrade(), True
+        return self._wanted_upgrade
+
+    def _find_upgrade(self) -> bytes | None:
         # RFC 9110 section 7.8: it takes both headers, each may stand in several lines, and
         # HTTP/1.0 has none of it.
         tokens = {
@@ -300,5 +309,8 @@ class FrontDoor(HttpToolsProtocol):
             request, self.transport, self._services, self.connections, place=self._place
         )
         self.transport.set_protocol(upgrade)
+        # It refers back to this, and neither is needed any more: without this both would stay
+        # until a garbage collection.
+        self.parser = None  # type: ignore[assignment]
         if rest:
             upgrade.data_received(rest)

@@ -29,13 +29,54 @@ class LegOwner(Protocol):
         """Close both connections because the platform stops."""
 
 
+class _Nobody:
+    """Owns the legs of relays that are over."""
+
+    def on_read(self) -> None:
+        pass
+
+    def on_attention(self, leg: "Leg") -> None:
+        pass
+
+    def on_eof(self, leg: "Leg") -> bool:
+        return False
+
+    def on_lost(self, leg: "Leg") -> None:
+        pass
+
+    def drain(self) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
+
 class Leg(asyncio.Protocol):
     """One of the two connections: what it reads goes to its peer."""
+
+    # There are two for every connection, most of them idle.
+    __slots__ = (
+        "active_at",
+        "bytes_read",
+        "bytes_seen",
+        "close_due",
+        "is_full",
+        "is_held",
+        "is_lost",
+        "peer",
+        "relay",
+        "scanner",
+        "sent_close",
+        "stalled_since",
+        "taken_seen",
+        "transport",
+        "waiting_bytes",
+    )
 
     def __init__(
         self, relay: LegOwner, transport: asyncio.Transport, scanner: FrameScanner
     ) -> None:
-        self.relay = relay
+        self.relay: LegOwner = relay
         self.transport = transport
         self.scanner = scanner
         self.peer: Leg = self
@@ -144,3 +185,11 @@ class Leg(asyncio.Protocol):
     def shutdown(self) -> None:
         """Drain: uvicorn calls this on every connection when it stops."""
         self.relay.drain()
+
+    def let_go(self) -> None:
+        """Refer to neither the relay nor the other leg any more: the relay is over.
+
+        Without this all three would stay until a garbage collection.
+        """
+        self.relay = _NOBODY
+        del self.peer

@@ -23,6 +23,31 @@ from trunkline.protocol.frames import FrameScanner
 class Relay:
     """A client's connection and its agent's, from the 101 to the end of both."""
 
+    # Most of them are idle, and memory is what they cost then.
+    __slots__ = (
+        "_carried",
+        "_carrier",
+        "_client_is_gone",
+        "_ended",
+        "_explain_loss",
+        "_frames_seen",
+        "_has_ended",
+        "_is_closing",
+        "_is_encrypted",
+        "_looked_at",
+        "_loop",
+        "_may_carry",
+        "_on_end",
+        "_settings",
+        "_started_at",
+        "_tasks",
+        "_timer",
+        "_unsent_bytes",
+        "_was_cut",
+        "downstream",
+        "upstream",
+    )
+
     def __init__(
         self,
         downstream: asyncio.Transport,
@@ -47,7 +72,7 @@ class Relay:
         self._on_end = on_end
         self._explain_loss = explain_loss
         self._loop = asyncio.get_running_loop()
-        self._tasks = TaskOwner()
+        self._tasks: TaskOwner | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = time.monotonic()
         self._carrier = carrier
@@ -380,6 +405,7 @@ class Relay:
                 client.transport.close()
         elif not self._is_closing:
             self._is_closing = True
+            self._tasks = TaskOwner()
             self._tasks.spawn(self._close_for_lost_agent(), name="relay:agent-lost")
 
     async def _close_for_lost_agent(self) -> None:
@@ -420,11 +446,10 @@ class Relay:
     def _finish(self) -> None:
         if self._has_ended:
             return
-        self._has_ended = True
+        self._has_ended = self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()
-        # They refer to each other; without this they would stay until a garbage collection.
-        self.downstream.peer, self.upstream.peer = self.downstream, self.upstream
+            self._timer = None
         by, code, reason, limit = self._ended or (
             ClosedBy.NETWORK,
             int(CloseCode.ABNORMAL),
@@ -432,7 +457,8 @@ class Relay:
             "",
         )
         client, agent, now = self.downstream, self.upstream, time.monotonic()
-        self._on_end(
+        on_end, self._on_end = self._on_end, _nobody
+        on_end(
             Summary(
                 by=by,
                 code=code,
@@ -448,3 +474,9 @@ class Relay:
                 was_cut=self._was_cut,
             )
         )
+        for leg in (client, agent):
+            leg.let_go()
+
+
+def _nobody(summary: Summary) -> None:
+    """Stand for who was told of the end: it refers back to the relay."""

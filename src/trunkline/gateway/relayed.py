@@ -48,6 +48,7 @@ class LocalAgent:
     """An agent of this process."""
 
     is_local = True
+    __slots__ = ("_hold", "address", "key", "version")
 
     def __init__(self, hold: Hold, version: str) -> None:
         self._hold = hold
@@ -114,6 +115,18 @@ class Visitor:
 
 class Relayed:
     """One relay, with the agent it leads to and the place it takes."""
+
+    __slots__ = (
+        "_connections",
+        "_relay",
+        "_services",
+        "agent",
+        "caller",
+        "client",
+        "expires_at",
+        "place",
+        "request_id",
+    )
 
     def __init__(
         self,
