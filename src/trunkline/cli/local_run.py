@@ -56,6 +56,7 @@ class LocalAgent:
         self._load = load
         self._values = values
         self.agent = load()
+        self._deployed: Stamp = ()
         self._tasks = TaskOwner()
         self._followed: set[str] = set()
         self._broken: BrokenPipeError | None = None
@@ -63,6 +64,8 @@ class LocalAgent:
 
     async def deploy(self) -> Version:
         """Make a version of what is there now, and wait until new sessions land on it."""
+        # Before anything is read: what changes from here on is a change to what is deployed.
+        self._deployed = await asyncio.to_thread(self._stamp)
         self.agent = agent = self._load()
         request, unset = definition_from_agent(agent, self._values(agent))
         for name in unset:
@@ -81,9 +84,9 @@ class LocalAgent:
 
     async def redeploy_on_change(self) -> None:
         """Deploy again whenever a file changes, until cancelled. What is wrong is told."""
-        before = self._stamp()
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
+            before = self._deployed
             now = await asyncio.to_thread(self._stamp)
             if now == before:
                 continue
@@ -91,7 +94,6 @@ class LocalAgent:
             while (later := await self._stamp_soon()) != now:
                 now = later
             changed = sorted({path for path, *_ in set(now) ^ set(before)})
-            before = now
             output.note(f"{', '.join(changed[:3])} changed: deploying...")
             await self.try_deploy()
 

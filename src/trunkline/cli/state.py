@@ -41,6 +41,14 @@ class SessionMemory:
         with contextlib.suppress(OSError):
             self._write(json.dumps(newest, indent=1))
 
+    def forget(self, endpoint: str, agent: str, session_id: str) -> None:
+        """Forget a session that is gone, if it is the one that is kept."""
+        sessions = self._read()
+        if sessions.get(_key(endpoint, agent)) == session_id:
+            del sessions[_key(endpoint, agent)]
+            with contextlib.suppress(OSError):
+                self._write(json.dumps(sessions, indent=1))
+
     def _read(self) -> dict[str, Any]:
         try:
             document = json.loads(self._path.read_bytes())

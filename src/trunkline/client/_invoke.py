@@ -22,6 +22,8 @@ class Invocation:
         self.session_id = answer.headers.get(headers.SESSION_ID)
         self.invocation_id = answer.headers.get(headers.INVOCATION_ID)
         self.request_id = answer.headers.get(headers.REQUEST_ID)
+        #: The answer's headers, in lower case and in order.
+        self.headers = [(name.lower(), value) for name, value in answer.headers.items()]
         self.content_type = answer.headers.get("content-type", "")
 
     async def read(self) -> bytes:

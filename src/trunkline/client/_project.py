@@ -144,7 +144,7 @@ class Project:
         return Connecting(open_conversation)
 
     @asynccontextmanager
-    async def invoke(
+    async def invoke(  # noqa: PLR0913 - what there is to say of a call
         self,
         agent: str,
         body: bytes,
@@ -152,6 +152,8 @@ class Project:
         content_type: str = "application/octet-stream",
         session_id: str | None = None,
         timeout_s: float = INVOKE_TIMEOUT_S,
+        protocol: str = "invocations",
+        header: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Invocation]:
         """Call an agent once and give its answer, to be read as it comes.
 
@@ -161,14 +163,16 @@ class Project:
             content_type: What the body is.
             session_id: The session to call.
             timeout_s: How long the agent may be silent.
+            protocol: Where to: ``invocations``, ``openai/responses`` or ``openai/conversations``.
+            header: Further headers; agents see those that begin with ``x-client-``.
         """
         query = {headers.QUERY_SESSION_ID: session_id} if session_id else {}
         async with self._http.stream(
             "POST",
-            self.endpoint.protocol_url(agent, "invocations"),
+            self.endpoint.protocol_url(agent, protocol),
             query,
             read_timeout_s=timeout_s,
-            header={"content-type": content_type},
+            header={**(header or {}), "content-type": content_type},
             content=body,
         ) as answer:
             yield Invocation(self._http, answer)

@@ -45,6 +45,8 @@ class FakePlatform:
     polls_until_built: int = 2
     build_fails: bool = False
     deleted_sessions: list[str] = field(default_factory=list)
+    changes: list[tuple[str, str, Any]] = field(default_factory=list)
+    agent_endpoint: dict[str, Any] | None = None
 
     def reset(self) -> None:
         """Forget everything; one server is enough for all tests."""
@@ -55,6 +57,17 @@ class FakePlatform:
             routes=[
                 Route("/api/projects/default/agents", self.list_agents),
                 Route(_AGENT, self.get_agent),
+                Route(_AGENT, self.change_agent, methods=["PATCH", "DELETE"]),
+                Route(f"{_AGENT}/versions/{{version}}", self.change_agent, methods=["DELETE"]),
+                Route(f"{_AGENT}/endpoint/sessions", self.create_session, methods=["POST"]),
+                Route(
+                    f"{_AGENT}/endpoint/sessions/{{session}}:stop",
+                    self.stop_session,
+                    methods=["POST"],
+                ),
+                Route(
+                    f"{_AGENT}/endpoint/protocols/openai/responses", self.respond, methods=["POST"]
+                ),
                 Route(f"{_AGENT}/versions", self.create_version, methods=["POST"]),
                 Route(f"{_AGENT}/versions/{{version}}", self.get_version),
                 Route(f"{_AGENT}/versions/{{version}}/buildlog", self.get_build_log),
@@ -97,7 +110,13 @@ class FakePlatform:
         name = request.path_params["agent"]
         if name == "nobody":
             return refusal(404, "agent_not_found", "no agent 'nobody'")
-        return JSONResponse({"name": name, "versions": {"latest": self.version(name, "active")}})
+        return JSONResponse(
+            {
+                "name": name,
+                "versions": {"latest": self.version(name, "active")},
+                "agent_endpoint": self.agent_endpoint,
+            }
+        )
 
     async def create_version(self, request: Request) -> Response:
         async with request.form() as form:
@@ -129,6 +148,44 @@ class FakePlatform:
         ends = self.ends[: int(request.query_params["limit"])]
         return JSONResponse({"object": "list", "data": ends})
 
+    async def change_agent(self, request: Request) -> Response:
+        path = request.url.path.partition("/agents/")[2]
+        if request.url.query != "api-version=v1":
+            path += f"?{request.url.query}"
+        body = await request.body()
+        self.changes.append((request.method, path, json.loads(body) if body else None))
+        if request.path_params["agent"] == "busy" and "force=true" not in request.url.query:
+            return refusal(409, "conflict", "the agent has 2 sessions; add force=true")
+        name = request.path_params["agent"]
+        return JSONResponse({"name": name, "object": "agent.deleted", "deleted": True})
+
+    async def create_session(self, request: Request) -> Response:
+        asked = await request.json()
+        made = session(asked.get("agent_session_id", "made-up"), 1000)
+        made["version_indicator"] = asked.get("version_indicator", made["version_indicator"])
+        return JSONResponse(made, 201)
+
+    async def stop_session(self, request: Request) -> Response:
+        if request.path_params["session"] == "stopped":
+            return refusal(409, "session_already_stopped", "it is stopped")
+        return Response(status_code=204)
+
+    async def respond(self, request: Request) -> Response:
+        asked = await request.json()
+        if not asked["stream"]:
+            content = [{"type": "output_text", "text": "once upon"}]
+            return JSONResponse({"object": "response", "output": [{"content": content}]})
+        events = [
+            {"type": "response.created"},
+            {"type": "response.output_text.delta", "delta": "once "},
+            {"type": "response.output_text.delta", "delta": asked["input"]},
+            {"type": "response.completed"},
+        ]
+        if asked["input"] == "fail":
+            events[-1] = {"type": "response.failed", "response": {"error": {"message": "no idea"}}}
+        text = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
+        return Response(text, media_type="text/event-stream")
+
     async def delete_session(self, request: Request) -> Response:
         self.deleted_sessions.append(request.path_params["session"])
         return Response(status_code=204)
@@ -151,6 +208,9 @@ class FakePlatform:
                 424, "session_not_ready", "it isn't up", **{"x-agent-session-id": "s-broken"}
             )
         body = await request.body()
+        if body == b"stream":
+            events = b'data: {"n": 1}\n\nevent: other\ndata: two\n\ndata: [DONE]\n\n'
+            return Response(events, media_type="text/event-stream")
         seen = {
             "type": request.headers["content-type"],
             "body": body.decode(),

@@ -186,7 +186,10 @@ class TestInvoke:
             "body": '{"a": 1}',
             "session": "s9",
         }
-        assert done.err == "session s-invoke\ninvocation i-1\n"
+        *ids, timing = done.err.splitlines()
+        assert ids == ["session s-invoke", "invocation i-1"]
+        assert timing.startswith("Server responded in ")
+        assert "(first byte: " in timing
         assert json.loads(cli("invoke", "echo", "plain").out)["type"] == "text/plain"
 
     def test_a_file(self, cli: Run, tmp_path: Path) -> None:

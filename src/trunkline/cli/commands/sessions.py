@@ -1,20 +1,64 @@
 """``trunkline sessions``: the sessions of an agent."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
 
 import typer
 
+from trunkline import config
 from trunkline.cli import options, output
 from trunkline.cli.output import Format
 from trunkline.cli.running import run
+from trunkline.cli.state import SessionMemory
 from trunkline.cli.tables import put_fields, put_table, time_text
-from trunkline.cli.target import open_project
-from trunkline.client import Session
+from trunkline.cli.target import Where
+from trunkline.client import Project, RefusedError, Session
 
-app = options.command_app("List and show the sessions of an agent.")
+app = options.command_app("Make, list, show, stop and delete the sessions of an agent.")
+
+_T = TypeVar("_T")
+#: The contract's other platform has a code for it; ours answers as if it had just been stopped.
+_STOPPED_ALREADY = "session_already_stopped"
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The session.")]
 
 
-@app.command("list")
+@app.command(
+    "create",
+    epilog=options.examples(
+        "trunkline sessions create echo",
+        "trunkline sessions create echo --version 2 --session-id mine",
+    ),
+)
+def create_session(  # noqa: PLR0913 - one parameter per option
+    agent: options.AgentArgument,
+    *,
+    session_id: Annotated[
+        str | None,
+        typer.Option("--session-id", "-s", metavar="ID", help="Its id; else one is made up."),
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", metavar="V", help="Its version; else the endpoint decides."),
+    ] = None,
+    endpoint: options.EndpointOption = None,
+    state_dir: options.StateDirOption = None,
+    insecure_http: options.InsecureOption = False,
+    output_format: options.OutputOption = Format.TEXT,
+) -> None:
+    """Make a session ahead of its first call; commands use it from then on."""
+    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+
+    async def work(project: Project) -> Session:
+        session = await project.create_session(agent, session_id=session_id, version=version)
+        memory = SessionMemory(state_dir or config.default_state_dir())
+        memory.remember(project.endpoint.url, agent, session.agent_session_id)
+        return session
+
+    _put(_with_project(where, work), output_format)
+
+
+@app.command("list", epilog=options.examples("trunkline sessions list echo --limit 10"))
 def list_sessions(
     agent: options.AgentArgument,
     *,
@@ -27,17 +71,17 @@ def list_sessions(
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """List your sessions with an agent, the newest first."""
+    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
 
-    async def work() -> list[Session]:
+    async def work(project: Project) -> list[Session]:
         sessions: list[Session] = []
-        async with open_project(endpoint, state_dir, insecure_http=insecure_http) as project:
-            async for session in project.list_sessions(agent):
-                sessions.append(session)
-                if len(sessions) >= limit:
-                    break
+        async for session in project.list_sessions(agent):
+            sessions.append(session)
+            if len(sessions) >= limit:
+                break
         return sessions
 
-    sessions = run(work())
+    sessions = _with_project(where, work)
     if output_format is Format.JSON:
         output.put_json([session.as_dict() for session in sessions])
     elif not sessions:
@@ -59,10 +103,10 @@ def list_sessions(
         )
 
 
-@app.command("show")
+@app.command("show", epilog=options.examples("trunkline sessions show echo mine -o json"))
 def show_session(
     agent: options.AgentArgument,
-    session_id: Annotated[str, typer.Argument(metavar="ID", help="The session.")],
+    session_id: IdArgument,
     *,
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
@@ -70,12 +114,68 @@ def show_session(
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Show one session."""
+    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+    session = _with_project(where, lambda project: project.get_session(agent, session_id))
+    _put(session, output_format)
 
-    async def work() -> Session:
-        async with open_project(endpoint, state_dir, insecure_http=insecure_http) as project:
-            return await project.get_session(agent, session_id)
 
-    session = run(work())
+@app.command("stop", epilog=options.examples("trunkline sessions stop echo mine"))
+def stop_session(
+    agent: options.AgentArgument,
+    session_id: IdArgument,
+    *,
+    endpoint: options.EndpointOption = None,
+    state_dir: options.StateDirOption = None,
+    insecure_http: options.InsecureOption = False,
+) -> None:
+    """Stop what runs for a session. Its files stay, and the next call starts it again."""
+    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+
+    async def work(project: Project) -> bool:
+        try:
+            await project.stop_session(agent, session_id)
+        except RefusedError as exc:
+            if exc.code != _STOPPED_ALREADY:
+                raise
+            return False
+        return True
+
+    if _with_project(where, work):
+        output.say(f'Session "{session_id}" stopped for agent "{agent}".')
+    else:
+        output.say(f'Session "{session_id}" is already stopped for agent "{agent}".')
+
+
+@app.command("delete", epilog=options.examples("trunkline sessions delete echo mine"))
+def delete_session(
+    agent: options.AgentArgument,
+    session_id: IdArgument,
+    *,
+    endpoint: options.EndpointOption = None,
+    state_dir: options.StateDirOption = None,
+    insecure_http: options.InsecureOption = False,
+) -> None:
+    """Delete a session with its files and its log."""
+    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+
+    async def work(project: Project) -> None:
+        await project.delete_session(agent, session_id)
+        memory = SessionMemory(state_dir or config.default_state_dir())
+        memory.forget(project.endpoint.url, agent, session_id)
+
+    _with_project(where, work)
+    output.say(f'Session "{session_id}" deleted from agent "{agent}".')
+
+
+def _with_project(where: Where, work: Callable[[Project], Awaitable[_T]]) -> _T:
+    async def whole() -> _T:
+        async with where.open() as project:
+            return await work(project)
+
+    return run(whole())
+
+
+def _put(session: Session, output_format: Format) -> None:
     if output_format is Format.JSON:
         output.put_json(session.as_dict())
         return
