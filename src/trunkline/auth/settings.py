@@ -34,6 +34,15 @@ class AuthSettings:
     """What tokens of the development issuer allow that name no roles of their own: everything but
     other people's sessions. Each is `ROLE`, `ROLE@PROJECT` or `ROLE@PROJECT/AGENT`."""
 
+    secrets_key_file: Path | None = None
+    """A file with the keys that secrets are encrypted with in the store: 32 bytes in base64, one a
+    line. The first encrypts, all decrypt. Without one it is `secrets.key` in the state directory,
+    made on first use. Processes that share a store need the same."""
+
+    secrets_key_command: tuple[str, ...] = ()
+    """A command, its words separated by commas, that prints those keys instead: for a key service.
+    It is run once, at the start."""
+
     max_verified_tokens: int = 10_000
     """How many verified tokens are remembered, so that a client that comes again costs next to
     nothing. Each is a few hundred bytes; the oldest is forgotten first."""

@@ -33,6 +33,7 @@ _WHO = {
     "agent": "the agent closed it",
     "limit": "a limit closed it",
     "drain": "the platform, told to stop, closed it",
+    "revocation": "the platform closed it, because what you came in with was revoked",
     "network": "the connection was lost",
 }
 

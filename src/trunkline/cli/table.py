@@ -37,6 +37,7 @@ COMMANDS = {
     "sessions": Entry("sessions", "Make, list, show, stop and delete an agent's sessions."),
     "files": Entry("files", "Move files into and out of a session's home."),
     "env": Entry("env", "Keep the values that fill an agent.yaml."),
+    "secret": Entry("secret", "Keep what a project's agents need and nobody should see."),
     "token": Entry("token", "Print a token for the platform on this machine."),
 }
 

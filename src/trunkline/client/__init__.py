@@ -33,7 +33,7 @@ from trunkline.client._files import SessionFiles
 from trunkline.client._frames import FrameTap
 from trunkline.client._invoke import Invocation
 from trunkline.client._logs import LogQuery, LogStream
-from trunkline.client._models import Agent, EndedConnection, File, Session, Version
+from trunkline.client._models import Agent, EndedConnection, File, SecretName, Session, Version
 from trunkline.client._open import connect
 from trunkline.client._project import BuildFailedError, Project
 from trunkline.client._resume import DEFAULT_BACKOFF, RESUMABLE, Backoff, ResumingConnection
@@ -66,6 +66,7 @@ __all__ = [
     "Project",
     "RefusedError",
     "ResumingConnection",
+    "SecretName",
     "ServerEvent",
     "Session",
     "SessionFiles",

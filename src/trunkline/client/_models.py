@@ -37,6 +37,13 @@ class Resource(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
+class SecretName(Resource):
+    """One of a project's secrets, without its value."""
+
+    name: str
+    updated_at: int
+
+
 class VersionError(Resource):
     """Why a version failed."""
 

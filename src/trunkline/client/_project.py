@@ -25,6 +25,7 @@ from trunkline.client._models import (
     ConnectionList,
     EndedConnection,
     Page,
+    SecretName,
     Session,
     Version,
 )
@@ -309,6 +310,22 @@ class Project:
         """Delete a session with its files."""
         url = session_url(self.endpoint.sessions_url(agent), session_id)
         await self._http.request("DELETE", url)
+
+    async def set_secret(self, name: str, value: str) -> None:
+        """Set one of the project's secrets, for sessions that start from then on."""
+        await self._http.request("PUT", self._secret_url(name), json={"value": value})
+
+    async def list_secrets(self) -> list[SecretName]:
+        """Return the names of the project's secrets."""
+        body = json_of(await self._http.get(f"{self.endpoint.url}/secrets"))
+        return [SecretName.read(each) for each in body.get("data", ())]
+
+    async def delete_secret(self, name: str) -> None:
+        """Delete one of the project's secrets."""
+        await self._http.request("DELETE", self._secret_url(name))
+
+    def _secret_url(self, name: str) -> str:
+        return f"{self.endpoint.url}/secrets/{quote(name, safe='')}"
 
     async def update_agent(self, agent: str, changes: Mapping[str, Any]) -> Agent:
         """Change an agent's endpoint or card, by merge patch, and return it as it is then."""

@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+from trunkline.sessions.agent_secrets import shown
 from trunkline.sessions.selection import rules_of
 from trunkline.store.records import AgentRecord, SessionRecord, VersionRecord
 
@@ -20,7 +21,7 @@ def version(record: VersionRecord) -> dict[str, Any]:
         "status": record.status.value,
         "description": record.description,
         "metadata": dict(record.metadata),
-        "definition": dict(record.definition),
+        "definition": shown(record.definition),
         "draft": record.is_draft,
     }
     if record.error is not None:

@@ -18,6 +18,7 @@ from trunkline.manifest.unpack import check_package
 from trunkline.protocol import headers
 from trunkline.protocol.errors import InvalidRequestError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName
+from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.store.interface import Store
 from trunkline.store.records import NewVersion, VersionRecord
 from trunkline.web.body import json_object, limited, parse_json_object
@@ -52,10 +53,17 @@ class Uploads:
     """Takes versions in."""
 
     def __init__(
-        self, *, store: Store, builds: VersionBuilds, node: NodeId, max_versions: int
+        self,
+        *,
+        store: Store,
+        builds: VersionBuilds,
+        secrets: AgentSecrets,
+        node: NodeId,
+        max_versions: int,
     ) -> None:
         self._store = store
         self._builds = builds
+        self._secrets = secrets
         self._node = node
         self._max_versions = max_versions
 
@@ -111,13 +119,16 @@ class Uploads:
             if upload.code is None
             else body.definition.with_content_hash(upload.sha256)
         ).to_wire()
+        latest = await self._store.latest_version(project, name)
+        definition = self._secrets.seal(project, name, definition, latest)
+        comparable = self._secrets.comparable(project, name, definition)
         new = NewVersion(
             project=project,
             agent=name,
             definition=definition,
             description=body.description,
             metadata=body.metadata or {},
-            content_hash=_content_hash(definition, upload.sha256),
+            content_hash=_content_hash(comparable, upload.sha256),
             code_sha256=upload.sha256,
             is_draft=bool(body.draft),
             builder=self._node,

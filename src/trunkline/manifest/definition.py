@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from trunkline.manifest.agent import LoadedAgent
 from trunkline.manifest.complaints import complaints, dotted
 from trunkline.manifest.endpoint import AgentCard, AgentEndpoint, Lenient, Protocol
-from trunkline.manifest.placeholders import resolve
+from trunkline.manifest.placeholders import names_in, resolve
 from trunkline.manifest.resources import (
     DEFAULT_CPU,
     DEFAULT_MEMORY,
@@ -127,6 +127,7 @@ class HostedDefinition(Lenient):
     environment_variables: Annotated[dict[str, str], _free_of(_variables_fault)] = Field(
         default_factory=dict
     )
+    secret_environment_variables: tuple[str, ...] | None = None
     session_configuration: SessionConfiguration | None = None
     rai_config: dict[str, Any] | None = None
     telemetry_config: dict[str, Any] | None = None
@@ -297,6 +298,10 @@ def definition_from_agent(
             variable.name: fill(variable.value) for variable in loaded.environment_variables
         },
     }
+    # What is filled in stays out of the agent.yaml because it isn't for everybody's eyes.
+    secret = [v.name for v in loaded.environment_variables if names_in(v.value)]
+    if secret:
+        definition["secret_environment_variables"] = secret
     if loaded.image is not None:
         definition["container_configuration"] = {"image": fill(loaded.image)}
     if loaded.code is not None:

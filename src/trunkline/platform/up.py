@@ -17,6 +17,7 @@ import uvloop
 from trunkline import config
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.pseudonym import Pseudonyms
+from trunkline.auth.secret_box import SecretBox
 from trunkline.control.agents import Agents
 from trunkline.control.api_keys import ApiKeys
 from trunkline.control.builds import VersionBuilds
@@ -25,6 +26,7 @@ from trunkline.control.deletions import Deletions
 from trunkline.control.files import Files
 from trunkline.control.logs import Logs
 from trunkline.control.revocations import RevocationList
+from trunkline.control.secrets import Secrets
 from trunkline.control.services import ControlServices
 from trunkline.control.sessions import Sessions
 from trunkline.control.uploads import Uploads
@@ -47,6 +49,7 @@ from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.kept import KeeperLine
 from trunkline.runtimes.process.runtime import ProcessRuntime
+from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.upkeep import Upkeep
 from trunkline.store.opening import StorePlace
@@ -201,8 +204,14 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             admission=access.admission,
             builds=builds,
         )
+        secret_values = AgentSecrets(SecretBox.open(settings.auth, state_dir), store)
+        sessions.use_secrets(secret_values)
         uploads = Uploads(
-            store=store, builds=builds, node=node, max_versions=settings.control.max_versions
+            store=store,
+            builds=builds,
+            secrets=secret_values,
+            node=node,
+            max_versions=settings.control.max_versions,
         )
         deletions = Deletions(store=store, sessions=sessions, builds=builds, node=node)
         stack.push_async_callback(deletions.aclose)
@@ -219,6 +228,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
                 *Tickets(gateway, store).routes(),
                 *ApiKeys(control).routes(),
                 *RevocationList(control).routes(),
+                *Secrets(control, secret_values).routes(),
                 *Conversations(control).routes(),
                 *Versions(control, uploads, deletions).routes(),
                 *Agents(control, uploads, deletions).routes(),

@@ -53,6 +53,7 @@ class Arriving:
         log.take_over(
             {LogStream(name): base64.b64decode(rest) for name, rest in data["unfinished"].items()}
         )
+        log.hide(data.get("hidden", {}))
         instance = self._runtime.take_over(
             InstanceSpec(
                 key=key,

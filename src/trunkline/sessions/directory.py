@@ -24,6 +24,7 @@ from trunkline.protocol.errors import (
 )
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey, VersionId
 from trunkline.runtimes.interface import Runtime
+from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.gate import Phase
 from trunkline.sessions.home_files import HomeFiles
@@ -84,6 +85,10 @@ class SessionDirectory:
     def set_endpoint(self, url: str) -> None:
         """Say where agents reach the platform, once it listens."""
         self._processes.endpoint = url
+
+    def use_secrets(self, secrets: AgentSecrets) -> None:
+        """Say who opens what of agents' environments is encrypted."""
+        self._processes.secrets = secrets
 
     def is_running(self, key: SessionKey) -> bool:
         """Tell whether the session has a process here."""

@@ -103,7 +103,8 @@ class Leaving:
             slot.stop_idle_clock()
             passed = slot.instance.pass_on()
             self._passed[slot.key] = slot, slot.leases
-            unfinished = self._logs.of(slot.home).unfinished
+            log = self._logs.of(slot.home)
+            unfinished = log.unfinished
             data = {
                 "key": [slot.key.project, slot.key.agent, slot.key.session_id],
                 "home": slot.home,
@@ -114,6 +115,7 @@ class Leaving:
                 "unfinished": {
                     stream: base64.b64encode(rest).decode() for stream, rest in unfinished.items()
                 },
+                "hidden": dict(log.hidden),
                 "instance": passed.data,
             }
             described.append(Passed(data, passed.files))

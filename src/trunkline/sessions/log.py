@@ -10,6 +10,7 @@ import asyncio
 import datetime as dt
 import logging
 import os
+import re
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _log = logging.getLogger("trunkline.sessions.log")
 
 MAX_LINE_BYTES = 64 * 1024
 _SEGMENTS = 16
+#: The least characters a value has that is looked for in what agents print.
+_LEAST_HIDDEN = 6
 _READ_BYTES = 128 * 1024
 _ENTRIES_AT_ONCE = 500
 _SUFFIX = ".log"
@@ -194,6 +197,10 @@ class SessionLog:
         self._changed: dict[Channel, asyncio.Event] = {c: asyncio.Event() for c in Channel}
         self._trim_told = False
         self._is_discarded = False
+        #: What is kept out of the console, by the names of what it is the value of.
+        self.hidden: Mapping[str, str] = {}
+        self._hidden: re.Pattern[bytes] | None = None
+        self._hidden_names: dict[bytes, str] = {}
         #: Takes events in this log's place.
         self.divert: Callable[[str, str], None] | None = None
 
@@ -219,9 +226,36 @@ class SessionLog:
         """Whether the session is being deleted, so that nothing more will come."""
         return self._is_discarded
 
+    def hide(self, values: Mapping[str, str]) -> None:
+        """Write a variable's name wherever an agent prints its value, from now on.
+
+        Values that are too short to be secrets stay: they are parts of everything.
+        """
+        self.hidden = dict(values)
+        lines = {
+            line.encode(): name
+            for name, value in values.items()
+            for line in value.splitlines()
+            if len(line) >= _LEAST_HIDDEN
+        }
+        self._hidden_names = lines
+        # The longest first: one may be a part of another.
+        longest = sorted(lines, key=len, reverse=True)
+        self._hidden = re.compile(b"|".join(map(re.escape, longest))) if longest else None
+
+    def _without_hidden(self, line: bytes) -> bytes:
+        if self._hidden is None:
+            return line
+        return self._hidden.sub(lambda found: f"[{self._hidden_names[found[0]]}]".encode(), line)
+
     def write(self, stream: LogStream, data: bytes) -> None:
         """Take bytes as the agent's pipe gave them."""
         *lines, rest = (self._unfinished.pop(stream, b"") + data).split(b"\n")
+        if self._hidden is not None:
+            lines = [self._without_hidden(line) for line in lines]
+            if len(rest) > MAX_LINE_BYTES:
+                # It is written before its end has come.
+                rest = self._without_hidden(rest)
         head = f"{_now()} {stream} ".encode()
         whole, piece = head + b"F ", head + b"P "
         out: list[bytes] = []

@@ -22,6 +22,7 @@ from trunkline.protocol.errors import (
 )
 from trunkline.protocol.ids import NodeId, SessionKey
 from trunkline.runtimes.interface import Instance, InstanceSpec, Runtime
+from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.sessions.arriving import Arriving
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.environment import agent_environment
@@ -78,6 +79,8 @@ class SessionProcesses:
             watch=self._take_over,
             on_return=self._returned,
         )
+        #: Opens what of agents' environments is encrypted.
+        self.secrets: AgentSecrets | None = None
         #: Where agents reach the platform; known once it listens.
         self.endpoint = ""
 
@@ -240,12 +243,16 @@ class SessionProcesses:
         self, slot: Slot, record: SessionRecord, version: VersionRecord
     ) -> Instance:
         assert version.launch is not None, "only active versions are bound to sessions"
+        hidden = await self.secrets.open(version) if self.secrets is not None else {}
         spec = InstanceSpec(
             key=slot.key,
             version=version.version,
             launch=launch_from_json(version.launch),
             home=self.homes.prepare(record.home),
-            environment=agent_environment(slot.key, version, self._settings, self.endpoint),
+            environment={
+                **agent_environment(slot.key, version, self._settings, self.endpoint),
+                **hidden,
+            },
             node=self._node,
             ready_timeout_s=self._settings.ready_timeout_s,
             stop_timeout_s=self._settings.stop_timeout_s,
@@ -253,6 +260,7 @@ class SessionProcesses:
         log = self.logs.of(record.home)
         # Another process may have run it since, and written to its log.
         log.refresh()
+        log.hide(hidden)
         if time.monotonic() > self.surely_alive_until:
             # It was paused since it claimed the session, or the store's answer was. Others may
             # run the session by now.

@@ -23,6 +23,7 @@ from trunkline.store.records import (
     NodeRecord,
     ResponseRecord,
     RevocationRecord,
+    SecretRecord,
     SessionRecord,
     SessionStatus,
     TicketRecord,
@@ -357,6 +358,22 @@ class CredentialStore(Protocol):
         """Forget renewals that are over, and revocations that are old."""
 
 
+class SecretStore(Protocol):
+    """A project's secrets, which come here encrypted."""
+
+    async def put_secret(self, record: SecretRecord) -> None:
+        """Keep a secret, in the place of one of its name."""
+
+    async def find_secret(self, project: ProjectName, name: str) -> SecretRecord | None:
+        """Return the secret of that name, or None."""
+
+    async def list_secrets(self, project: ProjectName) -> Sequence[SecretRecord]:
+        """Return a project's secrets, by name."""
+
+    async def remove_secret(self, project: ProjectName, name: str) -> bool:
+        """Forget a secret; tell whether it was there."""
+
+
 class NodeStore(Protocol):
     """The processes that share the store. Only those that are here hold anything."""
 
@@ -401,6 +418,7 @@ class Store(
     ConversationStore,
     TicketStore,
     CredentialStore,
+    SecretStore,
     NodeStore,
     Protocol,
 ):

@@ -190,6 +190,17 @@ class RevocationRecord:
     revoked_by: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRecord:
+    """One of a project's secrets, encrypted."""
+
+    project: ProjectName
+    name: str
+    sealed: str
+    updated_at: dt.datetime
+    updated_by: str
+
+
 class ClaimOutcome(StrEnum):
     """What came of claiming a session."""
 

@@ -333,6 +333,7 @@ def test_from_agent() -> None:
                 "KEPT": "${{ connections.a }} ${x}",
                 "AGAIN": "",
             },
+            "secret_environment_variables": ["GREETING", "AGAIN"],
             "code_configuration": {
                 "runtime": "python_3_12",
                 "entry_point": ["python", "app/run.py"],

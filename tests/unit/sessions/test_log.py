@@ -404,3 +404,30 @@ def test_a_closed_log_opens_again_when_it_is_written_to(log: SessionLog) -> None
     log.close()
     log.write(OUT, b"two\n")
     assert messages(log) == ["one", "two"]
+
+
+def test_what_is_hidden_is_written_as_its_name(tmp_path: Path) -> None:
+    log = SessionLog(tmp_path, 10**6, 10**6)
+    log.hide(
+        {
+            "KEY": "sk-12345678",
+            "LONG": "sk-12345678-and-more",
+            "SHORT": "abc",
+            "TWO": "line-one\nline-two",
+        }
+    )
+    log.write(LogStream.STDOUT, b"a sk-123")
+    log.write(LogStream.STDOUT, b"45678 b sk-12345678-and-more abc\nline-two and line-one\n")
+    log.write(LogStream.STDOUT, b"x" * 70_000 + b"sk-12345678" + b"\n")
+    entries: list[Entry] = []
+    while found := log.read(Channel.CONSOLE, entries[-1].end if entries else 0):
+        entries += found
+    text = "".join(entry.message for entry in entries)
+    assert text.endswith("x[KEY]")
+    assert "a [KEY] b [LONG] abc" in text
+    assert "[TWO] and [TWO]" in text
+    assert "sk-12345678" not in text
+    log.hide({})
+    log.write(LogStream.STDOUT, b"sk-12345678\n")
+    assert log.read(Channel.CONSOLE, entries[-1].end)[-1].message == "sk-12345678"
+    log.close()

@@ -49,6 +49,30 @@ RESOURCE = Resource(
             answers={204: answer("It lets nobody in any more.")},
         ),
         Operation(
+            method="GET",
+            path=f"{PROJECT}/secrets",
+            name="list_secrets",
+            says="The names of the project's secrets.",
+            answers={200: json_answer("The names.", schema("SecretList"))},
+        ),
+        Operation(
+            method="PUT",
+            path=f"{PROJECT}/secrets/{{secret}}",
+            name="put_secret",
+            says="Sets a secret, which nobody is shown again. Sessions that start from then on get "
+            "it where their agent's environment names it.",
+            body=json_body(schema("PutSecretRequest")),
+            answers={204: answer("It is set.")},
+            refusals=(413,),
+        ),
+        Operation(
+            method="DELETE",
+            path=f"{PROJECT}/secrets/{{secret}}",
+            name="delete_secret",
+            says="Removes a secret.",
+            answers={204: answer("It is gone.")},
+        ),
+        Operation(
             method="POST",
             path="/api/revocations",
             name="revoke",
@@ -91,6 +115,15 @@ RESOURCE = Resource(
             optional={
                 "expires_in_days": {"type": "number", "exclusiveMinimum": 0, "maximum": 366},
             },
+        ),
+        "Secret": obj(
+            "A secret, without its value",
+            name=text("Its name"),
+            updated_at=seconds("When it was set"),
+        ),
+        "SecretList": _list("Secret"),
+        "PutSecretRequest": obj(
+            "The secret", value=text("Its value", maxLength=65536, pattern="^[ -~]*$")
         ),
         "Revocation": obj(
             "Whose credentials are worth nothing that were issued before a time",

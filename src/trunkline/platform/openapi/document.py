@@ -95,6 +95,10 @@ def _parameters() -> Json:
         "conversation": ("The conversation's id.", text()),
         "item": ("The item's id.", text()),
         "response": ("The response's id.", text()),
+        "secret": (
+            "The secret's name.",
+            text(pattern="^[A-Za-z_][A-Za-z0-9_]*$", maxLength=128),
+        ),
         "key": ("The API key's id.", text()),
         "invocation": ("The invocation's id.", text()),
     }

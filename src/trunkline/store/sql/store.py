@@ -5,11 +5,20 @@ from trunkline.store.sql.conversations import SqlConversations
 from trunkline.store.sql.credentials import SqlCredentials
 from trunkline.store.sql.engine import Db, Engine
 from trunkline.store.sql.nodes import SqlNodes
+from trunkline.store.sql.secrets import SqlSecrets
 from trunkline.store.sql.sessions import SqlSessions
 from trunkline.store.sql.tickets import SqlTickets
 
 
-class SqlStore(SqlAgents, SqlSessions, SqlConversations, SqlNodes, SqlTickets, SqlCredentials):
+class SqlStore(
+    SqlAgents,
+    SqlSessions,
+    SqlConversations,
+    SqlNodes,
+    SqlTickets,
+    SqlCredentials,
+    SqlSecrets,
+):
     """The whole store. Each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
