@@ -58,7 +58,7 @@ $(FUZZ)/.installed: $(STAMP) requirements/fuzz.txt
 	@touch $@
 
 fuzz: $(FUZZ)/.installed  ## search for bytes that break something (FUZZ_SECONDS=60 for each target)
-	@for target in scanner host packages; do \
+	@for target in scanner door host packages; do \
 	  mkdir -p .cache/fuzz-found/$$target; \
 	  echo "fuzz: $$target, $(FUZZ_SECONDS) s"; \
 	  PYTHONPATH=src:. $(FUZZ)/bin/python -m fuzz.$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \

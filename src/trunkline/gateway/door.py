@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from trunkline.aio.sockets import unsent_bytes
+from trunkline.gateway.heads import check_head
 from trunkline.gateway.limits import Place
 from trunkline.gateway.requests import UpgradeRequest, new_request_id
 from trunkline.gateway.responses import refusal
@@ -236,7 +237,13 @@ class FrontDoor(HttpToolsProtocol):
         self._stop_head_timer()
         if self._parsed_bytes > self._settings.max_head_bytes:
             self._refuse_large_head()
-        if not self._refused:
+        if self._refused:
+            return
+        try:
+            check_head(self.parser.get_http_version(), self.headers)
+        except InvalidRequestError as error:
+            self._refuse(error)
+        else:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

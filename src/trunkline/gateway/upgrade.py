@@ -268,6 +268,9 @@ def _check_handshake(request: UpgradeRequest) -> None:
     # RFC 6455 section 4.2.1.
     if request.method != "GET":
         raise InvalidRequestError("a WebSocket upgrade is a GET request")
+    if request.header(b"transfer-encoding") or request.header(b"content-length") not in (None, "0"):
+        # Its bytes would be read as frames.
+        raise InvalidRequestError("a WebSocket upgrade has no body")
     if request.header(b"sec-websocket-version") != "13":
         raise UpgradeRequiredError("the WebSocket version must be 13")
     key = request.header(b"sec-websocket-key")

@@ -1,0 +1,37 @@
+"""What of a request's head is refused although the parser takes it. Pure.
+
+The parser (llhttp, strict) refuses the rest itself: both ``Content-Length`` and
+``Transfer-Encoding``, two lengths, folded lines, bare CR and LF, bad chunks.
+"""
+
+from trunkline.protocol.errors import InvalidRequestError
+
+_VERSIONS = ("1.0", "1.1")
+
+
+def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse a head that another server might read in another way.
+
+    Args:
+        version: The HTTP version.
+        headers: Names in lower case, and values.
+
+    Raises:
+        InvalidRequestError: Saying what is wrong with it.
+    """
+    if version not in _VERSIONS:
+        raise InvalidRequestError(f"this speaks HTTP/1.1, not HTTP/{version}")
+    hosts, codings = 0, []
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            codings.append(value)
+    # RFC 9112 section 3.2. HTTP/1.0 didn't have it yet.
+    if hosts > 1 or (not hosts and version == "1.1"):
+        raise InvalidRequestError(f"a request has one Host header, and this one has {hosts}")
+    if not codings:
+        return
+    # RFC 9112 sections 6.1 and 7: nobody here undoes another coding, and HTTP/1.0 has none.
+    if version == "1.0" or len(codings) > 1 or codings[0].strip(b" \t").lower() != b"chunked":
+        raise InvalidRequestError("Transfer-Encoding may be chunked and nothing else, in HTTP/1.1")

@@ -1,0 +1,84 @@
+"""Any bytes at the front door, split anywhere: the same decisions, and nothing breaks."""
+
+import asyncio
+import itertools
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fuzz.front_door import PIECES, FrontDoorHarness
+from trunkline.gateway.heads import check_head
+from trunkline.protocol.errors import InvalidRequestError
+
+PARTS = st.one_of(
+    st.sampled_from(PIECES),
+    st.binary(max_size=12),
+    st.integers(0, 120).map(lambda count: b"A: b\r\n" * count),
+)
+
+
+@pytest.fixture(scope="module")
+def harness() -> FrontDoorHarness:
+    return FrontDoorHarness()
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts=st.lists(PARTS, max_size=10), cuts=st.lists(st.integers(0, 2000), max_size=8))
+def test_split_anywhere_the_decisions_are_the_same(
+    harness: FrontDoorHarness, parts: list[bytes], cuts: list[int]
+) -> None:
+    data = b"".join(parts)
+    ends = sorted({cut % (len(data) + 1) for cut in cuts})
+    pieces = [data[a:b] for a, b in itertools.pairwise([0, *ends, len(data)])]
+    whole = asyncio.run(harness.decide([data]))
+    assert asyncio.run(harness.decide([piece for piece in pieces if piece])) == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(parts=st.lists(PARTS, max_size=5))
+def test_byte_by_byte_too(harness: FrontDoorHarness, parts: list[bytes]) -> None:
+    data = b"".join(parts)[:1500]
+    whole = asyncio.run(harness.decide([data]))
+    assert asyncio.run(harness.decide([bytes((byte,)) for byte in data])) == whole
+
+
+def test_the_harness_sees_what_is_decided(harness: FrontDoorHarness) -> None:
+    good, _, chunked, upgrade = PIECES[:4]
+    seen = asyncio.run(harness.decide([chunked]))
+    assert [request[4] for request in seen.requests] == [b"hello"]
+    assert (seen.statuses, seen.upgrade) == ([b"200"], None)
+    seen = asyncio.run(harness.decide([upgrade + b"frames"]))
+    assert seen.upgrade is not None
+    assert (seen.upgrade[0].path, seen.upgrade[1]) == ("/ws", b"frames")
+    assert asyncio.run(harness.decide([good[:-2] + b"Host: y\r\n\r\n"])).statuses == [b"400"]
+    assert asyncio.run(harness.decide([good[:-2] + b"A: b\r\n" * 100 + b"\r\n"])).statuses == [
+        b"431"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [
+        ("1.1", [(b"host", b"x")]),
+        ("1.0", []),
+        ("1.1", [(b"host", b"x"), (b"transfer-encoding", b" Chunked\t")]),
+    ],
+)
+def test_heads_that_are_fine(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    check_head(version, headers)
+
+
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [
+        ("1.1", []),
+        ("0.9", [(b"host", b"x")]),
+        ("1.0", [(b"host", b"x"), (b"host", b"x")]),
+        ("1.0", [(b"transfer-encoding", b"chunked")]),
+        ("1.1", [(b"host", b"x"), (b"transfer-encoding", b"chunked, chunked")]),
+        ("1.1", [(b"host", b"x"), (b"transfer-encoding", b"")]),
+    ],
+)
+def test_heads_that_are_not(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(InvalidRequestError):
+        check_head(version, headers)
