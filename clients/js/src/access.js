@@ -71,10 +71,12 @@ export async function request(url, token, init = {}) {
  * @returns {Promise<string>}
  */
 export async function ticketFor(endpoint, agent, sessionId, token, signal) {
+  const page = /** @type {{location?: {origin?: string}}} */ (globalThis).location;
   const response = await request(endpoint.agentUrl(agent, "/endpoint/tickets"), token, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ agent_session_id: sessionId }),
+    // Of another page it is worthless, then.
+    body: JSON.stringify({ agent_session_id: sessionId, ...(page?.origin && { origin: page.origin }) }),
     ...(signal && { signal }),
   });
   const { ticket } = await response.json();

@@ -129,8 +129,7 @@ export class Conversation {
   trySend(message) {
     const most = this.#options.maxBufferedBytes ?? MIB / 4;
     if (this.#socket === null || this.#socket.bufferedBytes() > most) return false;
-    this.#socket.send(message instanceof ArrayBuffer ? new Uint8Array(message) : message);
-    return true;
+    return this.#socket.send(message instanceof ArrayBuffer ? new Uint8Array(message) : message);
   }
 
   /**

@@ -16,7 +16,7 @@ import { TrunklineError, UnreachableError } from "./errors.js";
  * @typedef {object} Socket
  * @property {string | null} sessionId What the platform says it is to; null if it can't be seen.
  * @property {() => number} bufferedBytes What waits to be sent.
- * @property {(message: Message) => void} send
+ * @property {(message: Message) => boolean} send Whether it was sent: not once it is closing.
  * @property {(code: number, reason: string) => void} close
  */
 
@@ -35,18 +35,28 @@ import { TrunklineError, UnreachableError } from "./errors.js";
  * @typedef {{token: string} | {ticket: string}} Access
  */
 
-/** The query parameter a ticket goes in: a browser's WebSocket can't send headers. */
-export const TICKET_PARAMETER = "ticket";
+/**
+ * The subprotocol that says that a ticket comes with it. The platform answers with this one and
+ * never repeats the ticket; unlike a query, it stands in no proxy's log of addresses.
+ */
+const SENTINEL = "trunkline.ticket";
+
+/**
+ * Return the subprotocols that carry a ticket: a browser's WebSocket can't send headers.
+ * @param {string} ticket
+ * @returns {string[]}
+ */
+export function ticketProtocols(ticket) {
+  return [`${SENTINEL}.${ticket}`, SENTINEL];
+}
 
 /** @type {Dial} */
 export function dialBrowser(url, access, events, signal) {
   if (!("ticket" in access)) {
     throw new TrunklineError("no_ticket", "a browser's WebSocket can't send a token: get a ticket");
   }
-  const address = new URL(url);
-  address.searchParams.set(TICKET_PARAMETER, access.ticket);
   return new Promise((resolve, reject) => {
-    const socket = new WebSocket(address);
+    const socket = new WebSocket(url, ticketProtocols(access.ticket));
     socket.binaryType = "arraybuffer";
     const abort = () => {
       socket.onopen = socket.onclose = socket.onmessage = null;
@@ -61,7 +71,11 @@ export function dialBrowser(url, access, events, signal) {
       resolve({
         sessionId: null,
         bufferedBytes: () => socket.bufferedAmount,
-        send: (message) => socket.send(message),
+        send: (message) => {
+          if (socket.readyState !== WebSocket.OPEN) return false;
+          socket.send(message);
+          return true;
+        },
         close: (code, reason) => socket.close(code, reason),
       });
     };

@@ -38,6 +38,7 @@ COMMANDS = {
     "files": Entry("files", "Move files into and out of a session's home."),
     "env": Entry("env", "Keep the values that fill an agent.yaml."),
     "secret": Entry("secret", "Keep what a project's agents need and nobody should see."),
+    "console": Entry("console", "Print a link that opens the console."),
     "token": Entry("token", "Print a token for the platform on this machine."),
 }
 

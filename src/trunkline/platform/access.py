@@ -26,11 +26,13 @@ class Access:
     Attributes:
         admission: Tells who sends a request.
         issuer: The development issuer, whose public key is served.
+        takes_development: Whether the development issuer's tokens are accepted.
         notices: What whoever starts the platform should know, a line each.
     """
 
     admission: Admission
     issuer: DevelopmentIssuer
+    takes_development: bool
     notices: tuple[str, ...]
 
 
@@ -71,6 +73,7 @@ def open_access(
     return Access(
         admission=Admission(verifier),
         issuer=issuer,
+        takes_development=takes_development,
         notices=tuple(_notices(host, takes_development=takes_development, providers=providers)),
     )
 

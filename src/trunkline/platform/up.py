@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,11 @@ import uvloop
 
 from trunkline import config
 from trunkline.aio.tasks import TaskOwner
+from trunkline.auth.local import user_name
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.secret_box import SecretBox
+from trunkline.console.app import Console
+from trunkline.console.signin import FIRST_LINK_LIFETIME_S, SignIns, make_link
 from trunkline.control.agents import Agents
 from trunkline.control.api_keys import ApiKeys
 from trunkline.control.builds import VersionBuilds
@@ -40,7 +43,7 @@ from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.ticket_office import TicketOffice
 from trunkline.gateway.tickets import Tickets
 from trunkline.platform import descriptors
-from trunkline.platform.access import open_access
+from trunkline.platform.access import Access, open_access
 from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen, url_of
@@ -235,6 +238,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
                 *Sessions(control).routes(),
                 *Logs(control).routes(),
                 *Files(control, max_file_bytes=settings.control.max_file_bytes).routes(),
+                *Console(SignIns(state_dir, access.issuer)).routes(),
             ],
             health=health,
             metrics=metrics,
@@ -249,18 +253,24 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             control.draining.set()
 
         def ready() -> None:
-            _say_hello(url, access.notices, state_dir)
+            _say_hello(url, access, state_dir)
 
         await Server(app, gateway, on_ready=ready, on_drain=drain).serve([sock])
 
 
-def _say_hello(url: str, notices: Sequence[str], state_dir: Path) -> None:
+def _say_hello(url: str, access: Access, state_dir: Path) -> None:
     sys.stderr.write(
         f"trunkline keeps its state in {state_dir}\n"
         "isolation: each session is a process of its own with its own home; it runs as this user, "
         "with this machine's files and network. Run only agents you trust.\n"
-        + "".join(f"{notice}\n" for notice in notices)
+        + "".join(f"{notice}\n" for notice in access.notices)
     )
+    # A link is for eyes: a log that keeps what is said here must not have it.
+    if sys.stderr.isatty() and access.takes_development:
+        link = make_link(state_dir, url, user_name(), lifetime_s=FIRST_LINK_LIFETIME_S)
+        sys.stderr.write(f"console: {link}\n")
+    else:
+        sys.stderr.write(f"console: {url}/console/\n")
     if sys.stderr.isatty():
         sys.stderr.write(
             "next, in another shell: `trunkline deploy DIR`, then `trunkline connect NAME`\n"

@@ -5,7 +5,7 @@ import * as http from "node:http";
 import * as https from "node:https";
 
 import { RefusedError, UnreachableError } from "../errors.js";
-import { TICKET_PARAMETER } from "../socket.js";
+import { ticketProtocols } from "../socket.js";
 import { Decoder, FrameError, Opcode, encode } from "./frames.js";
 
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -20,7 +20,6 @@ const CLOSE_TIMEOUT_MS = 5_000;
 export function dialNode(url, access, events, signal) {
   const address = new URL(url);
   address.protocol = url.protocol === "wss:" ? "https:" : "http:";
-  if ("ticket" in access) address.searchParams.set(TICKET_PARAMETER, access.ticket);
   const key = randomBytes(16).toString("base64");
   return new Promise((resolve, reject) => {
     const request = (address.protocol === "https:" ? https : http).get(address, {
@@ -32,7 +31,9 @@ export function dialNode(url, access, events, signal) {
         "sec-websocket-version": "13",
         "sec-websocket-key": key,
         "user-agent": "trunkline-client-js",
-        ...("token" in access && { authorization: `Bearer ${access.token}` }),
+        ...("token" in access
+          ? { authorization: `Bearer ${access.token}` }
+          : { "sec-websocket-protocol": ticketProtocols(access.ticket).join(", ") }),
       },
     });
     request.on("error", (error) => {
@@ -106,8 +107,10 @@ class NodeSocket {
 
   /** @param {import("../socket.js").Message} message */
   send(message) {
+    if (this.#isClosing) return false;
     if (typeof message === "string") this.#write(Opcode.TEXT, Buffer.from(message));
     else this.#write(Opcode.BINARY, message);
+    return true;
   }
 
   /**

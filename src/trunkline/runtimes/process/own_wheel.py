@@ -22,6 +22,8 @@ _TAG = "py3-none-any"
 _WHEEL = f"Wheel-Version: 1.0\nGenerator: {DISTRIBUTION}\nRoot-Is-Purelib: true\nTag: {_TAG}\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE = 0o100644
+#: The console's files are for browsers: changing one must not change an agent's environment.
+_LEFT_OUT = frozenset({"__pycache__", "static"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,229 @@
+/** Pictures of numbers over time, drawn on canvases. What they show is said in words beside them. */
+
+import { h } from "./dom.js";
+
+/** A canvas that is as sharp as the screen and drawn again when its size or the theme changes. */
+class Picture {
+  /**
+   * @param {string} label What a screen reader says.
+   * @param {AbortSignal} signal
+   */
+  constructor(label, signal, height) {
+    this.canvas = h("canvas", { role: "img", "aria-label": label, class: "chart" });
+    this.canvas.style.height = `${height}px`;
+    this.height = height;
+    this.element = this.canvas;
+    const watcher = new ResizeObserver(() => this.draw());
+    watcher.observe(this.canvas);
+    const redraw = () => this.draw();
+    addEventListener("theme", redraw, { signal });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
+    signal.addEventListener("abort", () => watcher.disconnect(), { once: true });
+  }
+
+  /** @returns {{pen: CanvasRenderingContext2D, width: number, height: number, colour: (name: string) => string}} */
+  begin() {
+    const { canvas, height } = this;
+    const width = canvas.clientWidth;
+    const scale = devicePixelRatio || 1;
+    if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+      canvas.width = Math.round(width * scale);
+      canvas.height = Math.round(height * scale);
+    }
+    const pen = canvas.getContext("2d");
+    pen.setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, width, height);
+    const style = getComputedStyle(canvas);
+    return { pen, width, height, colour: (name) => style.getPropertyValue(`--${name}`).trim() };
+  }
+
+  draw() {}
+}
+
+const MARGIN = { left: 46, right: 8, top: 10, bottom: 18 };
+
+function scaleTo(most) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(most, 1)));
+  return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= most);
+}
+
+function axis(pen, { width, height, colour }, most, unit = "") {
+  pen.font = "11px system-ui, sans-serif";
+  pen.textBaseline = "middle";
+  pen.textAlign = "right";
+  pen.lineWidth = 1;
+  for (const part of [0, 0.5, 1]) {
+    const y = height - MARGIN.bottom - part * (height - MARGIN.top - MARGIN.bottom);
+    pen.strokeStyle = colour("line");
+    pen.beginPath();
+    pen.moveTo(MARGIN.left, Math.round(y) + 0.5);
+    pen.lineTo(width - MARGIN.right, Math.round(y) + 0.5);
+    pen.stroke();
+    pen.fillStyle = colour("dim");
+    const value = most * part;
+    pen.fillText(`${Number.isInteger(value) ? value : value.toFixed(1)}${part === 1 ? unit : ""}`, MARGIN.left - 5, y);
+  }
+}
+
+/** Several numbers over the last few minutes, one above the other or each by itself. */
+export class TimeChart extends Picture {
+  #points = [];
+  #series;
+  #spanS;
+  #stacked;
+
+  /**
+   * @param {string} label
+   * @param {{name: string, colour: string}[]} series
+   * @param {AbortSignal} signal
+   */
+  constructor(label, series, signal, { spanS = 300, stacked = false, height = 140 } = {}) {
+    super(label, signal, height);
+    this.#series = series;
+    this.#spanS = spanS;
+    this.#stacked = stacked;
+    this.key = h("ul", { class: "legend" });
+    this.values = series.map(({ name, colour }) => {
+      const value = h("b", {}, "–");
+      this.key.append(h("li", {}, h("i", { class: `swatch ${colour}` }), name, " ", value));
+      return value;
+    });
+    this.element = h("figure", { class: "chart-box" }, this.canvas, this.key);
+  }
+
+  /** @param {number[]} values One for each series. */
+  add(values) {
+    const at = performance.now() / 1000;
+    this.#points.push({ at, values });
+    while (this.#points[0].at < at - this.#spanS - 10) this.#points.shift();
+    values.forEach((value, i) => (this.values[i].textContent = value.toLocaleString()));
+    this.draw();
+  }
+
+  draw() {
+    const sheet = this.begin();
+    const { pen, width, height, colour } = sheet;
+    const points = this.#points;
+    const top = (p) => (this.#stacked ? p.values.reduce((a, b) => a + b, 0) : Math.max(...p.values));
+    const most = scaleTo(Math.max(2, ...points.map(top)));
+    axis(pen, sheet, most);
+    if (points.length === 0) return;
+    const now = points.at(-1).at;
+    const x = (at) => width - MARGIN.right - ((now - at) / this.#spanS) * (width - MARGIN.left - MARGIN.right);
+    const y = (v) => height - MARGIN.bottom - (v / most) * (height - MARGIN.top - MARGIN.bottom);
+    pen.save();
+    pen.beginPath();
+    pen.rect(MARGIN.left, 0, width - MARGIN.left, height);
+    pen.clip();
+    this.#series.forEach(({ colour: name }, i) => {
+      // A line of nothing would lie on top of the one below it.
+      if (this.#stacked && points.every((p) => p.values[i] === 0)) return;
+      const sum = (p, to) => (this.#stacked ? p.values.slice(0, to).reduce((a, b) => a + b, 0) : p.values[to - 1]);
+      pen.beginPath();
+      points.forEach((p, k) => pen[k ? "lineTo" : "moveTo"](x(p.at), y(sum(p, i + 1))));
+      pen.strokeStyle = colour(name);
+      pen.lineWidth = 2;
+      pen.lineJoin = "round";
+      pen.stroke();
+      for (const p of [...points].reverse()) pen.lineTo(x(p.at), y(this.#stacked ? sum(p, i) : 0));
+      pen.closePath();
+      pen.globalAlpha = 0.14;
+      pen.fillStyle = colour(name);
+      pen.fill();
+      pen.globalAlpha = 1;
+    });
+    pen.restore();
+    pen.fillStyle = colour("dim");
+    pen.textAlign = "left";
+    pen.fillText(`${Math.round(this.#spanS / 60)} min ago`, MARGIN.left, height - 6);
+    pen.textAlign = "right";
+    pen.fillText("now", width - MARGIN.right, height - 6);
+  }
+}
+
+/** One bar for each of the last measurements, with the middle one and the slow ones marked. */
+export class LatencyChart extends Picture {
+  #values = [];
+
+  /** @param {string} label @param {AbortSignal} signal */
+  constructor(label, signal, { most = 40, height = 140 } = {}) {
+    super(label, signal, height);
+    this.most = most;
+  }
+
+  /** @param {number} ms */
+  add(ms) {
+    this.#values.push(ms);
+    if (this.#values.length > this.most) this.#values.shift();
+    this.draw();
+  }
+
+  get values() {
+    return this.#values;
+  }
+
+  draw() {
+    const sheet = this.begin();
+    const { pen, width, height, colour } = sheet;
+    const most = scaleTo(Math.max(500, ...this.#values));
+    axis(pen, sheet, most, " ms");
+    const room = (width - MARGIN.left - MARGIN.right) / Math.max(20, this.#values.length);
+    this.#values.forEach((ms, i) => {
+      const tall = (ms / most) * (height - MARGIN.top - MARGIN.bottom);
+      pen.fillStyle = colour("accent");
+      pen.beginPath();
+      pen.roundRect(MARGIN.left + i * room + 1, height - MARGIN.bottom - tall, Math.max(2, room - 3), tall, [3, 3, 0, 0]);
+      pen.fill();
+    });
+  }
+}
+
+/** Two loudnesses over the last seconds: who speaks is above the line, who is heard below. */
+export class VoiceStrip extends Picture {
+  #bars = [];
+  #pending = { up: 0, down: 0 };
+
+  /** @param {string} label @param {AbortSignal} signal */
+  constructor(label, signal, { height = 128 } = {}) {
+    super(label, signal, height);
+    this.canvas.classList.add("voice");
+  }
+
+  /** @param {"up" | "down"} side @param {number} level From 0 to 1. */
+  hear(side, level) {
+    this.#pending[side] = Math.max(this.#pending[side], level);
+  }
+
+  /** Move on by one bar. */
+  step() {
+    this.#bars.push({ ...this.#pending });
+    this.#pending = { up: 0, down: 0 };
+    if (this.#bars.length > 400) this.#bars.shift();
+    this.draw();
+  }
+
+  draw() {
+    const { pen, width, height, colour } = this.begin();
+    const middle = height / 2;
+    const room = 5;
+    const shown = this.#bars.slice(-Math.floor(width / room));
+    pen.fillStyle = colour("line");
+    pen.fillRect(0, middle - 0.5, width, 1);
+    shown.forEach(({ up, down }, i) => {
+      const x = width - (shown.length - i) * room;
+      for (const [level, side, name] of [
+        [up, -1, "accent"],
+        [down, 1, "second"],
+      ]) {
+        // Loudness is heard by its logarithm: -50 dB is nothing, 0 dB is all of the room.
+        const part = level > 0 ? Math.max(0, 1 + Math.log10(level) / 2.5) : 0;
+        if (part === 0) continue;
+        const tall = part * (middle - 6);
+        pen.fillStyle = colour(name);
+        pen.beginPath();
+        pen.roundRect(x, side < 0 ? middle - 2 - tall : middle + 2, 3, tall, 1.5);
+        pen.fill();
+      }
+    });
+  }
+}
