@@ -1,6 +1,5 @@
 """The entry point: finds the command, runs it, and turns what goes wrong into one line."""
 
-import importlib.metadata
 import sys
 import traceback
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from trunkline import __version__
 from trunkline.cli import output, table
 from trunkline.cli.exits import ExitCode
 
@@ -45,12 +45,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nBegin with:\n  trunkline init my-agent && cd my-agent && trunkline run\n"
+    "  trunkline connect my-agent --endpoint local      (in another terminal)",
 )
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        output.put(f"trunkline {importlib.metadata.version('trunkline')}")
+        output.put(f"trunkline {__version__}")
         raise typer.Exit
 
 

@@ -41,6 +41,10 @@ class SessionMemory:
         with contextlib.suppress(OSError):
             self._write(json.dumps(newest, indent=1))
 
+    def agents(self) -> list[str]:
+        """Return the names of the agents that were used from here."""
+        return sorted({key.rpartition("/agents/")[2] for key in self._read()})
+
     def forget(self, endpoint: str, agent: str, session_id: str) -> None:
         """Forget a session that is gone, if it is the one that is kept."""
         sessions = self._read()

@@ -20,7 +20,7 @@ class Entry:
 
 COMMANDS = {
     "init": Entry("init", "Make an agent's folder."),
-    "run": Entry("run", "Run an agent here as it would run deployed, again at each change."),
+    "run": Entry("run", "Run an agent here, again at each change."),
     "up": Entry("up", "Start the whole platform in one process."),
     "deploy": Entry("deploy", "Deploy the agent in a folder."),
     "connect": Entry("connect", "Talk to an agent over its WebSocket."),
@@ -40,6 +40,7 @@ COMMANDS = {
     "secret": Entry("secret", "Keep what a project's agents need and nobody should see."),
     "console": Entry("console", "Print a link that opens the console."),
     "token": Entry("token", "Print a token for the platform on this machine."),
+    "completion": Entry("completion", "Print the completion script of a shell."),
 }
 
 

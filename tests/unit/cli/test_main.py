@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from typer.main import get_command
 
 from trunkline.cli import output, table
 from trunkline.cli.main import main, take_debug
@@ -44,6 +46,56 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert f"Usage: trunkline {name}" in capsys.readouterr().out
 
 
+def commands() -> Iterator[tuple[str, ...]]:
+    for name in table.COMMANDS:
+        command = get_command(table.load_app(name))
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield (name,)
+        else:
+            yield from ((name, sub) for sub, each in inner.items() if not each.hidden)
+
+
+COMMANDS = list(commands())
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_help_teaches_with_examples(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    _, examples = shown.split("Examples:")
+    first = examples.strip().splitlines()[0]
+    assert f"trunkline {' '.join(words)}" in first
+    assert f"Usage: trunkline {' '.join(words)}" in shown
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_an_unknown_option_names_the_near_one(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--hepl"]) == 2
+    shown = capsys.readouterr().err
+    assert "No such option: --hepl" in shown
+    assert "--help" in shown
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_whatever_prints_data_prints_json(words: tuple[str, ...]) -> None:
+    prints_none = {
+        "up", "run", "token", "completion", "console", "env set", "env select", "files upload",
+        "files download", "files mkdir", "files delete", "sessions stop", "sessions delete",
+        "secret set", "secret delete",
+    }  # fmt: skip
+    command = get_command(table.load_app(words[0]))
+    for word in words[1:]:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    names = {name for param in command.params for name in param.opts}
+    is_silent = " ".join(words) in prints_none or words[0] in prints_none
+    assert ("--output" in names) is not is_silent
+
+
 def test_a_typo_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conect"]) == 2
     assert "Did you mean 'connect'" in capsys.readouterr().err
@@ -78,10 +130,24 @@ def test_starting_up_imports_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
-    heavy = {"rich", "httpx2", "websockets", "cryptography", "starlette", "uvicorn", "ruamel"}
+    heavy = {"asyncio", "ssl", "rich", "httpx2", "websockets", "cryptography", "starlette"}
+    heavy |= {"uvicorn", "ruamel"}
     assert not heavy & loaded
     assert not {name for name in loaded if name.startswith("trunkline.platform")}
     assert not {name for name in loaded if name.startswith("trunkline.cli.commands.")}
+
+
+def test_help_imports_less_than_a_program_does() -> None:
+    # Time is the machine's; how much has to be loaded is ours.
+    code = (
+        "import sys, trunkline.cli.main as m\n"
+        "m.main(['--help'])\n"
+        "print(len(sys.modules), *sorted({'email', 'importlib.metadata'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, *unwanted = done.stdout.splitlines()[-1].split()
+    assert unwanted == []
+    assert int(count) < 230
 
 
 def test_the_module_runs() -> None:

@@ -13,7 +13,9 @@ list_app = options.command_app()
 show_app = options.command_app()
 
 
-@list_app.command()
+@list_app.command(
+    epilog=options.examples("trunkline list", "trunkline list --output json | jq -r '.[].name'")
+)
 def list_agents(
     *,
     endpoint: options.EndpointOption = None,
@@ -51,7 +53,11 @@ def _row(agent: Agent) -> tuple[str, ...]:
     )
 
 
-@show_app.command()
+@show_app.command(
+    epilog=options.examples(
+        "trunkline show echo", "trunkline show echo -o json | jq -r .agent_endpoints.invocations_ws"
+    )
+)
 def show_agent(
     agent: options.AgentArgument,
     *,

@@ -8,14 +8,14 @@ import typer
 from trunkline import config
 from trunkline.auth.local import user_name
 from trunkline.cli import output
-from trunkline.cli.options import EndpointOption, StateDirOption, command_app
+from trunkline.cli.options import EndpointOption, StateDirOption, command_app, examples
 from trunkline.client import resolve_endpoint
 from trunkline.console.signin import make_link
 
 app = command_app()
 
 
-@app.command()
+@app.command(epilog=examples("trunkline console", "trunkline console --user ada"))
 def console(
     *,
     user: Annotated[

@@ -21,7 +21,12 @@ def _environments() -> Environments:
     return Environments(find_project_root(Path.cwd()))
 
 
-@app.command("set")
+@app.command(
+    "set",
+    epilog=options.examples(
+        "trunkline env set GREETING hello", "trunkline env set GREETING=hello --environment prod"
+    ),
+)
 def set_value(
     key: Annotated[str, typer.Argument(metavar="KEY", help="A name, or KEY=VALUE.")],
     value: Annotated[str | None, typer.Argument(metavar="VALUE", help="Its value.")] = None,
@@ -34,7 +39,12 @@ def set_value(
     _environments().set({key: value}, environment)
 
 
-@app.command("get-values")
+@app.command(
+    "get-values",
+    epilog=options.examples(
+        "trunkline env get-values", 'set -a; eval "$(trunkline env get-values)"; set +a'
+    ),
+)
 def get_values(
     *,
     environment: NameOption = None,
@@ -49,7 +59,7 @@ def get_values(
         output.put(line)
 
 
-@app.command("list")
+@app.command("list", epilog=options.examples("trunkline env list"))
 def list_environments(*, output_format: options.OutputOption = Format.TEXT) -> None:
     """List the environments; a star marks the selected one."""
     environments = _environments()
@@ -63,7 +73,7 @@ def list_environments(*, output_format: options.OutputOption = Format.TEXT) -> N
         output.put(f"{'*' if name == selected else ' '} {name}")
 
 
-@app.command("select")
+@app.command("select", epilog=options.examples("trunkline env select prod"))
 def select(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The environment.")],
 ) -> None:

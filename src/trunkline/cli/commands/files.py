@@ -34,7 +34,13 @@ TargetOption = Annotated[
 ]
 
 
-@app.command("upload")
+@app.command(
+    "upload",
+    epilog=options.examples(
+        "trunkline files upload echo notes.txt",
+        "trunkline files upload echo notes.txt --target-path data/",
+    ),
+)
 def upload_file(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file here; - is stdin.")],
@@ -64,7 +70,13 @@ def upload_file(  # noqa: PLR0913 - one parameter per option
     output.say(f"Uploaded {file} -> {target}")
 
 
-@app.command("download")
+@app.command(
+    "download",
+    epilog=options.examples(
+        "trunkline files download echo data/notes.txt",
+        "trunkline files download echo data/notes.txt -t -",
+    ),
+)
 def download_file(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     path: RemoteArgument,
@@ -95,7 +107,10 @@ def download_file(  # noqa: PLR0913 - one parameter per option
         output.say(f"Downloaded {path} -> {target}")
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=options.examples("trunkline files list echo", "trunkline files ls echo data -o json"),
+)
 @app.command("ls", hidden=True)
 def list_files(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
@@ -123,7 +138,7 @@ def list_files(  # noqa: PLR0913 - one parameter per option
         _put_files(found)
 
 
-@app.command("stat")
+@app.command("stat", epilog=options.examples("trunkline files stat echo data/notes.txt"))
 def stat_file(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     path: RemoteArgument,
@@ -146,7 +161,7 @@ def stat_file(  # noqa: PLR0913 - one parameter per option
         _put_files([found])
 
 
-@app.command("mkdir")
+@app.command("mkdir", epilog=options.examples("trunkline files mkdir echo data/in"))
 def make_folder(
     agent: options.AgentArgument,
     path: RemoteArgument,
@@ -165,7 +180,7 @@ def make_folder(
     output.say(f"Created {path}")
 
 
-@app.command("delete")
+@app.command("delete", epilog=options.examples("trunkline files delete echo data --recursive"))
 @app.command("remove", hidden=True)
 @app.command("rm", hidden=True)
 def delete_file(  # noqa: PLR0913 - one parameter per option

@@ -28,7 +28,13 @@ class Kind(StrEnum):
     SYSTEM = "system"
 
 
-@app.command()
+@app.command(
+    epilog=options.examples(
+        "trunkline monitor echo --follow",
+        "trunkline monitor echo --type system --tail 20",
+        "trunkline monitor echo --follow --output json | jq .data",
+    )
+)
 def monitor(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     *,

@@ -19,7 +19,7 @@ app = options.command_app("Keep what a project's agents need and nobody should s
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name.")]
 
 
-@app.command("set")
+@app.command("set", epilog=options.examples("trunkline secret set API_KEY < key.txt"))
 def set_secret(
     name: NameArgument,
     *,
@@ -49,7 +49,7 @@ def _value(name: str) -> str:
     return value
 
 
-@app.command("list")
+@app.command("list", epilog=options.examples("trunkline secret list"))
 def list_secrets(
     *,
     endpoint: options.EndpointOption = None,
@@ -75,7 +75,7 @@ def list_secrets(
         )
 
 
-@app.command("delete")
+@app.command("delete", epilog=options.examples("trunkline secret delete API_KEY"))
 def delete_secret(
     name: NameArgument,
     *,

@@ -6,14 +6,19 @@ from typing import Annotated
 import typer
 
 from trunkline.auth.grants import Grant
-from trunkline.cli import output
+from trunkline.cli import options, output
 from trunkline.cli.identity import TOKEN_LIFETIME_S, local_token
 from trunkline.cli.options import StateDirOption, command_app
 
 app = command_app()
 
 
-@app.command()
+@app.command(
+    epilog=options.examples(
+        "trunkline token --user ada --expires-in 600",
+        'curl -H "Authorization: Bearer $(trunkline token)" $URL',
+    )
+)
 def token(
     *,
     user: Annotated[

@@ -6,13 +6,19 @@ from typing import Annotated
 import typer
 
 from trunkline import config
-from trunkline.cli.options import command_app
+from trunkline.cli.options import command_app, examples
 from trunkline.platform import keeper
 
 app = command_app()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "trunkline up",
+        "trunkline up --port 0 --state-dir ./state",
+        "trunkline deploy ./my-agent      (in another terminal)",
+    )
+)
 def up(
     *,
     port: Annotated[

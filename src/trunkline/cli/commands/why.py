@@ -18,7 +18,9 @@ from trunkline.client import EndedConnection
 app = options.command_app()
 
 
-@app.command()
+@app.command(
+    epilog=options.examples("trunkline why echo", "trunkline why echo --session-id mine --last 10")
+)
 def why(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     *,
