@@ -26,6 +26,7 @@ from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.ticket_office import TicketOffice
 from trunkline.platform.app import build_app
+from trunkline.platform.certificate import Certificate
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen
 from trunkline.protocol.errors import AgentNotFoundError, TrunklineError
@@ -141,7 +142,9 @@ class Gateway:
         kwargs.setdefault("compression", None)
         kwargs.setdefault("proxy", None)
         kwargs.setdefault("max_size", None)
-        return connect(f"ws://127.0.0.1:{self.port}{path}", additional_headers=headers, **kwargs)
+        scheme = "wss" if "ssl" in kwargs else "ws"
+        url = f"{scheme}://127.0.0.1:{self.port}{path}"
+        return connect(url, additional_headers=headers, **kwargs)
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -201,7 +204,13 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
             health.is_draining = True
 
         sock = listen("127.0.0.1", 0)
-        server = Server(app, services, on_ready=is_ready.set, on_drain=drain)
+        server = Server(
+            app,
+            services,
+            on_ready=is_ready.set,
+            on_drain=drain,
+            certificate=Certificate.of(gateway_settings),
+        )
         serving = asyncio.create_task(server.serve([sock]))
         await is_ready.wait()
         gateway = Gateway(

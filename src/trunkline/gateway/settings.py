@@ -3,12 +3,20 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from trunkline.auth.origins import Origins
 
 _URL = re.compile(r"http://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 _MAX_CONTROL_PAYLOAD = 125
+_ABOVE_ZERO = (
+    "head_timeout_s",
+    "connect_timeout_s",
+    "close_timeout_s",
+    "drain_timeout_s",
+    "tls_reload_interval_s",
+)
 #: What is off when it is 0.
 _MAY_BE_ZERO = (
     "max_connections",
@@ -45,6 +53,17 @@ class GatewaySettings:
     credential_check_s: float = 2.0
     """How often the open connections are looked at for callers whose credentials were revoked or,
     if `on_expiry` says so, are over, in seconds."""
+
+    tls_certificate: Path | None = None
+    """A file with the certificate to show, and those between it and its authority, in PEM. Then
+    the platform speaks HTTPS and nothing else."""
+
+    tls_key: Path | None = None
+    """The certificate's key, in PEM and not encrypted. None: it is in the same file."""
+
+    tls_reload_interval_s: float = 10.0
+    """Seconds between two looks at whether these files have changed. New connections get the new
+    certificate; a pair that can't be used isn't taken, which the log says."""
 
     max_head_bytes: int = 32 * 1024
     """Bytes of a request's head (request line and headers). A longer one is answered 431."""
@@ -135,9 +154,10 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         self._check_access()
+        self._check_network()
         if not self.projects:
             raise ValueError("projects must name at least one project")
-        for name in ("head_timeout_s", "connect_timeout_s", "close_timeout_s", "drain_timeout_s"):
+        for name in _ABOVE_ZERO:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
         for name in _MAY_BE_ZERO:
@@ -150,8 +170,12 @@ class GatewaySettings:
             raise ValueError(
                 "max_frame_bytes must be at least 125: control frames may be that long"
             )
+
+    def _check_network(self) -> None:
         if self.advertised_url and not _URL.fullmatch(self.advertised_url):
             raise ValueError("advertised_url must be http://HOST:PORT")
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise ValueError("tls_key needs tls_certificate")
         for network in self.trusted_proxies:
             try:
                 ipaddress.ip_network(network)

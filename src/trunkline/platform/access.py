@@ -96,8 +96,4 @@ def _notices(host: str, *, takes_development: bool, providers: list[Provider]) -
             notices.append(
                 "warning: nobody can come in; name providers in TRUNKLINE_AUTH_PROVIDERS_FILE"
             )
-    if not is_local:
-        notices.append(
-            f"warning: {host} is reachable from other machines, over plain HTTP: put TLS in front"
-        )
     return notices

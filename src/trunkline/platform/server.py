@@ -6,7 +6,7 @@ import functools
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from trunkline.gateway.door import FrontDoor
 from trunkline.gateway.drain import Drain
 from trunkline.gateway.services import GatewayServices
+from trunkline.platform.certificate import Certificate
 from trunkline.protocol.errors import TrunklineError
 
 _BACKLOG = 2048
@@ -45,12 +46,13 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, *, is_encrypted: bool = False) -> str:
     """Return where a bound socket is reached from this machine."""
     host, port = sock.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if is_encrypted else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Server(uvicorn.Server):
@@ -63,6 +65,7 @@ class Server(uvicorn.Server):
         *,
         on_ready: Callable[[], None],
         on_drain: Callable[[], None],
+        certificate: Certificate | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -71,6 +74,7 @@ class Server(uvicorn.Server):
             services: What upgrades need.
             on_ready: Called once it accepts connections.
             on_drain: Called at the first SIGTERM or SIGINT.
+            certificate: With one, connections are encrypted.
         """
         door = cast("type[asyncio.Protocol]", functools.partial(FrontDoor, services=services))
         super().__init__(
@@ -91,10 +95,42 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._on_drain = on_drain
         self._is_draining = False
+        self._certificate = certificate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._certificate is None:
+            await super().startup(sockets)
+        else:
+            await self._start_encrypted(sockets or [], self._certificate)
         self._on_ready()
+
+    async def _start_encrypted(
+        self, sockets: list[socket.socket], certificate: Certificate
+    ) -> None:
+        # As uvicorn does it, which leaves a minute for each handshake.
+        settings = self._services.settings
+        loop = asyncio.get_running_loop()
+        make = functools.partial(
+            cast("Any", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+        )
+        self.servers = [
+            await loop.create_server(
+                make,
+                sock=sock,
+                ssl=certificate.context,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=settings.head_timeout_s,
+                ssl_shutdown_timeout=settings.close_timeout_s,
+            )
+            for sock in sockets
+        ]
+        self._services.tasks.spawn(
+            certificate.watch(settings.tls_reload_interval_s), name="certificate"
+        )
+        self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         try:

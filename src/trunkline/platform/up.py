@@ -45,6 +45,7 @@ from trunkline.gateway.tickets import Tickets
 from trunkline.platform import descriptors
 from trunkline.platform.access import Access, open_access
 from trunkline.platform.app import build_app
+from trunkline.platform.certificate import Certificate
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
@@ -61,6 +62,10 @@ from trunkline.telemetry.metrics import Metrics
 
 _log = logging.getLogger("trunkline.platform")
 _LOCK_TRIES = 50
+_TLS_ALONE = (
+    "TRUNKLINE_GATEWAY_TLS_CERTIFICATE: processes that share a store reach each other over plain "
+    "HTTP; have TLS end in front of them"
+)
 _LOCK_PAUSE_S = 0.01
 
 
@@ -152,7 +157,10 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         sock = listen(options.host, options.port)
         stack.callback(sock.close)
         state_dir = options.state_dir.resolve()
-        url = url_of(sock)
+        certificate = Certificate.of(settings.gateway)
+        if certificate is not None and place.is_shared:
+            raise config.SettingsError([_TLS_ALONE])
+        url = url_of(sock, is_encrypted=certificate is not None)
         if place.file is not None:
             stack.enter_context(_store_file(place.file))
         store = await place.open()
@@ -255,7 +263,9 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         def ready() -> None:
             _say_hello(url, access, state_dir)
 
-        await Server(app, gateway, on_ready=ready, on_drain=drain).serve([sock])
+        await Server(app, gateway, on_ready=ready, on_drain=drain, certificate=certificate).serve(
+            [sock]
+        )
 
 
 def _say_hello(url: str, access: Access, state_dir: Path) -> None:
