@@ -170,7 +170,7 @@ async def test_an_answer_that_does_not_come_is_said_to_be_missing():
         await asyncio.sleep(60)
         return Response()
 
-    async with running(agent(invoke), timeout_s=0.01) as running_agent:
+    async with running(agent(invoke), timeout_s=0.5) as running_agent:
         with pytest.raises(
             NothingCameError, match=r"POST /invocations was not answered(.|\n)*due in 60 s"
         ):
