@@ -390,6 +390,15 @@ def test_another_store_may_not_use_the_state_directory(pair: Pair) -> None:
     assert other.wait() == 1
 
 
+def test_a_state_directory_of_its_own_is_refused(pair: Pair) -> None:
+    """Its code, its sessions' files and its keys would be others than the store says."""
+    other = Platform(pair.one.state_dir.parent / "other", **pair.one.settings)
+    with pytest.raises(AssertionError, match="belongs to another state directory"):
+        other.start()
+    assert other.wait() == 1
+    assert "Traceback" not in other.log()
+
+
 def test_both_say_that_they_are_ready(pair: Pair) -> None:
     for platform in pair.both:
         with httpx2.Client(trust_env=False) as http:

@@ -49,6 +49,7 @@ from trunkline.platform.certificate import Certificate
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
+from trunkline.platform.state_id import check_state_dir
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.kept import KeeperLine
@@ -165,6 +166,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             stack.enter_context(_store_file(place.file))
         store = await place.open()
         stack.push_async_callback(store.aclose)
+        await check_state_dir(store, state_dir, what=place.shown)
         node = NodeId(secrets.token_hex(8))
         metrics = Metrics()
         runtime = ProcessRuntime(settings.process, keeper=options.keeper)

@@ -377,6 +377,9 @@ class SecretStore(Protocol):
 class NodeStore(Protocol):
     """The processes that share the store. Only those that are here hold anything."""
 
+    async def state_id(self, own: str) -> str:
+        """Return the id of the state directory all of this is about: the first that was given."""
+
     async def add_node(self, node: NodeId, at: dt.datetime, url: str) -> None:
         """Say that the node is alive, and where it is reached. Twice is fine."""
 

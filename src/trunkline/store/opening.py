@@ -38,6 +38,13 @@ class StorePlace:
         """Whether several platform processes may use it at once."""
         return self.file is None
 
+    @property
+    def shown(self) -> str:
+        """What to call it, without a word of its URL."""
+        if self.file is not None:
+            return f"the store {self.file}"
+        return "the database that TRUNKLINE_STORE_URL names"
+
     async def open(self) -> Store:
         """Open it, making what it lacks.
 

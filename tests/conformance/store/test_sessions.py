@@ -190,6 +190,13 @@ async def test_deleting_hides_and_removing_forgets(store: Store) -> None:
     assert await store.mark_session_deleting(key()) is None
 
 
+async def test_the_state_directory_is_the_first_that_was_given(store: Store) -> None:
+    given = await asyncio.gather(*(store.state_id(f"id-{number}") for number in range(5)))
+    (first,) = set(given)
+    assert first.startswith("id-")
+    assert await store.state_id("another") == first
+
+
 async def test_a_later_session_of_the_same_id_is_another_one(store: Store) -> None:
     await store.add_session(session(home="the later one's"))
     gone = await store.claim_session(key(), NODE, home="the first one's")

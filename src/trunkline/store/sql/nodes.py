@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from trunkline.protocol.ids import NodeId
 from trunkline.store.records import NodeRecord
-from trunkline.store.sql.engine import Engine, first
+from trunkline.store.sql.engine import Db, Engine, first
 from trunkline.store.sql.rows import node_from, text_of
 
 
@@ -13,6 +13,15 @@ class SqlNodes:
     """The part of the store that keeps nodes."""
 
     _engine: Engine
+
+    async def state_id(self, own: str) -> str:
+        def settle(db: Db) -> str:
+            db.rows("set_state_id", id=own)
+            row = first(db.rows("find_state_id"))
+            assert row is not None, "it was just set"
+            return str(row["id"])
+
+        return await self._engine.write(settle)
 
     async def add_node(self, node: NodeId, at: dt.datetime, url: str) -> None:
         await self._engine.step("add_node", node=node, at=text_of(at), url=url)

@@ -1,3 +1,9 @@
+-- name: set_state_id
+insert into state_directory (is_one, id) values (1, :id) on conflict do nothing;
+
+-- name: find_state_id
+select id from state_directory;
+
 -- name: add_node
 insert into nodes (node, heartbeat_at, url) values (:node, :at, :url)
 on conflict (node) do update set heartbeat_at = excluded.heartbeat_at, url = excluded.url;
