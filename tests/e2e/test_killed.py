@@ -203,13 +203,11 @@ class Story:
 
 
 def agents_running(state_dir: Path) -> list[int]:
-    """Return the processes of one platform's agents: their homes are in its state directory."""
-    home = f"HOME={state_dir}/".encode()
+    """Return the processes of one platform's agents: they work in its state directory."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            variables = (folder / "environ").read_bytes().split(b"\0")
-            if any(variable.startswith(home) for variable in variables):
+            if os.readlink(folder / "cwd").startswith(f"{state_dir}/"):
                 found.append(int(folder.name))
     return found
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.support.platform import Platform, ask
+from tests.support.platform import Platform, ask, kill, number_of
 
 
 def logstream(platform: Platform, session_id: str, **query: str) -> str:
@@ -48,7 +47,7 @@ async def test_a_follower_stays_through_the_agents_death_and_resumes(
             assert first["session_state"] == "Running"
             assert (await until(stream, "probe says hello"))["stream"] == "stdout"
             resume_at = (await until(stream, "first"))["offset"]
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
             entry = await anext(stream)
             while not entry["message"].startswith("Exited: signal 9"):
                 entry = await anext(stream)
@@ -123,7 +122,7 @@ async def test_no_secret_reaches_a_log_or_a_process_list(
         listing = await asyncio.to_thread(
             lambda: b"".join(
                 Path(f"/proc/{pid}/cmdline").read_bytes()
-                for pid in (platform.pid, platform.serving_pid, facts["pid"])
+                for pid in (platform.pid, platform.serving_pid, number_of(facts["pid"]))
             )
         )
     assert token not in json.dumps(facts["environment"])

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import os
 import signal
-from pathlib import Path
 
 import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.platform import Platform, ask, is_alive, until_gone
+from tests.support.platform import Platform, ask, is_alive, kill, until_gone
 
 
 async def test_two_sessions_are_two_processes_with_two_homes(
@@ -22,8 +20,11 @@ async def test_two_sessions_are_two_processes_with_two_homes(
     ):
         one, two = await ask(first, "facts"), await ask(second, "facts")
         assert one["pid"] != two["pid"]
-        assert one["home"] != two["home"]
-        assert Path(one["home"]).is_dir()
+        for websocket, word in ((first, "one"), (second, "two")):
+            await ask(websocket, f"remember {word}")
+        assert [await ask(each, "recall") for each in (first, second)] == ["one", "two"]
+    homes = (platform.state_dir / "sessions").glob("*/home/memory")
+    assert sorted(path.read_text() for path in homes) == ["one", "two"]
 
 
 async def test_two_sockets_of_one_session_are_one_process(
@@ -72,7 +73,7 @@ async def test_an_agent_killed_in_mid_conversation(
     async with platform.connect(probe, "killed", token=token) as websocket:
         assert await ask(websocket, "remember the milk") == "remembered"
         pid = (await ask(websocket, "facts"))["pid"]
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
         with pytest.raises(ConnectionClosed):
             await websocket.recv()
         assert websocket.close_code == 1011
@@ -106,7 +107,7 @@ async def test_http_and_websocket_meet_in_one_session(
         pid = (await ask(websocket, "facts"))["pid"]
     done = platform.run("invoke", probe, "hello", "--session-id", "both")
     assert done.code == 0
-    assert f'"pid":{pid}' in done.stdout
+    assert f'"pid":"{pid}"' in done.stdout
     assert '"body":"hello"' in done.stdout
 
 
@@ -120,8 +121,9 @@ async def test_a_hundred_megabytes_of_output_lose_no_line_and_hang_nothing(
             assert await ask(other, "hello") == "hello"
         assert await websocket.recv() == '"printed"'
         assert await ask(websocket, "say the end") == "said"
-        home = Path((await ask(websocket, "facts"))["home"])
-    text = b"".join(p.read_bytes() for p in sorted((home.parent / "logs").glob("console-*.log")))
+    logs = sorted((platform.state_dir / "sessions").glob("*/logs/console-*.log"))
+    loudest = max(logs, key=lambda path: path.stat().st_size).parent
+    text = b"".join(path.read_bytes() for path in logs if path.parent == loudest)
     assert text.count(b"x" * 99 + b"\n") == 1_000_000
     assert "the end" in platform.run("monitor", probe, "--session-id", "loud").stdout
 

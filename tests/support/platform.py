@@ -160,17 +160,60 @@ async def ask(websocket: Any, command: str) -> Any:
     return json.loads(await websocket.recv())
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs (a zombie doesn't)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def number_of(process: str) -> int | None:
+    """Return our number for a process of an agent, by what it says of itself; None: it's gone.
+
+    Args:
+        process: The namespace its number is of, its number, and when it started.
+    """
+    namespace, number, told_at_ns = process.rsplit(" ", 2)
+    booted_at_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(folder / "ns" / "pid") != namespace:
+                continue
+            status = (folder / "status").read_text()
+            ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
+        except OSError:
+            continue
+        # The kernel gives a namespace's number to the next one.
+        if booted_at_s + ticks / os.sysconf("SC_CLK_TCK") > int(told_at_ns) / 1e9 + 0.02:
+            continue
+        names = dict(line.split(":", 1) for line in status.splitlines())
+        if names["NSpid"].split()[-1] == number and "Z" not in names["State"]:
+            return int(folder.name)
+    return None
 
 
-async def until_gone(pid: int, timeout_s: float = 20) -> None:
+def kill(process: str) -> None:
+    """End a process of an agent at once."""
+    number = number_of(process)
+    assert number is not None
+    os.kill(number, signal.SIGKILL)
+
+
+def is_alive(process: str) -> bool:
+    """Whether a process of an agent runs (a zombie doesn't)."""
+    return number_of(process) is not None
+
+
+async def until_gone(process: str, timeout_s: float = 20) -> None:
     """Wait until a process has ended: it isn't ours to wait for otherwise."""
     deadline = time.monotonic() + timeout_s
-    while is_alive(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still there"
+    while is_alive(process):
+        assert time.monotonic() < deadline, f"process {process} is still there"
+        await asyncio.sleep(0.02)
+
+
+async def until_ended(number: int, timeout_s: float = 20) -> None:
+    """Wait until the process with our own number has ended."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        assert time.monotonic() < deadline, f"process {number} is still there"
         await asyncio.sleep(0.02)

@@ -39,6 +39,7 @@ COMMANDS = {
     "env": Entry("env", "Keep the values that fill an agent.yaml."),
     "secret": Entry("secret", "Keep what a project's agents need and nobody should see."),
     "console": Entry("console", "Print a link that opens the console."),
+    "doctor": Entry("doctor", "Say what this machine can protect, and what it can't."),
     "token": Entry("token", "Print a token for the platform on this machine."),
     "completion": Entry("completion", "Print the completion script of a shell."),
 }

@@ -54,6 +54,7 @@ from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.kept import KeeperLine
 from trunkline.runtimes.process.runtime import ProcessRuntime
+from trunkline.runtimes.process.sandbox.levels import Level, describe
 from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.upkeep import Upkeep
@@ -169,7 +170,11 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         await check_state_dir(store, state_dir, what=place.shown)
         node = NodeId(secrets.token_hex(8))
         metrics = Metrics()
-        runtime = ProcessRuntime(settings.process, keeper=options.keeper)
+        runtime = await ProcessRuntime(
+            settings.process,
+            keeper=options.keeper,
+            on_limit=lambda limit: metrics.agent_limits.labels(limit).inc(),
+        ).opened()
         stack.push_async_callback(runtime.aclose)
         sessions = SessionDirectory(
             settings.sessions,
@@ -263,19 +268,17 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             control.draining.set()
 
         def ready() -> None:
-            _say_hello(url, access, state_dir)
+            _say_hello(url, access, runtime.level, state_dir)
 
         await Server(app, gateway, on_ready=ready, on_drain=drain, certificate=certificate).serve(
             [sock]
         )
 
 
-def _say_hello(url: str, access: Access, state_dir: Path) -> None:
+def _say_hello(url: str, access: Access, level: Level, state_dir: Path) -> None:
     sys.stderr.write(
         f"trunkline keeps its state in {state_dir}\n"
-        "isolation: each session is a process of its own with its own home; it runs as this user, "
-        "with this machine's files and network. Run only agents you trust.\n"
-        + "".join(f"{notice}\n" for notice in access.notices)
+        + "".join(f"{notice}\n" for notice in (*describe(level), *access.notices))
     )
     # A link is for eyes: a log that keeps what is said here must not have it.
     if sys.stderr.isatty() and access.takes_development:

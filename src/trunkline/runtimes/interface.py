@@ -1,7 +1,7 @@
 """What ``sessions`` asks of a runtime: build a version once, start it often, stop it surely."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,6 +90,10 @@ class InstanceSpec:
     """How long to wait for ``GET /readiness`` to answer 200."""
     stop_timeout_s: float
     """How long the process has from SIGTERM to SIGKILL."""
+    cpu: float = 1.0
+    """How many processors it may use, where the runtime can bound that."""
+    memory_bytes: int = 2 * 1024**3
+    """How much memory it may use, where the runtime can bound that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,12 @@ class ExitStatus:
 
     code: int | None = None
     signal: int | None = None
+    why: str = field(default="", compare=False)
+    """Why it was ended, if that was for a limit."""
 
     def __str__(self) -> str:
-        return f"signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
+        how = f"signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
+        return f"{how} ({self.why})" if self.why else how
 
 
 @dataclass(frozen=True, slots=True)

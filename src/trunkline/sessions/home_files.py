@@ -192,6 +192,10 @@ class HomeFiles:
         parts = parse_file_path(path)
         with self._folder(parts[:-1], is_made=True) as parent:
             source.chmod(_FILE_MODE)
+            owner = self._home.stat()
+            if owner.st_uid != os.geteuid():
+                # The agent's user is another one.
+                os.chown(source, owner.st_uid, owner.st_gid)
             with explained(parts):
                 # A link at the path is replaced and not followed.
                 os.rename(source, parts[-1], dst_dir_fd=parent)
@@ -233,18 +237,25 @@ class HomeFiles:
     def _folder(self, parts: tuple[str, ...], *, is_made: bool = False) -> Iterator[int]:
         with explained(()):
             folder = os.open(self._home, _FOLDER)
+        owner = os.fstat(folder)
         try:
             for count, part in enumerate(parts, 1):
                 with explained(parts[:count]):
                     if is_made:
                         with contextlib.suppress(FileExistsError):
                             os.mkdir(part, _FOLDER_MODE, dir_fd=folder)
+                            _give_to(owner, folder, part)
                     inner = _enter(folder, part)
                 os.close(folder)
                 folder = inner
             yield folder
         finally:
             os.close(folder)
+
+
+def _give_to(owner: os.stat_result, folder: int, part: str) -> None:
+    if owner.st_uid != os.geteuid():
+        os.chown(part, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
 
 
 def _enter(folder: int, part: str) -> int:

@@ -14,6 +14,12 @@ import time
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
+from trunkline.manifest.resources import (
+    DEFAULT_CPU,
+    DEFAULT_MEMORY,
+    parse_cpu,
+    parse_memory_bytes,
+)
 from trunkline.protocol.errors import (
     ConflictError,
     QuotaExceededError,
@@ -256,6 +262,8 @@ class SessionProcesses:
             node=self._node,
             ready_timeout_s=self._settings.ready_timeout_s,
             stop_timeout_s=self._settings.stop_timeout_s,
+            cpu=parse_cpu(version.definition.get("cpu") or DEFAULT_CPU),
+            memory_bytes=parse_memory_bytes(version.definition.get("memory") or DEFAULT_MEMORY),
         )
         log = self.logs.of(record.home)
         # Another process may have run it since, and written to its log.

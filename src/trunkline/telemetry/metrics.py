@@ -54,6 +54,12 @@ class Metrics:
             registry=registry,
         )
 
+        self.agent_limits = Counter(
+            "trunkline_agent_limits",
+            "Agents that ran into a limit (memory, cpu, pids, disk), once for each in its life.",
+            ["limit"],
+            registry=registry,
+        )
         self.refusals = Counter(
             "trunkline_limit_refusals",
             "What was refused or closed because of a limit, by the limit's setting.",

@@ -47,8 +47,9 @@ home = Path(os.environ["HOME"])
             "cwd": os.getcwd(),
             "stdin": os.readlink("/proc/self/fd/0"),
             "fds": len(os.listdir("/proc/self/fd")),
-            "pgid": os.getpgid(0),
+            "sid": os.getsid(0),
             "pid": os.getpid(),
+            "namespace": os.readlink("/proc/self/ns/pid"),
         }
     )
 )

@@ -15,19 +15,27 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-def process_runtime(tmp_path: Path) -> Runtime:
+def make_process_runtime(tmp_path: Path, sandbox: str) -> Runtime:
     return ProcessRuntime(
         ProcessSettings(
             state_dir=tmp_path / "state",
             platform_environment=AGENT_PLATFORM_ENVIRONMENT,
             drain_timeout_s=0.3,
+            sandbox=sandbox,
         )
     )
 
 
-@pytest.fixture(params=[process_runtime], ids=["process"])
-async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runtime]:
-    made: Runtime = request.param(tmp_path)
+@pytest.fixture(params=["off", "required"], ids=["process", "sandboxed"])
+def sandbox(request: pytest.FixtureRequest) -> str:
+    """Whether the process runtime's agents are in sandboxes. As root, all of it is to be had."""
+    mode: str = request.param
+    return mode
+
+
+@pytest.fixture
+async def runtime(sandbox: str, tmp_path: Path) -> AsyncIterator[Runtime]:
+    made = make_process_runtime(tmp_path, sandbox)
     yield made
     await made.aclose()
 

@@ -127,6 +127,19 @@ async def ask(address: Address, path: str) -> bytes:
             await writer.wait_closed()
 
 
+def find_process(pid: int, namespace: str) -> int | None:
+    """Return our number for a process that has the number ``pid`` in its own namespace."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(folder / "ns" / "pid") != namespace:
+                continue
+            status = (folder / "status").read_text()
+            numbers = status.partition("NSpid:")[2].splitlines()[0].split()
+            if numbers[-1] == str(pid):
+                return int(folder.name)
+    return None
+
+
 async def wait_gone(pid: int) -> None:
     """Wait until no such process runs; one that only waits for its parent counts as gone."""
     while is_running(pid):  # noqa: ASYNC110 - nothing tells us about a process that isn't our child

@@ -19,6 +19,7 @@ from tests.conformance.runtimes.support import (
     Starter,
     ask,
     can_bind,
+    find_process,
     is_running,
     wait_gone,
 )
@@ -34,13 +35,30 @@ def about(home: Path) -> dict[str, object]:
     return found
 
 
+def process_of(home: Path, name: str = "pid") -> int | None:
+    """Return our number for an agent's process, or for its child; None if it doesn't run."""
+    found = about(home)
+    number = int(str(found["pid"])) if name == "pid" else int((home / name).read_text())
+    return find_process(number, str(found["namespace"]))
+
+
+def is_agent_running(home: Path) -> bool:
+    pid = process_of(home)
+    return pid is not None and is_running(pid)
+
+
 @pytest.mark.parametrize(
     ("listen", "is_socket"), [("socket", True), ("port", False), ("any-port", False)]
 )
 async def test_agent_is_ready_where_it_listens(
-    starter: Starter, listen: str, is_socket: bool
+    starter: Starter, sandbox: str, listen: str, is_socket: bool
 ) -> None:
     instance, sink = await starter.start("--listen", listen)
+    if sandbox != "off":
+        # Its port is in a network of its own; a Unix socket leads there.
+        assert instance.address.path is not None
+        assert sink.events[-1][1].endswith("on its Unix socket" if is_socket else "on port 8088")
+        is_socket = True
     assert (instance.address.path is not None) is is_socket
     assert (instance.address.port is None) is is_socket
     assert (await ask(instance.address, "/x")).endswith(b"hello")
@@ -125,7 +143,7 @@ async def test_not_ready_in_time_is_stopped(starter: Starter, status: str) -> No
         "the agent wasn't ready within 2 s (ready_timeout_s); its last line was: loading"
     )
     assert sink.reasons == ["Starting", "Started", "NotReady", "Stopping", "Exited"]
-    assert not is_running(int(str(about(spec.home)["pid"])))
+    assert not is_agent_running(spec.home)
 
 
 async def test_not_ready_in_time_and_deaf_is_killed(starter: Starter) -> None:
@@ -239,7 +257,8 @@ async def test_children_end_with_it(starter: Starter, end: str) -> None:
     sink = RecordingSink()
     spec = starter.spec("--child")
     instance = await starter.runtime.start(spec, sink)
-    child = int((spec.home / "child").read_text())
+    child = process_of(spec.home, "child")
+    assert child is not None
     assert is_running(child)
     if end == "stop":
         await instance.stop()
@@ -250,18 +269,25 @@ async def test_children_end_with_it(starter: Starter, end: str) -> None:
     assert "OutputCut" not in sink.reasons
 
 
-async def test_escaped_child_does_not_hold_the_end_up(starter: Starter) -> None:
+async def test_escaped_child_does_not_hold_the_end_up(starter: Starter, sandbox: str) -> None:
     sink = RecordingSink()
     spec = starter.spec("--escape", "--say", "hello")
     instance = await starter.runtime.start(spec, sink)
-    child = int((spec.home / "child").read_text())
+    child = process_of(spec.home, "child")
+    assert child is not None
     try:
         await instance.stop()
-        assert sink.reasons[-2:] == ["OutputCut", "Exited"]
         assert sink.stdout == "hello"
         assert len(sink.closed) == 2
+        if sandbox == "off":
+            assert sink.reasons[-2:] == ["OutputCut", "Exited"]
+        else:
+            # It ends with the sandbox.
+            assert sink.reasons[-2:] == ["Stopping", "Exited"]
+            assert not is_running(child)
     finally:
-        os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--ignore-term"]])
@@ -274,10 +300,12 @@ async def test_cancelled_start_ends_the_process(starter: Starter, arguments: lis
     with pytest.raises(asyncio.CancelledError):
         await start
     assert sink.reasons[-1] == "Exited"
-    assert not is_running(int(str(about(spec.home)["pid"])))
+    assert not is_agent_running(spec.home)
 
 
 async def test_start_cancelled_at_once_leaves_nothing(starter: Starter) -> None:
+    # What is found out at the first start only is known by then.
+    await (await starter.start())[0].stop()
     sink = RecordingSink()
     start = asyncio.create_task(starter.runtime.start(starter.spec(), sink))
     await asyncio.sleep(0)
@@ -288,23 +316,25 @@ async def test_start_cancelled_at_once_leaves_nothing(starter: Starter) -> None:
     assert sink.reasons[-1] == "Exited"
 
 
-async def test_sessions_are_apart(starter: Starter) -> None:
+async def test_sessions_are_apart(starter: Starter, sandbox: str) -> None:
     specs = [starter.spec("--listen", "port") for _ in range(3)]
     instances = await asyncio.gather(
         *(starter.runtime.start(spec, RecordingSink()) for spec in specs)
     )
     found = [about(spec.home) for spec in specs]
-    for name in ("PORT", "HOME", "TRUNKLINE_AGENT_SOCKET"):
-        assert len({one["environment"][name] for one in found}) == 3  # type: ignore[index]
-    assert len({instance.address.port for instance in instances}) == 3
-    assert [one["environment"]["HOME"] for one in found] == [  # type: ignore[index]
-        str(spec.home) for spec in specs
-    ]
-    assert all(one["pgid"] == one["pid"] for one in found)
+    environments = [one["environment"] for one in found]
+    if sandbox == "off":
+        for name in ("PORT", "HOME", "TRUNKLINE_AGENT_SOCKET"):
+            assert len({one[name] for one in environments}) == 3  # type: ignore[index]
+        homes = [one["HOME"] for one in environments]  # type: ignore[index]
+        assert homes == [str(spec.home) for spec in specs]
+        assert all(one["sid"] == one["pid"] for one in found)
+    assert len({str(instance.address) for instance in instances}) == 3
+    assert len({find_process(int(str(one["pid"])), str(one["namespace"])) for one in found}) == 3
 
 
 async def test_environment_is_ours_and_nothing_else(
-    starter: Starter, monkeypatch: pytest.MonkeyPatch
+    starter: Starter, sandbox: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRUNKLINE_SECRET", "hunter2")
     spec = starter.spec(environment={"BOTH": "spec", "FOUNDRY_AGENT_NAME": "echo", "PORT": "1"})
@@ -314,13 +344,20 @@ async def test_environment_is_ours_and_nothing_else(
     environment.pop("LC_CTYPE", None)  # set by Python itself in the C locale
     assert environment.pop("PORT") != "1"
     assert environment.pop("TRUNKLINE_AGENT_SOCKET").endswith(".sock")
+    home = str(spec.home)
+    if sandbox != "off":
+        home = "/home/session"
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            assert environment.pop(name) == "http://127.0.0.1:3128"
+        for name in ("NO_PROXY", "no_proxy"):
+            assert environment.pop(name) == "localhost,127.0.0.1,::1"
     assert environment == {
         "PATH": f"/env/bin:{os.defpath}",
         "TZ": "Europe/Vienna",
         "FROM_LAUNCH": "launch",
         "BOTH": "spec",
         "FOUNDRY_AGENT_NAME": "echo",
-        "HOME": str(spec.home),
+        "HOME": home,
         "TRUNKLINE_NODE": "node-1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -410,7 +447,10 @@ async def test_socket_is_private_and_removed(starter: Starter) -> None:
     assert not path.parent.exists()
 
 
-async def test_port_is_kept_while_the_agent_uses_it(starter: Starter) -> None:
+async def test_port_is_kept_while_the_agent_uses_it(starter: Starter, sandbox: str) -> None:
+    if sandbox != "off":
+        # It has all the ports of a network of its own.
+        return
     instance, _ = await starter.start("--listen", "port")
     port = instance.address.port or 0
     assert not can_bind(port)

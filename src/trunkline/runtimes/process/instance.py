@@ -9,8 +9,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,11 +29,16 @@ from trunkline.runtimes.process.child import Child, Spawn, Started, start_child
 from trunkline.runtimes.process.listening import Endpoint
 from trunkline.runtimes.process.output import OutputPipe
 from trunkline.runtimes.process.readiness import find_ready, next_delay_s
+from trunkline.runtimes.process.sandbox.box import Box
+from trunkline.runtimes.process.sandbox.control import SandboxFailedError
+from trunkline.runtimes.process.sandbox.watch import LimitWatch
 from trunkline.runtimes.process.settings import ProcessSettings
 
 _INHERITED = ("LANG", "TZ")
 #: What a shell ends with when it can't run a command.
 _NOT_RUN = ExitStatus(code=127)
+#: How long a sandbox may take to be made; it takes a few milliseconds.
+_ENTER_TIMEOUT_S = 20.0
 _ENDED_WELL = ExitStatus(code=0)
 
 
@@ -42,22 +47,33 @@ def exit_status(returncode: int) -> ExitStatus:
     return ExitStatus(signal=-returncode) if returncode < 0 else ExitStatus(code=returncode)
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+def _reason(error: OSError | SandboxFailedError) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def agent_environment(
-    spec: InstanceSpec, endpoint: Mapping[str, str], platform: Mapping[str, str]
+    spec: InstanceSpec,
+    places: Mapping[str, str],
+    platform: Mapping[str, str],
+    defaults: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the whole environment of an agent: nothing of the platform's gets in by itself."""
+    """Return the whole environment of an agent: nothing of the platform's gets in by itself.
+
+    Args:
+        spec: The agent.
+        places: Where it listens and lives; nothing wins over these.
+        platform: The platform's own environment.
+        defaults: What anything else wins over.
+    """
     env = {name: platform[name] for name in _INHERITED if name in platform}
+    env |= defaults or {}
     env |= spec.launch.environment
     env |= spec.environment
     path = spec.environment.get("PATH") or platform.get("PATH") or os.defpath
     first = spec.launch.environment.get("PATH")
     env["PATH"] = f"{first}{os.pathsep}{path}" if first else path
-    env |= endpoint
     env |= {HOME: str(spec.home), NODE: spec.node, "PYTHONUNBUFFERED": "1"}
+    env |= places
     return env
 
 
@@ -67,6 +83,17 @@ class TakenOver:
 
     started: Started
     passed: Passed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What all agents of a runtime have in common."""
+
+    run_dir: Path
+    settings: ProcessSettings
+    tasks: TaskOwner
+    on_limit: Callable[[str], None]
+    """Told the name of each limit that one runs into."""
 
 
 class ProcessInstance:
@@ -79,21 +106,32 @@ class ProcessInstance:
         self,
         spec: InstanceSpec,
         logs: LogSink,
+        around: Around,
         *,
-        run_dir: Path,
-        settings: ProcessSettings,
-        tasks: TaskOwner,
         origin: "Spawn | TakenOver",
+        box: Box | None,
     ) -> None:
+        """Start it, or take it over.
+
+        Args:
+            spec: The agent.
+            logs: Takes what it prints, and what becomes of it.
+            around: What all of a runtime's agents have in common.
+            origin: What starts its process, or who has done so.
+            box: Its sandbox; None: it has none.
+        """
         self.spec = spec
         self._logs = logs
-        self._run_dir = run_dir
-        self._settings = settings
-        self._tasks = tasks
+        self._run_dir = around.run_dir
+        self._settings = around.settings
+        self._tasks = around.tasks
+        self._on_limit = around.on_limit
+        self._box = box
+        self._limits: LimitWatch | None = None
         self._child: Child | None = None
         self._address: Address | None = None
         self._endpoint: Endpoint | None = None
-        self._spawn_failure: OSError | None = None
+        self._spawn_failure = ""
         self._last_line = ""
         self._spawned = asyncio.Event()
         self._exited = asyncio.Event()
@@ -106,7 +144,7 @@ class ProcessInstance:
             self._take_over(origin)
         else:
             self._spawn_process = origin
-        self._life = tasks.spawn(self._live(), name=f"runtime:{spec.key}")
+        self._life = self._tasks.spawn(self._live(), name=f"runtime:{spec.key}")
 
     @property
     def address(self) -> Address:
@@ -142,23 +180,27 @@ class ProcessInstance:
         Until `take_back` or `let_go` nothing it prints is read, and its end isn't acted upon.
         """
         assert self._child is not None
-        assert self._endpoint is not None
         assert self._address is not None
         self._child.hold()
-        files: list[int] = []
         for pipe in self._pipes:
             pipe.hold()
-        for file in (*(pipe.read_fd for pipe in self._pipes), self._endpoint.reservation):
-            if file is not None:
-                files.append(file)
+        files = [file for pipe in self._pipes if (file := pipe.read_fd) is not None]
         data = {
             "pid": self._child.pid,
-            "directory": str(self._endpoint.directory),
-            "port": self._endpoint.port,
-            "listens_on_port": self._address.port is not None,
             "age_s": self._age_s(),
             "stop_timeout_s": self.spec.stop_timeout_s,
             "pipes": [pipe.read_fd is not None for pipe in self._pipes],
+        }
+        if self._box is not None:
+            boxed = self._box.pass_on(self._address)
+            return Passed({**data, "box": boxed.data}, (*files, *boxed.files))
+        assert self._endpoint is not None
+        if self._endpoint.reservation is not None:
+            files.append(self._endpoint.reservation)
+        data |= {
+            "directory": str(self._endpoint.directory),
+            "port": self._endpoint.port,
+            "listens_on_port": self._address.port is not None,
             "holds_port": self._endpoint.reservation is not None,
         }
         return Passed(data, tuple(files))
@@ -168,15 +210,19 @@ class ProcessInstance:
         assert self._child is not None
         for pipe in self._pipes:
             pipe.go_on()
+        if self._box is not None:
+            self._box.take_back()
         self._child.go_on()
 
     def let_go(self) -> None:
         """Touch nothing of it any more: another process has taken it over."""
         assert self._child is not None
-        assert self._endpoint is not None
         self.is_ours = False
         self._child.let_go()
-        self._endpoint.let_go()
+        if self._endpoint is not None:
+            self._endpoint.let_go()
+        if self._box is not None:
+            self._box.let_go()
         for pipe in self._pipes:
             pipe.let_go()
 
@@ -188,6 +234,10 @@ class ProcessInstance:
                 self._pipes.append(self._pipe(stream, files.pop(0)))
             else:
                 self._pipes.append(OutputPipe.ended_one())
+        self._started_at -= data["age_s"]
+        if self._box is not None:
+            self._address = self._box.take_over(Passed(data["box"], tuple(files)))
+            return
         reservation = socket.socket(fileno=files.pop(0)) if data["holds_port"] else None
         self._endpoint = Endpoint(Path(data["directory"]), reservation, data["port"])
         self._address = (
@@ -195,7 +245,6 @@ class ProcessInstance:
             if data["listens_on_port"]
             else Address(path=self._endpoint.socket_path)
         )
-        self._started_at -= data["age_s"]
 
     async def wait_ready(self) -> None:
         """Wait until the agent says it is ready.
@@ -220,18 +269,18 @@ class ProcessInstance:
         if address.path is not None and self._endpoint is not None:
             self._endpoint.release_port()
         self._address = address
-        where = "its Unix socket" if address.path is not None else f"port {address.port}"
+        if self._box is not None:
+            where = self._box.describe(address)
+        else:
+            where = "its Unix socket" if address.path is not None else f"port {address.port}"
         self._logs.event("Ready", f"after {self._age_s() * 1000:.0f} ms, on {where}")
 
     async def _poll_until_ready(self) -> Address | None:
         """Return where the agent is ready, or None if it ended or is being stopped."""
         await self._spawned.wait()
-        while not self._exited.is_set() and self._stopping is None and self._endpoint is not None:
-            address = await find_ready(
-                self._endpoint.socket_path,
-                self._endpoint.port,
-                timeout_s=self._settings.probe_timeout_s,
-            )
+        place = self._box or self._endpoint
+        while not self._exited.is_set() and self._stopping is None and place is not None:
+            address = await find_ready(place, timeout_s=self._settings.probe_timeout_s)
             if address is not None and not self._exited.is_set() and self._stopping is None:
                 return address
             with contextlib.suppress(TimeoutError):
@@ -240,8 +289,8 @@ class ProcessInstance:
         return None
 
     def _early_end(self) -> str:
-        if self._spawn_failure is not None:
-            return f"the agent couldn't be started: {_reason(self._spawn_failure)}"
+        if self._spawn_failure:
+            return f"the agent couldn't be started: {self._spawn_failure}"
         if self._stopping is not None:
             return "the agent was stopped before it was ready"
         return f"the agent ended with {self._life.result()} before it was ready{self._hint()}"
@@ -259,27 +308,35 @@ class ProcessInstance:
     async def _live(self) -> ExitStatus:
         try:
             with contextlib.ExitStack() as resources:
+                ending = None
                 if self._child is None:
                     self._logs.event("Starting", f"version {self.spec.version}")
                     try:
-                        self._spawn(resources)
-                    except OSError as error:
-                        self._spawn_failure = error
-                        self._logs.event("NotReady", f"it couldn't be started: {_reason(error)}")
+                        if self._box is None:
+                            self._spawn_free(resources)
+                        else:
+                            ending = await self._spawn_boxed(self._box, resources)
+                    except (OSError, SandboxFailedError) as error:
+                        self._spawn_failure = _reason(error)
+                        self._logs.event(
+                            "NotReady", f"it couldn't be started: {self._spawn_failure}"
+                        )
                         return _NOT_RUN
                 else:
                     self._own(resources)
                 assert self._child is not None
-                return await self._watch(self._child, self._pipes)
+                return await self._watch(self._child, self._pipes, ending)
         finally:
             self._exited.set()
             self._spawned.set()
+            if self._box is not None:
+                await self._box.finish()
 
     def _own(self, resources: contextlib.ExitStack) -> None:
         # What was taken over is given back as what was made here.
-        assert self._endpoint is not None
         assert self._child is not None
-        resources.callback(self._endpoint.remove)
+        if self._endpoint is not None:
+            resources.callback(self._endpoint.remove)
         for pipe in self._pipes:
             resources.callback(pipe.close)
         resources.callback(self._child.signal_group, signal.SIGKILL)
@@ -292,20 +349,69 @@ class ProcessInstance:
             read_fd=read_fd,
         )
 
-    def _spawn(self, resources: contextlib.ExitStack) -> None:
+    def _spawn_free(self, resources: contextlib.ExitStack) -> None:
+        """Start the agent, with nothing around it."""
+        launch = self.spec.launch
+        self._open_pipes(resources)
         endpoint = self._endpoint = Endpoint.make(self._run_dir)
         resources.callback(endpoint.remove)
+        environment = agent_environment(
+            self.spec, endpoint.environment, self._settings.platform_environment
+        )
+        child = self._spawn(launch.command, launch.working_dir, environment, resources)
+        self._logs.event("Started", f"process {child.pid}")
+
+    async def _spawn_boxed(self, box: Box, resources: contextlib.ExitStack) -> "asyncio.Task[int]":
+        """Start the agent in a sandbox; when this returns, its own program runs.
+
+        Returns:
+            What waits for its end.
+        """
+        self._open_pipes(resources)
+        await box.prepare(
+            agent_environment(
+                self.spec, box.places, self._settings.platform_environment, box.environment
+            )
+        )
+        child = self._spawn(box.command, "/", box.launcher_environment, resources)
+        name = f"runtime:{self.spec.key}:"
+        ending = self._tasks.spawn(child.wait(), name=name + "end", is_awaited=True)
+        entering = self._tasks.spawn(box.enter(), name=name + "enter", is_awaited=True)
+        try:
+            await asyncio.wait(
+                (entering, ending), timeout=_ENTER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if entering.done():
+                entering.result()
+            elif not ending.done():
+                raise SandboxFailedError(f"its sandbox wasn't made in {_ENTER_TIMEOUT_S:g} s")
+        except (OSError, SandboxFailedError):
+            child.signal_group(signal.SIGKILL)
+            await ending
+            raise
+        finally:
+            entering.cancel()
+        self._logs.event("Started", f"process {child.pid}")
+        return ending
+
+    def _open_pipes(self, resources: contextlib.ExitStack) -> None:
         for stream in LogStream:
             pipe = self._pipe(stream)
             resources.callback(pipe.close)
             self._pipes.append(pipe)
+
+    def _spawn(
+        self,
+        command: Sequence[str],
+        cwd: str,
+        environment: Mapping[str, str],
+        resources: contextlib.ExitStack,
+    ) -> Child:
         stdout, stderr = self._pipes
         child = self._child = start_child(
-            self.spec.launch.command,
-            cwd=self.spec.launch.working_dir,
-            env=agent_environment(
-                self.spec, endpoint.environment, self._settings.platform_environment
-            ),
+            command,
+            cwd=cwd,
+            env=environment,
             stdout=stdout.write_fd,
             stderr=stderr.write_fd,
             spawn=self._spawn_process,
@@ -313,19 +419,46 @@ class ProcessInstance:
         resources.callback(child.signal_group, signal.SIGKILL)
         stdout.close_write_end()
         stderr.close_write_end()
-        self._logs.event("Started", f"process {child.pid}")
+        return child
 
-    async def _watch(self, child: Child, pipes: list[OutputPipe]) -> ExitStatus:
+    async def _watch(
+        self, child: Child, pipes: list[OutputPipe], ending: "asyncio.Task[int] | None"
+    ) -> ExitStatus:
         self._spawned.set()
+        watching = None
+        if self._box is not None:
+            self._limits = self._watch_limits(self._box, child)
+            watching = self._tasks.spawn(
+                self._limits.run(self._settings.limits_interval_s),
+                name=f"runtime:{self.spec.key}:limits",
+            )
         # It ends together with what it left in its group: children that outlive it would keep
         # its ports, files and pipes.
-        status = exit_status(await child.wait())
+        status = exit_status(await (child.wait() if ending is None else ending))
         self._exited.set()
+        if watching is not None:
+            watching.cancel()
         await self._drain(pipes)
         stdout, stderr = pipes
         self._last_line = stderr.last_line() or stdout.last_line()
+        if self._box is not None and self._limits is not None:
+            status = await self._finish_box(self._box, self._limits, status)
         self._logs.event("Exited", f"{status}, after {self._age_s():.1f} s")
         return status
+
+    async def _finish_box(self, box: Box, limits: LimitWatch, status: ExitStatus) -> ExitStatus:
+        used = await box.finish()
+        is_killed = status.signal == signal.SIGKILL
+        if box.failure is not None and status == _NOT_RUN:
+            self._spawn_failure = box.failure
+        return replace(status, why=limits.note_end(used, is_killed=is_killed))
+
+    def _watch_limits(self, box: Box, child: Child) -> LimitWatch:
+        def tell(limit: str, reason: str, message: str) -> None:
+            self._on_limit(limit)
+            self._logs.event(reason, message)
+
+        return LimitWatch(box, self.spec.home, box.limits, tell=tell, end=child.signal_group)
 
     async def _drain(self, pipes: list[OutputPipe]) -> None:
         try:

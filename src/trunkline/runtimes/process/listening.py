@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 from trunkline.protocol.environment import AGENT_SOCKET, PORT
+from trunkline.runtimes.interface import Address
 
 MAX_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
 _SOCKET_NAME = "agent.sock"
+#: A sandboxed agent's folder is inside another.
+_LONGEST_NAME = f"in/{_SOCKET_NAME}"
 _NAME_BYTES = 6
 
 # Linux lets a second socket bind a port on which nobody listens if both set SO_REUSEADDR, as
@@ -62,6 +65,12 @@ class Endpoint:
         self.release_port()
         self._is_ours = False
 
+    def candidate(self) -> Address:
+        """Return where the agent may be listening: its Unix socket, once that is there."""
+        if Path(self.socket_path).exists():
+            return Address(path=self.socket_path)
+        return Address(port=self.port)
+
     @property
     def environment(self) -> dict[str, str]:
         """The variables that tell an agent where to listen."""
@@ -86,7 +95,7 @@ def prepare_run_dir(run_dir: Path) -> None:
     Raises:
         ValueError: If paths in it would be too long for a Unix socket.
     """
-    longest = run_dir / ("0" * 2 * _NAME_BYTES) / _SOCKET_NAME
+    longest = run_dir / ("0" * 2 * _NAME_BYTES) / _LONGEST_NAME
     if (length := len(str(longest).encode())) > MAX_SOCKET_PATH_BYTES:
         msg = (
             f"run_dir is too long: a socket in it would have a path of {length} bytes, and "

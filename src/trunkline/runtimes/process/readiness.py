@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import os
+from typing import Protocol
 
 from trunkline.runtimes.interface import Address
 
@@ -24,13 +24,16 @@ def next_delay_s(waited_s: float) -> float:
     return min(max(waited_s * _DELAY_SHARE, FIRST_DELAY_S), LAST_DELAY_S)
 
 
-async def find_ready(socket_path: str, port: int, *, timeout_s: float) -> Address | None:
-    """Return where the agent answers that it is ready, or None.
+class Place(Protocol):
+    """Somewhere an agent may listen."""
 
-    Only its Unix socket is asked once that is there: an agent that made it listens on it.
-    """
-    is_on_socket = os.path.exists(socket_path)  # noqa: ASYNC240 - one stat of a local directory
-    address = Address(path=socket_path) if is_on_socket else Address(port=port)
+    def candidate(self) -> Address:
+        """Return where to ask. A Unix socket that is there is the one to ask."""
+
+
+async def find_ready(place: Place, *, timeout_s: float) -> Address | None:
+    """Return where the agent answers that it is ready, or None."""
+    address = place.candidate()
     return address if await is_ready(address, timeout_s=timeout_s) else None
 
 

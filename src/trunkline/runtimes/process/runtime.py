@@ -2,10 +2,12 @@
 
 import asyncio
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 from trunkline.aio.tasks import TaskOwner
-from trunkline.protocol.errors import UnavailableError
+from trunkline.protocol.errors import SessionNotReadyError, UnavailableError
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.interface import (
     BuildLog,
@@ -18,14 +20,20 @@ from trunkline.runtimes.interface import (
 from trunkline.runtimes.process import leftovers
 from trunkline.runtimes.process.child import spawn_here
 from trunkline.runtimes.process.environment import EnvironmentBuilder
-from trunkline.runtimes.process.instance import ProcessInstance, TakenOver
+from trunkline.runtimes.process.instance import Around, ProcessInstance, TakenOver
 from trunkline.runtimes.process.kept import KeeperLine
 from trunkline.runtimes.process.listening import prepare_run_dir, remove_run_dir
+from trunkline.runtimes.process.sandbox.addresses import parse_networks
+from trunkline.runtimes.process.sandbox.box import Box, Ground
+from trunkline.runtimes.process.sandbox.cgroups import find_cgroups
+from trunkline.runtimes.process.sandbox.egress import Resolver
+from trunkline.runtimes.process.sandbox.levels import Level, find_level, make_ground
+from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, session_network
 from trunkline.runtimes.process.settings import ProcessSettings
 
 
 class ProcessRuntime:
-    """Runs agents as processes, without a sandbox."""
+    """Runs agents as processes, in sandboxes as far as this machine has them."""
 
     name = "process"
 
@@ -35,6 +43,7 @@ class ProcessRuntime:
         *,
         keeper: KeeperLine | None = None,
         run_dir: Path | None = None,
+        on_limit: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
@@ -42,7 +51,12 @@ class ProcessRuntime:
             settings: What an operator may choose.
             keeper: Starts agents' processes; without one they are children of this process.
             run_dir: Where agents' sockets are, if another process has made the directory already.
+            on_limit: Told the name of each limit that an agent runs into.
         """
+        self._on_limit = on_limit
+        self._resolver = Resolver()
+        self._level: Level | None = None
+        self._finding = asyncio.Lock()
         self._settings = settings
         self._keeper = keeper
         self._tasks = TaskOwner()
@@ -53,6 +67,36 @@ class ProcessRuntime:
         self._run_dir = run_dir or settings.run_dir or Path(tempfile.mkdtemp(prefix="trunkline-"))
         prepare_run_dir(self._run_dir)
 
+    async def opened(self) -> Self:
+        """Find out what this machine protects before anything is started; return the runtime.
+
+        Raises:
+            SandboxUnavailableError: If more is required. The runtime is closed then.
+        """
+        try:
+            await self.find_level()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    @property
+    def level(self) -> Level:
+        """What this machine protects, once that was found out."""
+        assert self._level is not None
+        return self._level
+
+    async def find_level(self) -> Level:
+        """Return what this machine protects; the first time, it is tried out.
+
+        Raises:
+            SandboxUnavailableError: If more is required.
+        """
+        async with self._finding:
+            if self._level is None:
+                self._level = await find_level(self._settings, self._run_dir, self._resolver)
+            return self._level
+
     async def build(self, source: VersionSource, log: BuildLog) -> Launch:
         return await self._builder.build(source, log)
 
@@ -60,12 +104,12 @@ class ProcessRuntime:
         if self._is_closed:
             msg = "the platform is shutting down: it starts no agents"
             raise UnavailableError(msg)
+        ground = (await self.find_level()).ground
         instance = ProcessInstance(
             spec,
             logs,
-            run_dir=self._run_dir,
-            settings=self._settings,
-            tasks=self._tasks,
+            self._around(),
+            box=None if ground is None else self._box(ground, spec, logs),
             origin=spawn_here if self._keeper is None else self._keeper.spawn,
         )
         self._remember(instance)
@@ -79,12 +123,16 @@ class ProcessRuntime:
 
     def take_over(self, spec: InstanceSpec, logs: LogSink, passed: Passed) -> ProcessInstance:
         assert self._keeper is not None, "only a keeper's agents outlive a platform process"
+        box = None
+        if "box" in passed.data:
+            # What its sandbox is made of is there; only its way out is ours.
+            ground = make_ground(self._settings, self._run_dir, self._resolver)
+            box = self._box(ground, spec, logs)
         instance = ProcessInstance(
             spec,
             logs,
-            run_dir=self._run_dir,
-            settings=self._settings,
-            tasks=self._tasks,
+            self._around(),
+            box=box,
             origin=TakenOver(self._keeper.adopt(passed.data["pid"]), passed),
         )
         self._remember(instance)
@@ -103,14 +151,38 @@ class ProcessRuntime:
         self._instances.add(instance)
         self._tasks.spawn(self._forget_ended(instance), name=f"runtime:{instance.spec.key}:forget")
 
+    def _around(self) -> Around:
+        return Around(
+            run_dir=self._run_dir,
+            settings=self._settings,
+            tasks=self._tasks,
+            on_limit=self._on_limit,
+        )
+
+    def _box(self, ground: Ground, spec: InstanceSpec, logs: LogSink) -> Box:
+        try:
+            network = session_network(
+                NetworkPolicy(self._settings.network),
+                spec.environment,
+                allow=self._settings.egress_allow,
+                private=parse_networks(self._settings.egress_private),
+            )
+        except ValueError as error:
+            logs.event("NotReady", str(error))
+            raise SessionNotReadyError(str(error)) from error
+        return Box(ground, spec, network, tasks=self._tasks, tell=logs.event)
+
     async def end_leftovers(self, node: NodeId) -> int:
-        return await asyncio.to_thread(leftovers.end_leftovers, node)
+        ended = await asyncio.to_thread(leftovers.end_leftovers, node)
+        await asyncio.to_thread(find_cgroups().remove_stale, f"trunkline-{node}-")
+        return ended
 
     async def aclose(self) -> None:
         self._is_closed = True
         ours = [instance for instance in self._instances if instance.is_ours]
         await asyncio.gather(*(instance.stop() for instance in ours))
         await self._tasks.aclose()
+        self._resolver.close()
         if self._settings.run_dir is None and not self._has_successor:
             remove_run_dir(self._run_dir)
 

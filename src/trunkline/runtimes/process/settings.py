@@ -2,7 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
+
+_NETWORKS = ("none", "outbound", "host")
+
+_POSITIVE = (
+    "build_timeout_s",
+    "output_chunk_bytes",
+    "drain_timeout_s",
+    "probe_timeout_s",
+    "pids_max",
+    "home_max_bytes",
+    "tmp_max_bytes",
+    "limits_interval_s",
+)
+
+
+class SandboxMode(StrEnum):
+    """Whether agents are sandboxed."""
+
+    OFF = "off"
+    AUTO = "auto"
+    REQUIRED = "required"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +53,48 @@ class ProcessSettings:
     probe_timeout_s: float = 2.0
     """How long one ``GET /readiness`` may take. A hung one is asked again."""
 
+    sandbox: str = "auto"
+    """Whether agents are sandboxed: `auto` protects what this machine can protect and says at
+    start what it can't; `required` doesn't start if anything is lacking; `off` protects nothing."""
+    network: str = "outbound"
+    """What of a network sandboxed agents have: `none`; `outbound`, a proxy to public addresses;
+    `host`, the machine's own, which protects nothing. A definition's variable
+    `TRUNKLINE_NETWORK` may ask for less."""
+    egress_allow: tuple[str, ...] = ()
+    """Hosts that agents may reach through the proxy, such as `api.example.com,*.example.org`.
+    Empty: any public one. A definition's variable `TRUNKLINE_EGRESS_ALLOW` may name fewer."""
+    egress_private: tuple[str, ...] = ()
+    """Networks that agents may reach although they aren't public, such as `10.1.0.0/16`."""
+    uid_first: int = 2_000_000_000
+    """The first of the user ids that sessions' agents get, one each, where trunkline is root. The
+    default is above those that distributions, systemd and user namespaces give out."""
+    uid_count: int = 100_000_000
+    """How many user ids there are for sessions. They are given out in turn."""
+    pids_max: int = 512
+    """How many processes and threads an agent may have at once. Numeric libraries start a few
+    threads for each processor."""
+    home_max_bytes: int = 4 * 1024**3
+    """Bytes that a session's `$HOME` may take. It is measured every few seconds; an agent that
+    fills it further is ended."""
+    tmp_max_bytes: int = 256 * 1024**2
+    """Bytes that a sandboxed agent's `/tmp` and `/dev/shm` may take, each. They count as its
+    memory."""
+    limits_interval_s: float = 2.0
+    """Seconds between two looks at what agents use of their limits."""
+
     def __post_init__(self) -> None:
-        for name in ("build_timeout_s", "output_chunk_bytes", "drain_timeout_s", "probe_timeout_s"):
+        if self.sandbox not in set(SandboxMode):
+            msg = f"sandbox is {self.sandbox!r}; give off, auto or required"
+            raise ValueError(msg)
+        if self.network not in _NETWORKS:
+            msg = f"network is {self.network!r}; give none, outbound or host"
+            raise ValueError(msg)
+        for network in self.egress_private:
+            ip_network(network, strict=False)
+        if not 1 <= self.uid_first < self.uid_first + self.uid_count < 2**32 - 1:
+            msg = "uid_first and uid_count must leave user ids between 1 and 4294967294"
+            raise ValueError(msg)
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 msg = f"{name} must be more than 0"
                 raise ValueError(msg)

@@ -17,9 +17,13 @@ app = InvocationAgentServerHost()
 print("probe says hello", flush=True)
 
 
+#: Who we are: the number of a process in a sandbox of its own is the same in every sandbox.
+PROCESS = f"{os.readlink('/proc/self/ns/pid')} {os.getpid()} {time.time_ns()}"
+
+
 def facts() -> dict[str, object]:
     return {
-        "pid": os.getpid(),
+        "pid": PROCESS,
         "home": os.environ["HOME"],
         "cwd": os.getcwd(),
         "python": sys.version.split()[0],

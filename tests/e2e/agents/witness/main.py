@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 from starlette.requests import Request
@@ -10,15 +11,17 @@ from starlette.websockets import WebSocket
 
 from trunkline.agentserver import InvocationAgentServerHost
 
+#: Who we are: the number of a process in a sandbox of its own is the same in every sandbox.
+PROCESS = f"{os.readlink('/proc/self/ns/pid')} {os.getpid()} {time.time_ns()}"
 STARTS = Path.home() / "starts"
 with STARTS.open("a") as file:
-    file.write(f"{os.getpid()}\n")
+    file.write(f"{PROCESS}\n")
 
 app = InvocationAgentServerHost()
 
 
 def facts() -> dict[str, object]:
-    return {"pid": os.getpid(), "starts": [int(line) for line in STARTS.read_text().split()]}
+    return {"pid": PROCESS, "starts": STARTS.read_text().splitlines()}
 
 
 @app.ws_handler

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trunkline.runtimes.interface import Address
+from trunkline.runtimes.process.listening import Endpoint
 from trunkline.runtimes.process.readiness import find_ready, is_ready
 
 
@@ -51,11 +52,14 @@ async def test_silence_is_not_waited_for() -> None:
 
 
 async def test_nobody_listening_is_not_ready(tmp_path: Path) -> None:
-    assert await find_ready(str(tmp_path / "a.sock"), 1, timeout_s=5) is None
+    place = Endpoint.make(tmp_path)
+    assert await find_ready(place, timeout_s=5) is None
+    place.remove()
 
 
 async def test_socket_that_is_there_is_the_one_to_ask(tmp_path: Path) -> None:
-    path = str(tmp_path / "a.sock")
+    place = Endpoint.make(tmp_path)
+    path = place.socket_path
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -63,4 +67,5 @@ async def test_socket_that_is_there_is_the_one_to_ask(tmp_path: Path) -> None:
         writer.close()
 
     async with await asyncio.start_unix_server(serve, path):
-        assert await find_ready(path, 1, timeout_s=5) == Address(path=path)
+        assert await find_ready(place, timeout_s=5) == Address(path=path)
+    place.remove()

@@ -1,0 +1,52 @@
+"""What this machine gives the platform, and what it lacks: the checks of ``trunkline doctor``."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trunkline.platform.settings import load_settings
+from trunkline.runtimes.process.listening import prepare_run_dir
+from trunkline.runtimes.process.sandbox.egress import Resolver
+from trunkline.runtimes.process.sandbox.levels import SandboxUnavailableError, find_level
+from trunkline.runtimes.process.settings import SandboxMode
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    is_ok: bool
+    text: str
+    """What there is, or what is missing and why."""
+
+
+async def check_sandbox(env: Mapping[str, str]) -> list[Check]:
+    """Try what a sandbox can protect here, with the settings of an environment.
+
+    Raises:
+        SettingsError: If those are wrong.
+    """
+    # What is tried is tried in a directory that isn't kept.
+    with tempfile.TemporaryDirectory(prefix="trunkline-") as folder:
+        settings = load_settings(env, Path(folder)).process
+        run_dir = Path(folder) / "run"
+        prepare_run_dir(run_dir)
+        resolver = Resolver()
+        try:
+            level = await find_level(settings, run_dir, resolver)
+        except SandboxUnavailableError as error:
+            return [Check("sandbox", False, str(error))]
+        finally:
+            resolver.close()
+    mode = SandboxMode(settings.sandbox)
+    checks = [
+        Check(
+            "sandbox",
+            level.ground is not None,
+            f"TRUNKLINE_PROCESS_SANDBOX is {mode}"
+            + ("" if level.ground is not None else "; agents run without one"),
+        )
+    ]
+    return checks + [Check(f"sandbox {p.name}", p.is_active, p.text) for p in level.protections]

@@ -1,0 +1,336 @@
+"""One agent's sandbox, from before it is made until nothing of it is left."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import trunkline
+from trunkline.aio.tasks import TaskOwner
+from trunkline.aio.threads import in_thread
+from trunkline.protocol.environment import AGENT_SOCKET, DEFAULT_PORT, HOME, NODE, PORT
+from trunkline.runtimes.interface import Address, InstanceSpec, Passed
+from trunkline.runtimes.process.sandbox import view as views
+from trunkline.runtimes.process.sandbox.accounts import Accounts
+from trunkline.runtimes.process.sandbox.bridge import PortBridge
+from trunkline.runtimes.process.sandbox.cgroups import Cgroups, Group, Limits, Usage
+from trunkline.runtimes.process.sandbox.control import Control
+from trunkline.runtimes.process.sandbox.egress import PROXY_PORT, EgressProxy, Resolver
+from trunkline.runtimes.process.sandbox.inside.plan import Plan
+from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
+from trunkline.runtimes.process.sandbox.seccomp import program
+
+_NAME_BYTES = 6
+_AGENT_SOCKET = "agent.sock"
+_LAUNCH = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from trunkline.runtimes.process.sandbox.inside.launcher import main; main()"
+)
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+_NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
+
+
+@cache
+def _filter() -> str:
+    return program().hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What all sandboxes of a platform have in common."""
+
+    run_dir: Path
+    accounts: Accounts | None
+    """None: agents stay this user, in a user namespace."""
+    cgroups: Cgroups
+    resolver: Resolver
+    tmp_bytes: int
+    pids: int
+    home_bytes: int
+
+
+class Box:
+    """The sandbox of one agent.
+
+    `prepare` it, start `command`, `enter`; when the process has ended, `finish`.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        spec: InstanceSpec,
+        network: SessionNetwork,
+        *,
+        tasks: TaskOwner,
+        tell: Callable[[str, str], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            ground: What all sandboxes have in common.
+            spec: The agent.
+            network: What of a network it has.
+            tasks: Owns what runs for it.
+            tell: Takes events for the session's log.
+        """
+        self._ground = ground
+        self._spec = spec
+        self._network = network
+        self._tasks = tasks
+        self.limits = Limits(
+            cpu=spec.cpu,
+            memory_bytes=spec.memory_bytes,
+            pids=ground.pids,
+            home_bytes=ground.home_bytes,
+        )
+        self._is_ours = True
+        self._place(secrets.token_hex(_NAME_BYTES))
+        self._group: Group | None = None
+        self._plan: Plan | None = None
+        self._control: Control | None = None
+        self._bridge: PortBridge | None = None
+        self._proxy = EgressProxy(
+            network.egress,
+            ground.resolver,
+            tasks=tasks,
+            tell=lambda what: tell("EgressRefused", what),
+        )
+
+    def _place(self, name: str) -> None:
+        self._name = name
+        self._directory = self._ground.run_dir / name
+        self._sockets = self._directory / "in"
+        self._reached = self._directory / _AGENT_SOCKET
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables that only a sandbox has; a definition's own win over the proxies'."""
+        if self._network.policy is not NetworkPolicy.OUTBOUND:
+            return {}
+        proxy = f"http://127.0.0.1:{PROXY_PORT}"
+        local = "localhost,127.0.0.1,::1"
+        return dict.fromkeys(_PROXY_VARIABLES, proxy) | dict.fromkeys(_NO_PROXY_VARIABLES, local)
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """The variables that say where things are; nothing wins over these."""
+        return {
+            PORT: str(DEFAULT_PORT),
+            AGENT_SOCKET: f"{views.SOCKETS}/{_AGENT_SOCKET}",
+            HOME: views.HOME,
+        }
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What to start."""
+        package = Path(trunkline.__file__).parent.parent
+        path = str(self._directory / "control.sock")
+        return (sys.executable, "-I", "-S", "-c", _LAUNCH, str(package), path)
+
+    @property
+    def launcher_environment(self) -> Mapping[str, str]:
+        """The environment to start it in: by it, it is found if the platform is killed."""
+        return {NODE: self._spec.node}
+
+    @property
+    def failure(self) -> str | None:
+        """Why the agent's program couldn't be run, if it couldn't."""
+        return self._control.failure if self._control is not None else None
+
+    async def prepare(self, environment: Mapping[str, str]) -> None:
+        """Make what has to be there before.
+
+        Args:
+            environment: All of the agent's.
+
+        Raises:
+            OSError: If something can't be made.
+        """
+        launch = self._spec.launch
+        self._directory.mkdir(mode=0o700)
+        self._sockets.mkdir(mode=0o700)
+        (self._directory / "root").mkdir(mode=0o700)
+        uid = await in_thread(self._give_over)
+        own_network = self._network.policy is not NetworkPolicy.HOST
+        seen = await in_thread(
+            views.view_of,
+            launch.command[0],
+            launch.working_dir,
+            home=self._spec.home,
+            sockets=self._sockets,
+            uid=os.geteuid() if uid is None else uid,
+            own_network=own_network,
+        )
+        self._group = self._ground.cgroups.make(
+            f"trunkline-{self._spec.node}-{self._name}",
+            self.limits,
+        )
+        self._plan = Plan(
+            command=launch.command,
+            environment=dict(environment),
+            working_dir=launch.working_dir,
+            root=str(self._directory / "root"),
+            binds=tuple(seen.binds),
+            links=tuple(seen.links),
+            files=tuple(seen.files),
+            tmp_bytes=self._ground.tmp_bytes,
+            uid=uid,
+            own_network=own_network,
+            proxy_port=PROXY_PORT if self._network.policy is NetworkPolicy.OUTBOUND else 0,
+            filter=_filter(),
+        )
+        self._control = Control(self._directory / "control.sock")
+
+    def _give_over(self) -> int | None:
+        """Make the agent's folders its own; return whom it runs as."""
+        accounts = self._ground.accounts
+        if accounts is None:
+            return None
+        launch = self._spec.launch
+        for folder in views.readable_folders(launch.command[0], launch.working_dir):
+            views.make_readable(folder)
+        uid = accounts.own(self._spec.home)
+        os.chown(self._sockets, uid, uid)
+        return uid
+
+    async def enter(self) -> None:
+        """Have the started launcher make the sandbox and run the agent in it.
+
+        Raises:
+            SandboxFailedError: If that can't be done.
+            OSError: If the agent's way out or in can't be.
+        """
+        assert self._control is not None
+        assert self._plan is not None
+        assert self._group is not None
+        descriptors = self._group.open_to_join()
+        try:
+            await self._control.send_plan(self._plan, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        waiting = [self._control.wait_started()]
+        if self._plan.proxy_port:
+            waiting.append(self._serve_way_out(self._control))
+        if self._plan.own_network:
+            self._bridge = PortBridge(self._control, DEFAULT_PORT, self._tasks)
+            await self._bridge.open(str(self._directory / "port.sock"))
+        await asyncio.gather(*waiting)
+
+    async def _serve_way_out(self, control: Control) -> None:
+        # If it never comes, the agent isn't started either, and that is told.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._proxy.serve(await control.way_out())
+
+    def candidate(self) -> Address:
+        """Return where the agent may be listening.
+
+        Its own folder may hold anything, such as a link to another session's socket. What is
+        connected to is another name of the socket itself, in a folder of ours.
+        """
+        if not self._reached.exists():
+            with contextlib.suppress(OSError):
+                os.link(self._sockets / _AGENT_SOCKET, self._reached, follow_symlinks=False)
+                if not stat.S_ISSOCK(os.lstat(self._reached).st_mode):
+                    self._reached.unlink()
+        if self._reached.is_socket():
+            return Address(path=str(self._reached))
+        if self._bridge is not None:
+            return Address(path=str(self._directory / "port.sock"))
+        return Address(port=DEFAULT_PORT)
+
+    def describe(self, address: Address) -> str:
+        """Say where the agent listens, as its author knows the place."""
+        if address.path == str(self._reached):
+            return "its Unix socket"
+        return f"port {DEFAULT_PORT}"
+
+    # Changing the process of the platform that looks after it
+
+    def pass_on(self, address: Address) -> Passed:
+        """Return what another process of the platform needs to take it over.
+
+        What the agent has open to the outside ends with this process.
+        """
+        assert self._control is not None
+        assert self._group is not None
+        self._control.hold()
+        files = [self._control.file, self._proxy.file]
+        data = {
+            "name": self._name,
+            "folders": [str(folder) for folder in self._group.folders],
+            "version": self._group.version,
+            "files": [file is not None for file in files],
+            "is_bridged": self._bridge is not None,
+            "path": address.path,
+            "port": address.port,
+        }
+        return Passed(data, tuple(file for file in files if file is not None))
+
+    def take_back(self) -> None:
+        """Go on as if `pass_on` had not been called."""
+        if self._control is not None:
+            self._control.go_on()
+
+    def let_go(self) -> None:
+        """Touch nothing of it any more."""
+        self._is_ours = False
+        self._group = None
+        if self._control is not None:
+            self._control.close()
+        if self._bridge is not None:
+            self._bridge.stop_listening()
+        self._proxy.close()
+
+    def take_over(self, passed: Passed) -> Address:
+        """Look after a sandbox that another process of the platform made; return its address."""
+        data, files = passed.data, list(passed.files)
+        self._place(data["name"])
+        self._group = Group([Path(folder) for folder in data["folders"]], data["version"])
+        has_control, has_way_out = data["files"]
+        if has_control:
+            connection = socket.socket(fileno=files.pop(0))
+            self._control = Control.take_over(self._directory / "control.sock", connection)
+        if has_way_out:
+            way_out = socket.socket(fileno=files.pop(0))
+            way_out.setblocking(False)
+            self._tasks.spawn(self._proxy.serve(way_out), name="sandbox:way-out")
+        if data["is_bridged"] and self._control is not None:
+            self._bridge = PortBridge(self._control, DEFAULT_PORT, self._tasks)
+            self._tasks.spawn(self._reopen(self._bridge), name="sandbox:bridge")
+        return Address(path=data["path"], port=data["port"])
+
+    async def _reopen(self, bridge: PortBridge) -> None:
+        (self._directory / "port.sock").unlink(missing_ok=True)
+        await bridge.open(str(self._directory / "port.sock"))
+
+    def usage(self) -> Usage:
+        """Return what was counted of its limits so far."""
+        return self._group.usage() if self._group is not None else Usage()
+
+    async def finish(self) -> Usage:
+        """Remove what is left once its processes have ended; return what it used. Twice is fine."""
+        self.close()
+        used = self.usage()
+        group, self._group = self._group, None
+        if group is not None:
+            await in_thread(group.remove)
+        if self._is_ours:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        return used
+
+    def close(self) -> None:
+        """End all connections of it."""
+        if self._control is not None:
+            self._control.close()
+        if self._bridge is not None:
+            self._bridge.close()
+        self._proxy.close()

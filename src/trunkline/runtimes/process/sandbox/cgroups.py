@@ -1,0 +1,291 @@
+"""How much an agent may use: control groups, version 1 and 2 behind one interface."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_PERIOD_US = 100_000
+_MIN_QUOTA_US = 1_000
+_FOLDER_MODE = 0o755
+#: How long the kernel may take to let go of a group whose last process has ended.
+_REMOVE_TRIES = 50
+_REMOVE_PAUSE_S = 0.01
+CONTROLLERS = ("memory", "cpu", "pids")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one agent may use."""
+
+    cpu: float
+    memory_bytes: int
+    pids: int
+    home_bytes: int
+    """Not the kernel's to hold: see ``watch``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the kernel has counted since the group was made."""
+
+    memory_kills: int = 0
+    """Processes ended because the memory was used up."""
+    refused_forks: int = 0
+    periods: int = 0
+    """Tenths of a second in which it wanted to run."""
+    throttled_periods: int = 0
+    """Those in which it had to wait because its share was used up."""
+
+
+class Hierarchy:
+    """Where groups can be made for one controller, or for all of them."""
+
+    def __init__(self, folder: Path, version: int, controllers: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.version = version
+        self.controllers = controllers
+
+
+class Cgroups:
+    """Makes groups, below the platform's own."""
+
+    def __init__(self, hierarchies: list[Hierarchy], missing: Mapping[str, str]) -> None:
+        self._hierarchies = hierarchies
+        #: Controllers that can't be used, and why.
+        self.missing = dict(missing)
+
+    @property
+    def version(self) -> int:
+        """1 or 2; 0 without any."""
+        return self._hierarchies[0].version if self._hierarchies else 0
+
+    def make(self, name: str, limits: Limits) -> "Group":
+        """Make a group with its limits.
+
+        Raises:
+            OSError: If the kernel refuses.
+        """
+        group = Group([], self.version)
+        try:
+            for hierarchy in self._hierarchies:
+                folder = hierarchy.folder / name
+                folder.mkdir(mode=_FOLDER_MODE)
+                group.folders.append(folder)
+                for file, value in _values(hierarchy, limits):
+                    with _optional(file):
+                        (folder / file).write_text(value)
+        except BaseException:
+            group.remove()
+            raise
+        return group
+
+    def remove_stale(self, prefix: str) -> None:
+        """Remove empty groups whose names begin so: of platforms that were killed."""
+        for hierarchy in self._hierarchies:
+            for folder in hierarchy.folder.glob(f"{prefix}*"):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+class Group:
+    """The groups of one agent, one folder for each hierarchy."""
+
+    def __init__(self, folders: list[Path], version: int) -> None:
+        self.folders = folders
+        self.version = version
+
+    def open_to_join(self) -> list[int]:
+        """Return descriptors: who writes ``0`` to each joins. They are the caller's to close."""
+        # A thread may move itself alone, which is far cheaper than moving a process.
+        name = "tasks" if self.version == 1 else "cgroup.procs"
+        return [os.open(folder / name, os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders]
+
+    def usage(self) -> Usage:
+        """Return what was counted; a group that is gone has counted nothing."""
+        facts: dict[str, int] = {}
+        for folder in self.folders:
+            for file, names in _COUNTERS[self.version].items():
+                for name, value in _read_table(folder / file):
+                    if name in names:
+                        facts[names[name]] = value
+        return Usage(**facts)
+
+    def remove(self) -> None:
+        """Remove it; all that were in it have ended. Twice is fine."""
+        for folder in self.folders:
+            for _ in range(_REMOVE_TRIES):
+                try:
+                    folder.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(_REMOVE_PAUSE_S)
+                else:
+                    break
+        self.folders = []
+
+
+_COUNTERS: Mapping[int, Mapping[str, Mapping[str, str]]] = {
+    1: {
+        "memory.oom_control": {"oom_kill": "memory_kills"},
+        "pids.events": {"max": "refused_forks"},
+        "cpu.stat": {"nr_periods": "periods", "nr_throttled": "throttled_periods"},
+    },
+    2: {
+        "memory.events": {"oom_kill": "memory_kills"},
+        "pids.events": {"max": "refused_forks"},
+        "cpu.stat": {"nr_periods": "periods", "nr_throttled": "throttled_periods"},
+    },
+}
+_COUNTERS = {**_COUNTERS, 0: {}}
+
+
+def _values(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
+    quota = str(max(int(limits.cpu * _PERIOD_US), _MIN_QUOTA_US))
+    memory = str(limits.memory_bytes)
+    writes: Mapping[str, tuple[tuple[str, str], ...]]
+    if hierarchy.version == 1:
+        writes = {
+            "memory": (
+                ("memory.limit_in_bytes", memory),
+                ("memory.memsw.limit_in_bytes", memory),
+            ),
+            "cpu": (("cpu.cfs_period_us", str(_PERIOD_US)), ("cpu.cfs_quota_us", quota)),
+            "pids": (("pids.max", str(limits.pids)),),
+        }
+    else:
+        writes = {
+            # All of an agent ends when its memory does: half of one helps nobody.
+            "memory": (
+                ("memory.max", memory),
+                ("memory.swap.max", "0"),
+                ("memory.oom.group", "1"),
+            ),
+            "cpu": (("cpu.max", f"{quota} {_PERIOD_US}"),),
+            "pids": (("pids.max", str(limits.pids)),),
+        }
+    for controller in hierarchy.controllers:
+        yield from writes[controller]
+
+
+@contextlib.contextmanager
+def _optional(file: str) -> Iterator[None]:
+    """Let kernels without accounting for swap have no limit for it."""
+    if file in ("memory.memsw.limit_in_bytes", "memory.swap.max", "memory.oom.group"):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            yield
+    else:
+        yield
+
+
+def _read_table(path: Path) -> Iterator[tuple[str, int]]:
+    try:
+        text = path.read_text()
+    except OSError:
+        return
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if value.strip().isdigit():
+            yield name, int(value)
+
+
+def find_cgroups(
+    *,
+    mounts: str | None = None,
+    own: str | None = None,
+    pids: tuple[int, ...] = (),
+    is_usable: Callable[[Path], bool] | None = None,
+) -> Cgroups:
+    """Find out which controllers the platform may use.
+
+    Args:
+        mounts: The text of ``/proc/self/mounts``, if it isn't to be read.
+        own: The text of ``/proc/self/cgroup``, if it isn't to be read.
+        pids: The platform's processes.
+        is_usable: Tells whether groups can be made in a folder.
+    """
+    try:
+        mounts = Path("/proc/self/mounts").read_text() if mounts is None else mounts
+        own = Path("/proc/self/cgroup").read_text() if own is None else own
+    except OSError as error:
+        return Cgroups([], dict.fromkeys(CONTROLLERS, f"no control groups: {error.strerror}"))
+    is_usable = is_usable or (lambda folder: os.access(folder, os.W_OK))
+    places = _places(mounts, own)
+    found: list[Hierarchy] = []
+    missing: dict[str, str] = {}
+    for controller in CONTROLLERS:
+        folder = places.get(controller)
+        if folder is None:
+            continue
+        if is_usable(folder):
+            found.append(Hierarchy(folder, 1, (controller,)))
+        else:
+            missing[controller] = f"{folder} can't be written to"
+    if not found and not missing and "" in places:
+        ours = pids or (os.getpid(), os.getppid())
+        return _version_2(places[""], tuple(map(str, ours)), is_usable)
+    for controller in CONTROLLERS:
+        if controller not in missing and not any(controller in h.controllers for h in found):
+            missing[controller] = f"this machine has no control group controller {controller!r}"
+    return Cgroups(found, missing)
+
+
+def _places(mounts: str, own: str) -> dict[str, Path]:
+    """Return our own group's folder for each controller of version 1, and for version 2 by ''."""
+    mounted: dict[str, Path] = {}
+    for line in mounts.splitlines():
+        _, place, kind, options, *_ = line.split(" ")
+        if kind == "cgroup2":
+            mounted[""] = Path(place)
+        elif kind == "cgroup":
+            mounted.update(dict.fromkeys(options.split(","), Path(place)))
+    places = {}
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            if controller in mounted:
+                places[controller] = mounted[controller] / path.lstrip("/")
+    return places
+
+
+def _version_2(folder: Path, pids: tuple[str, ...], is_usable: Callable[[Path], bool]) -> Cgroups:
+    """Make groups possible below our own: version 2 wants no process beside them."""
+    try:
+        offered = (folder / "cgroup.controllers").read_text().split()
+    except OSError as error:
+        return _no_version_2(f"{folder}: {error.strerror}")
+    lacking = {
+        controller: f"{folder} isn't given the controller {controller!r} (systemd: Delegate=yes)"
+        for controller in CONTROLLERS
+        if controller not in offered
+    }
+    wanted = tuple(c for c in CONTROLLERS if c not in lacking)
+    if not wanted:
+        return Cgroups([], lacking)
+    if not is_usable(folder):
+        return _no_version_2(f"{folder} can't be written to (systemd: Delegate=yes)")
+    try:
+        enabled = (folder / "cgroup.subtree_control").read_text().split()
+        if any(controller not in enabled for controller in wanted):
+            # The platform's process, and the one that keeps its children.
+            ours = [each for each in pids if each in (folder / "cgroup.procs").read_text().split()]
+            others = set((folder / "cgroup.procs").read_text().split()) - set(ours)
+            if others:
+                return _no_version_2(
+                    f"{folder} holds other processes than the platform; give it one of its own "
+                    "(systemd: a service with Delegate=yes)"
+                )
+            (folder / "platform").mkdir(exist_ok=True, mode=_FOLDER_MODE)
+            for each in ours:
+                (folder / "platform" / "cgroup.procs").write_text(each)
+            (folder / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in wanted))
+    except OSError as error:
+        return _no_version_2(f"{folder}: {error.strerror}")
+    return Cgroups([Hierarchy(folder, 2, wanted)], lacking)
+
+
+def _no_version_2(why: str) -> Cgroups:
+    return Cgroups([], dict.fromkeys(CONTROLLERS, why))

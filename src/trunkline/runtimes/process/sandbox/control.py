@@ -1,0 +1,169 @@
+"""The platform's end of the socket to one sandbox."""
+
+import asyncio
+import itertools
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trunkline.runtimes.process.sandbox.inside.messages import receive, send
+from trunkline.runtimes.process.sandbox.inside.plan import Plan
+
+
+class SandboxFailedError(Exception):
+    """The sandbox couldn't be made, or the agent's program not be run in it."""
+
+
+class Control:
+    """Waits for one launcher, gives it its plan, and asks it for connections.
+
+    Raises:
+        OSError: If the socket can't be made.
+    """
+
+    def __init__(self, path: Path, *, listens: bool = True) -> None:
+        self.path = path
+        self._loop = asyncio.get_running_loop()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.setblocking(False)
+        self._connection: socket.socket | None = None
+        self._listening: asyncio.Future[socket.socket] = self._loop.create_future()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._asked: dict[int, asyncio.Future[socket.socket | None]] = {}
+        self._numbers = itertools.count()
+        self._is_taken = False
+        self.failure: str | None = None
+        try:
+            if listens:
+                self._listener.bind(str(path))
+                self._listener.listen(1)
+        except OSError:
+            self._listener.close()
+            raise
+
+    async def send_plan(self, plan: Plan, cgroups: Sequence[int]) -> None:
+        """Wait for the launcher to connect and say what it is to do."""
+        self._connection, _ = await self._loop.sock_accept(self._listener)
+        self._listener.close()
+        described = os.memfd_create("plan")
+        try:
+            os.write(described, plan.encode())
+            send(self._connection, {}, described, *cgroups)
+        finally:
+            os.close(described)
+        self.go_on()
+
+    async def way_out(self) -> socket.socket:
+        """Return the socket that listens in the session's network for what wants out.
+
+        It is the caller's. A sandbox that ends first cancels the wait.
+        """
+        sock = await asyncio.shield(self._listening)
+        self._is_taken = True
+        return sock
+
+    async def wait_started(self) -> None:
+        """Wait until the agent's program runs.
+
+        Raises:
+            SandboxFailedError: If it doesn't come to that.
+        """
+        await asyncio.shield(self._started)
+
+    async def connect(self, port: int) -> socket.socket | None:
+        """Return a connection to a port inside, or None if nobody listens there."""
+        if self._connection is None:
+            return None
+        number = next(self._numbers)
+        answer: asyncio.Future[socket.socket | None] = self._loop.create_future()
+        self._asked[number] = answer
+        try:
+            send(self._connection, {"connect": port, "number": number})
+            return await answer
+        except BlockingIOError:
+            return None
+        finally:
+            self._asked.pop(number, None)
+
+    @classmethod
+    def take_over(cls, path: Path, connection: socket.socket) -> "Control":
+        """Return the end of a sandbox that another process of the platform made."""
+        control = cls(path, listens=False)
+        connection.setblocking(False)
+        control._connection = connection
+        control._started.set_result(None)
+        control.go_on()
+        return control
+
+    @property
+    def file(self) -> int | None:
+        """The open socket, while there is one."""
+        return None if self._connection is None else self._connection.fileno()
+
+    def hold(self) -> None:
+        """Read nothing for now."""
+        if self._connection is not None:
+            self._loop.remove_reader(self._connection)
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._connection is not None:
+            self._loop.add_reader(self._connection, self._read)
+
+    def close(self) -> None:
+        """Give it up. Twice is fine."""
+        self._listener.close()
+        if self._connection is not None:
+            self._loop.remove_reader(self._connection)
+            self._connection.close()
+            self._connection = None
+        self._give_up("the sandbox is gone")
+
+    def _read(self) -> None:
+        assert self._connection is not None
+        try:
+            message, descriptor = receive(self._connection)
+        except BlockingIOError:
+            return
+        if message is None:
+            self._loop.remove_reader(self._connection)
+            self._connection.close()
+            self._connection = None
+            self._give_up("the sandbox ended before the agent was started")
+            return
+        self._take(message, None if descriptor is None else socket.socket(fileno=descriptor))
+
+    def _take(self, message: dict[str, Any], sock: socket.socket | None) -> None:
+        if "listening" in message and sock is not None and not self._listening.done():
+            sock.setblocking(False)
+            self._listening.set_result(sock)
+        elif "failed" in message:
+            self.failure = str(message["failed"])
+            if not self._started.done():
+                self._started.set_exception(SandboxFailedError(self.failure))
+                self._started.exception()
+        elif "started" in message and not self._started.done():
+            self._started.set_result(None)
+        elif (answer := self._asked.get(message.get("connected", -1))) and not answer.done():
+            if sock is not None:
+                sock.setblocking(False)
+            answer.set_result(sock)
+        elif (answer := self._asked.get(message.get("refused", -1))) and not answer.done():
+            answer.set_result(None)
+        elif sock is not None:
+            # Nobody waits for it any more.
+            sock.close()
+
+    def _give_up(self, why: str) -> None:
+        if not self._started.done():
+            self._started.set_exception(SandboxFailedError(why))
+            self._started.exception()
+        # Cancelling does nothing to one that has come; that is closed if nobody took it.
+        self._listening.cancel()
+        if not self._listening.cancelled() and not self._is_taken:
+            self._listening.result().close()
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_result(None)

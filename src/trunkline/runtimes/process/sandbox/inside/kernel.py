@@ -1,0 +1,169 @@
+"""The system calls a sandbox is made of that Python doesn't offer."""
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+
+ATTR_RDONLY = 0x1
+ATTR_NOSUID = 0x2
+ATTR_NODEV = 0x4
+ATTR_NOEXEC = 0x8
+
+_MNT_DETACH = 2
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_SYS_MOUNT_SETATTR = 442
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_MAX_CAPABILITIES = 64
+
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _prctl(option: int, *values: int) -> int:
+    arguments = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
+    result: int = _libc.prctl(option, *arguments)
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by ``flags`` for new ones."""
+    _checked(_libc.unshare(ctypes.c_int(flags)), "new namespaces")
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    """Mount something."""
+    result = _libc.mount(
+        source.encode(),
+        target.encode(),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        options.encode() or None,
+    )
+    _checked(result, f"mount {target}")
+
+
+def restrict_mount(target: str, attributes: int, *, recursive: bool = True) -> None:
+    """Add attributes such as read-only to a mount, and to those below it."""
+    wanted = _MountAttributes(attr_set=attributes)
+    flags = _AT_RECURSIVE if recursive else 0
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOUNT_SETATTR),
+        ctypes.c_int(_AT_FDCWD),
+        target.encode(),
+        ctypes.c_uint(flags),
+        ctypes.byref(wanted),
+        ctypes.c_size_t(ctypes.sizeof(wanted)),
+    )
+    _checked(result, f"restrict {target}")
+
+
+def pivot_into(root: str) -> None:
+    """Make a mount the root, and drop all that was mounted before."""
+    os.chdir(root)
+    number = _SYS_PIVOT_ROOT[os.uname().machine]
+    _checked(_libc.syscall(ctypes.c_long(number), b".", b"."), "pivot_root")
+    # The old root lies on top of the new one.
+    _checked(_libc.umount2(b".", _MNT_DETACH), "drop the old root")
+    os.chdir("/")
+
+
+def bring_loopback_up() -> None:
+    """Make 127.0.0.1 usable in a new network namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sh22x", b"lo", 0)
+        flags = struct.unpack("16sh22x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | _IFF_UP))
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send us a signal when the thread that forked us ends."""
+    _checked(_prctl(_PR_SET_PDEATHSIG, signal_number), "parent death signal")
+
+
+def hide_from_ptrace() -> None:
+    """Keep others of the same user from our memory and from our files in ``/proc``."""
+    _checked(_prctl(_PR_SET_DUMPABLE, 0), "dumpable")
+
+
+def drop_bounding_set() -> None:
+    """Have no program we execute gain a capability."""
+    for capability in range(_MAX_CAPABILITIES):
+        # Numbers the kernel doesn't know are refused.
+        _prctl(_PR_CAPBSET_DROP, capability)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    _checked(_libc.capset(ctypes.byref(header), ctypes.byref(nothing)), "drop capabilities")
+
+
+def forbid_new_privileges() -> None:
+    """Make set-user-id programs run as what we are."""
+    _checked(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "no new privileges")
+
+
+def filter_system_calls(program: bytes) -> None:
+    """Install a seccomp filter for good."""
+    code = ctypes.create_string_buffer(program, len(program))
+    filters = _FilterProgram(len(program) // 8, ctypes.cast(code, ctypes.c_void_p))
+    result = _libc.prctl(
+        _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(filters)
+    )
+    _checked(result, "seccomp filter")

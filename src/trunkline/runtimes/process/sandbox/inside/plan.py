@@ -1,0 +1,41 @@
+"""What is to be made around one agent: the platform writes it, the launcher obeys it."""
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a launcher needs to know. Descriptors of cgroups travel beside it."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    working_dir: str
+    root: str
+    """An empty directory to build the view on."""
+    binds: tuple[tuple[str, str, str], ...]
+    """What is seen: source, place, and ``ro``, ``rw`` or ``dev``."""
+    links: tuple[tuple[str, str], ...]
+    """Symbolic links: what they say, and their place."""
+    files: tuple[tuple[str, str], ...]
+    """Small files: place and text."""
+    tmp_bytes: int
+    uid: int | None
+    """The user to become; None: stay who we are, in a user namespace."""
+    own_network: bool
+    proxy_port: int
+    """Where the way out listens in the session's network; 0: there is none."""
+    filter: str
+    """The seccomp program in hexadecimal."""
+
+    def encode(self) -> bytes:
+        """Return it as one message."""
+        return json.dumps(asdict(self)).encode()
+
+
+def decode(data: bytes) -> Plan:
+    """Read what `Plan.encode` wrote."""
+    values = json.loads(data)
+    for name in ("command", "binds", "links", "files"):
+        values[name] = tuple(values[name])
+    return Plan(**values)

@@ -1,0 +1,231 @@
+"""What this machine can protect, found out by trying it, and said in words."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trunkline.aio.tasks import TaskOwner
+from trunkline.protocol.errors import TrunklineError
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey, VersionId
+from trunkline.runtimes.interface import InstanceSpec, Launch
+from trunkline.runtimes.process.child import start_child
+from trunkline.runtimes.process.sandbox import seccomp
+from trunkline.runtimes.process.sandbox.accounts import Accounts
+from trunkline.runtimes.process.sandbox.box import Box, Ground
+from trunkline.runtimes.process.sandbox.cgroups import CONTROLLERS, find_cgroups
+from trunkline.runtimes.process.sandbox.control import SandboxFailedError
+from trunkline.runtimes.process.sandbox.egress import EgressPolicy, Resolver
+from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
+from trunkline.runtimes.process.settings import ProcessSettings, SandboxMode
+
+_TRIAL_TIMEOUT_S = 20.0
+_BOUNDED = {
+    "memory": "its memory is",
+    "cpu": "its share of the processors is",
+    "pids": "the number of its processes is",
+}
+
+
+class SandboxUnavailableError(TrunklineError):
+    """``sandbox: required`` holds, and this machine lacks something."""
+
+    code = "sandbox_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """One thing a sandbox does, and whether it does."""
+
+    name: str
+    is_active: bool
+    text: str
+    """What it does; or why it doesn't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What sandboxes on this machine are like."""
+
+    ground: Ground | None
+    """None: there is no sandbox."""
+    protections: tuple[Protection, ...]
+
+    @property
+    def lacking(self) -> tuple[Protection, ...]:
+        """What isn't protected."""
+        return tuple(each for each in self.protections if not each.is_active)
+
+
+def describe(level: Level) -> list[str]:
+    """Say in a few lines what sandboxes here protect, and what they don't."""
+    if level.ground is None:
+        (why,) = {each.text for each in level.protections}
+        return [
+            f"isolation: NONE: {why}",
+            "each agent runs as this user, with this machine's files and network. Run only agents "
+            "you trust.",
+        ]
+    lines = ["isolation: each session's agent is in a sandbox"]
+    lines += [f"  {each.name}: {each.text}" for each in level.protections if each.is_active]
+    lines += [f"  {each.name}: NOT protected: {each.text}" for each in level.lacking]
+    return lines
+
+
+async def find_level(settings: ProcessSettings, run_dir: Path, resolver: Resolver) -> Level:
+    """Try what works on this machine, best first.
+
+    Raises:
+        SandboxUnavailableError: If every protection is required and one is lacking.
+    """
+    mode = SandboxMode(settings.sandbox)
+    if mode is SandboxMode.OFF:
+        return _nothing("TRUNKLINE_PROCESS_SANDBOX is off")
+    level = await _best(settings, run_dir, resolver)
+    if mode is SandboxMode.REQUIRED and level.lacking:
+        reasons = "; ".join(f"{each.name}: {each.text}" for each in level.lacking)
+        raise SandboxUnavailableError(
+            f"TRUNKLINE_PROCESS_SANDBOX is required, and this machine lacks {reasons}"
+        )
+    return level
+
+
+async def _best(settings: ProcessSettings, run_dir: Path, resolver: Resolver) -> Level:
+    if sys.platform != "linux":
+        return _nothing(f"sandboxes need Linux; this is {sys.platform}")
+    if not seccomp.is_supported():
+        return _nothing(f"there is no system call filter for {os.uname().machine}")
+    grounds = [make_ground(settings, run_dir, resolver)]
+    if grounds[0].accounts is not None:
+        grounds.append(replace(grounds[0], accounts=None))
+    reasons = []
+    for ground in grounds:
+        why = await _try(ground, NetworkPolicy(settings.network))
+        if why is None:
+            return Level(ground, tuple(_protections(ground, settings)))
+        reasons.append(why)
+    return _nothing("; ".join(dict.fromkeys(reasons)))
+
+
+def make_ground(settings: ProcessSettings, run_dir: Path, resolver: Resolver) -> Ground:
+    """Return what all sandboxes of a platform have in common, with a user for each if we can."""
+    accounts = None
+    if os.geteuid() == 0:
+        accounts = Accounts(settings.state_dir, first=settings.uid_first, count=settings.uid_count)
+    return Ground(
+        run_dir=run_dir,
+        accounts=accounts,
+        cgroups=find_cgroups(),
+        resolver=resolver,
+        tmp_bytes=settings.tmp_max_bytes,
+        pids=settings.pids_max,
+        home_bytes=settings.home_max_bytes,
+    )
+
+
+def _nothing(why: str) -> Level:
+    names = ("user", "files", "processes", "network", "kernel", "memory", "cpu", "pids", "disk")
+    return Level(None, tuple(Protection(name, False, why) for name in names))
+
+
+def _protections(ground: Ground, settings: ProcessSettings) -> list[Protection]:
+    found = [
+        Protection("user", True, f"each session is a user of its own, from {settings.uid_first} on")
+        if ground.accounts is not None
+        else Protection("user", False, "trunkline isn't root, so agents are the user it runs as"),
+        Protection("files", True, "a read-only system, its version, its own /tmp and $HOME"),
+        Protection("processes", True, "it sees and signals its own only"),
+        _network_protection(NetworkPolicy(settings.network)),
+        Protection("kernel", True, "no capabilities, no new privileges, fewer system calls"),
+    ]
+    for controller in CONTROLLERS:
+        why = ground.cgroups.missing.get(controller)
+        words = f"{_BOUNDED[controller]} bounded (control groups {ground.cgroups.version})"
+        found.append(Protection(controller, why is None, why or words))
+    found.append(
+        Protection(
+            "disk",
+            True,
+            f"its $HOME is measured, and it is ended when that is over {settings.home_max_bytes}",
+        )
+    )
+    return found
+
+
+def _network_protection(policy: NetworkPolicy) -> Protection:
+    match policy:
+        case NetworkPolicy.NONE:
+            return Protection("network", True, "a network of its own, and no way out of it")
+        case NetworkPolicy.OUTBOUND:
+            return Protection(
+                "network", True, "a network of its own, and a proxy to public addresses"
+            )
+        case NetworkPolicy.HOST:
+            return Protection(
+                "network",
+                False,
+                "TRUNKLINE_PROCESS_NETWORK is host: agents reach whatever this machine does, "
+                "the platform and its neighbours included",
+            )
+
+
+async def _try(ground: Ground, policy: NetworkPolicy) -> str | None:
+    """Run a program in a sandbox; return why that didn't work, or None."""
+    tasks = TaskOwner()
+    with tempfile.TemporaryDirectory(prefix="trunkline-trial-") as folder:
+        home = Path(folder) / "home"
+        home.mkdir(mode=0o700)
+        spec = _trial(home, Path(folder))
+        network = SessionNetwork(policy, EgressPolicy())
+        box = Box(ground, spec, network, tasks=tasks, tell=lambda *_: None)
+        try:
+            await box.prepare({})
+            child = start_child(
+                box.command,
+                cwd="/",
+                env=box.launcher_environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            ending = tasks.spawn(child.wait(), name="sandbox:trial", is_awaited=True)
+            try:
+                async with asyncio.timeout(_TRIAL_TIMEOUT_S):
+                    entering = tasks.spawn(box.enter(), name="sandbox:trial", is_awaited=True)
+                    await asyncio.wait((entering, ending), return_when=asyncio.FIRST_COMPLETED)
+                    if entering.done():
+                        entering.result()
+                    code = await ending
+            finally:
+                ending.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await ending
+        except (SandboxFailedError, OSError) as error:
+            return str(error)
+        except TimeoutError:
+            return f"a sandbox wasn't made in {_TRIAL_TIMEOUT_S:g} s"
+        finally:
+            await box.finish()
+            await tasks.aclose()
+    return None if code == 0 else box.failure or f"a trial ended with {code}"
+
+
+def _trial(home: Path, working_dir: Path) -> InstanceSpec:
+    return InstanceSpec(
+        key=SessionKey(ProjectName("trial"), AgentName("trial"), SessionId("trial")),
+        version=VersionId("1"),
+        launch=Launch(
+            command=(sys.executable, "-I", "-S", "-c", "pass"),
+            working_dir=str(working_dir),
+            environment={},
+        ),
+        home=home,
+        environment={},
+        node=NodeId(f"trial-{secrets.token_hex(4)}"),
+        ready_timeout_s=_TRIAL_TIMEOUT_S,
+        stop_timeout_s=1.0,
+    )

@@ -1,0 +1,63 @@
+"""What a version's author and the operator say about its network, as one policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from trunkline.runtimes.process.sandbox.addresses import Network
+from trunkline.runtimes.process.sandbox.egress import EgressPolicy
+
+#: Variables of a definition that narrow what the operator allows.
+NETWORK_VARIABLE = "TRUNKLINE_NETWORK"
+ALLOW_VARIABLE = "TRUNKLINE_EGRESS_ALLOW"
+
+
+class NetworkPolicy(StrEnum):
+    """How much of a network an agent has."""
+
+    NONE = "none"
+    """A network of its own in which nobody else is."""
+    OUTBOUND = "outbound"
+    """That, and a proxy to public addresses."""
+    HOST = "host"
+    """The machine's. No protection at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionNetwork:
+    """One session's network."""
+
+    policy: NetworkPolicy
+    egress: EgressPolicy
+
+
+def session_network(
+    operator: NetworkPolicy,
+    environment: Mapping[str, str],
+    *,
+    allow: tuple[str, ...],
+    private: tuple[Network, ...],
+) -> SessionNetwork:
+    """Return what the operator allows, narrowed by what the version's definition says.
+
+    Raises:
+        ValueError: If the definition asks for what isn't a policy, or for more.
+    """
+    policy = operator
+    if wanted := environment.get(NETWORK_VARIABLE):
+        if wanted not in set(NetworkPolicy):
+            msg = f"{NETWORK_VARIABLE} is {wanted!r}; give none, outbound or host"
+            raise ValueError(msg)
+        policy = NetworkPolicy(wanted)
+        order = list(NetworkPolicy)
+        if order.index(policy) > order.index(operator):
+            msg = f"{NETWORK_VARIABLE} asks for {policy}, and this platform allows {operator}"
+            raise ValueError(msg)
+    own = environment.get(ALLOW_VARIABLE, "")
+    hosts = tuple(part.strip() for part in own.split(",") if part.strip())
+    if allow and hosts:
+        # Both have to agree.
+        outer = EgressPolicy(allow=allow)
+        hosts = tuple(host for host in hosts if outer.allows_host(host.removeprefix("*.")))
+        hosts = hosts or (".nowhere",)
+    return SessionNetwork(policy, EgressPolicy(allow=hosts or allow, private=private))

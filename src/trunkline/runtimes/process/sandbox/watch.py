@@ -1,0 +1,180 @@
+"""Looks at what agents use of their limits, and says so before anybody wonders."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from trunkline.aio.threads import in_thread
+from trunkline.runtimes.process.sandbox.cgroups import Limits, Usage
+
+_log = logging.getLogger("trunkline.runtimes")
+_GIB, _MIB = 1024**3, 1024**2
+#: A home is measured no more often than lets this share of the time be spent on it.
+_MEASURING_SHARE = 0.1
+_BLOCK_BYTES = 512
+#: Told when an agent was held back in this share of the time it wanted to run.
+_THROTTLED_SHARE = 0.8
+_MIN_PERIODS = 10
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def size_words(size: int) -> str:
+    """Return a size as people write it."""
+    if size % _GIB == 0:
+        return f"{size // _GIB} GiB"
+    if size >= _MIB:
+        return f"{size / _MIB:.0f} MiB"
+    return f"{size} bytes"
+
+
+class Watched(Protocol):
+    """A running agent, as far as its limits go."""
+
+    def usage(self) -> Usage:
+        """Return what was counted so far."""
+
+
+class LimitWatch:
+    """Watches one agent's limits.
+
+    Each limit is told of once while the agent lives, so that a hog doesn't fill its log with it.
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        home: Path,
+        limits: Limits,
+        *,
+        tell: Callable[[str, str, str], None],
+        end: Callable[[signal.Signals], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            watched: The agent.
+            home: Its home.
+            limits: What it may use.
+            tell: Takes a limit's name, an event's name and a sentence.
+            end: Sends it a signal.
+        """
+        self._watched = watched
+        self._home = home
+        self._limits = limits
+        self._tell = tell
+        self._end = end
+        self._seen = Usage()
+        self._told: set[str] = set()
+        self._home_bytes_at_start: int | None = None
+        self.killed_for = ""
+        """Why it was ended, if it was for a limit."""
+
+    async def run(self, interval_s: float) -> None:
+        """Look until cancelled."""
+        loop = asyncio.get_running_loop()
+        next_measure = 0.0
+        while not self.killed_for:
+            self.look(self._watched.usage())
+            if loop.time() >= next_measure:
+                begun = loop.time()
+                self._measured(await in_thread(measure, self._home))
+                next_measure = loop.time() + (loop.time() - begun) / _MEASURING_SHARE
+            await asyncio.sleep(interval_s)
+
+    def look(self, usage: Usage) -> None:
+        """Take what was counted, and tell of what is new."""
+        seen, self._seen = self._seen, usage
+        if usage.memory_kills > seen.memory_kills:
+            self._say("memory", "MemoryLimit", f"a process was killed: {self.memory_words}")
+        if usage.refused_forks > seen.refused_forks:
+            self._say(
+                "pids",
+                "ProcessLimit",
+                f"it may have no more than {self._limits.pids} processes and threads "
+                "(TRUNKLINE_PROCESS_PIDS_MAX); it was refused another",
+            )
+        periods = usage.periods - seen.periods
+        throttled = usage.throttled_periods - seen.throttled_periods
+        if periods >= _MIN_PERIODS and throttled >= _THROTTLED_SHARE * periods:
+            self._say(
+                "cpu",
+                "CpuLimit",
+                f"it wants more than its {self._limits.cpu:g} processors (resources.cpu), and is "
+                "slowed down to that",
+            )
+
+    @property
+    def memory_words(self) -> str:
+        """How its memory is bounded."""
+        return f"memory limit {size_words(self._limits.memory_bytes)}, setting resources.memory"
+
+    def note_end(self, usage: Usage, *, is_killed: bool) -> str:
+        """Take the last of what was counted; return why the agent was ended, if for a limit."""
+        if not self.killed_for and is_killed and usage.memory_kills > 0:
+            self.killed_for = f"killed: {self.memory_words}"
+            if "memory" not in self._told:
+                self._say("memory", "Killed", self.killed_for)
+            return self.killed_for
+        self.look(usage)
+        return self.killed_for
+
+    def _measured(self, size: int) -> None:
+        if self._home_bytes_at_start is None:
+            self._home_bytes_at_start = size
+        # One that was over it before may be started, so that it can tidy up.
+        if size > max(self._limits.home_bytes, self._home_bytes_at_start):
+            self.killed_for = (
+                f"killed: disk limit {size_words(self._limits.home_bytes)} of $HOME, setting "
+                "home_max_bytes"
+            )
+            self._say(
+                "disk",
+                "Killed",
+                f"killed: $HOME takes {size_words(size)}, and no more than "
+                f"{size_words(self._limits.home_bytes)} are allowed "
+                "(TRUNKLINE_PROCESS_HOME_MAX_BYTES)",
+            )
+            self._end(signal.SIGKILL)
+
+    def _say(self, limit: str, reason: str, message: str) -> None:
+        if limit not in self._told:
+            self._told.add(limit)
+            self._tell(limit, reason, message)
+
+
+def measure(home: Path) -> int:
+    """Return how much disk a home takes, following no link."""
+    try:
+        folder = os.open(home, _OPEN_FOLDER)
+    except OSError:
+        return 0
+    try:
+        return _measure(folder)
+    finally:
+        os.close(folder)
+
+
+def _measure(folder: int) -> int:
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+                total += status.st_blocks * _BLOCK_BYTES
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                inner = os.open(entry.name, _OPEN_FOLDER, dir_fd=folder)
+            except OSError:
+                # It is gone, or so deep that we can't follow.
+                continue
+            try:
+                total += _measure(inner)
+            except RecursionError:
+                continue
+            finally:
+                os.close(inner)
+    return total

@@ -1,0 +1,636 @@
+"""Tries to get out. Runs as an agent: writes into its home what it managed, then serves.
+
+A probe that is prevented raises an `OSError`, or returns nothing; what it returns otherwise is
+how far it got. Its arguments are a JSON object with what the driver knows and an agent shouldn't.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import pty
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+FACTS = json.loads(sys.argv[1])
+HOME = Path(os.environ["HOME"])
+libc = ctypes.CDLL(None, use_errno=True)
+PROBES: dict[str, Callable[[], object]] = {}
+#: Those that leave no trace on a machine where they succeed.
+HARMLESS: set[str] = set()
+
+
+def probe(function):
+    PROBES[function.__name__] = function
+    return function
+
+
+def harmless(function):
+    HARMLESS.add(function.__name__)
+    return probe(function)
+
+
+def syscall(number: int, *arguments: object) -> int:
+    result = libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+def call(name: str, *arguments: object) -> int:
+    result = getattr(libc, name)(*arguments)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+def in_child(work: Callable[[], object]) -> object:
+    """Do something that would change this process in another one."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answer = work()
+            os.write(writing, b"" if answer is None else str(answer).encode())
+        except (OSError, ValueError) as error:
+            os.write(writing, b"!" + str(error).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        said = file.read().decode()
+    os.waitpid(child, 0)
+    if said.startswith("!"):
+        raise OSError(said[1:])
+    return said or None
+
+
+def own_status() -> dict[str, str]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines)
+
+
+def x86(number: int) -> int:
+    if os.uname().machine != "x86_64":
+        raise OSError("not tried on this architecture")
+    return number
+
+
+# Other sessions
+
+
+@harmless
+def read_another_home():
+    return (Path(FACTS["victim_home"]) / "secret").read_text()
+
+
+@harmless
+def list_another_home():
+    return os.listdir(FACTS["victim_home"])
+
+
+@harmless
+def see_other_processes():
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"/victim.py" in (folder / "cmdline").read_bytes():
+                found.append(folder.name)
+        except OSError:
+            continue
+    return found or None
+
+
+@harmless
+def read_another_environment():
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"victims-own-secret" in (folder / "environ").read_bytes():
+                found.append(folder.name)
+        except OSError:
+            continue
+    return found or None
+
+
+@harmless
+def signal_another_process():
+    os.kill(FACTS["victim_pid"], 0)
+    return "it can be signalled"
+
+
+@harmless
+def read_another_memory():
+    with open(f"/proc/{FACTS['victim_pid']}/mem", "rb"):
+        return "it can be opened"
+
+
+@harmless
+def trace_the_first_process():
+    def work():
+        # PTRACE_SEIZE: it goes on running, and is let go of when we end.
+        call("ptrace", 0x4206, FACTS["victim_pid"] if FACTS["is_free"] else 1, 0, 0)
+        return "traced"
+
+    return in_child(work)
+
+
+@harmless
+def read_memory_by_system_call():
+    class Vector(ctypes.Structure):
+        _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+    data = ctypes.create_string_buffer(8)
+    local = Vector(ctypes.addressof(data), 8)
+    target = FACTS["victim_pid"] if FACTS["is_free"] else os.getpid()
+    remote = Vector(ctypes.addressof(data), 8)
+    try:
+        call("process_vm_readv", target, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+    except OSError as error:
+        if error.errno == 14:  # EFAULT: allowed, only nothing is there
+            return "allowed"
+        raise
+    return "read"
+
+
+@harmless
+def connect_to_another_socket():
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(FACTS["victim_socket"])
+        return "connected"
+
+
+@harmless
+def connect_to_an_abstract_socket():
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect("\0" + FACTS["abstract"])
+        return "connected"
+
+
+# The platform and the network
+
+
+@harmless
+def reach_the_platforms_port():
+    with socket.create_connection(("127.0.0.1", FACTS["platform_port"]), 5):
+        return "connected"
+
+
+@harmless
+def reach_the_machines_addresses():
+    for address in FACTS["addresses"]:
+        try:
+            with socket.create_connection((address, FACTS["platform_port"]), 5):
+                return address
+        except OSError:
+            continue
+    return None
+
+
+@harmless
+def read_the_platforms_key():
+    return Path(FACTS["key"]).read_text()
+
+
+@harmless
+def list_the_state_directory():
+    # The way to the version's own folder is there, and nothing beside it.
+    return [name for name in os.listdir(FACTS["state_dir"]) if name != "versions"] or None
+
+
+@probe
+def reach_the_internet_directly():
+    with socket.create_connection(("1.1.1.1", 53), 2):
+        return "connected"
+
+
+@probe
+def send_a_datagram():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"?", ("1.1.1.1", 53))
+        return "sent"
+
+
+def through_the_proxy(target: str) -> object:
+    with socket.create_connection(("127.0.0.1", 3128), 5) as sock:
+        sock.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        answer = sock.recv(4096).decode()
+        return answer if answer.startswith("HTTP/1.1 200") else None
+
+
+for number, host in enumerate(
+    ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0.0.0.0", "[::1]",
+     "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[::]"]
+):  # fmt: skip
+    PROBES[f"reach_the_platform_through_the_proxy_{number}"] = lambda host=host: through_the_proxy(
+        f"{host}:{FACTS['platform_port']}"
+    )
+for number, host in enumerate(
+    ["10.0.0.1:80", "192.168.0.1:80", "172.16.0.1:80", "169.254.169.254:80", "100.64.0.1:80",
+     "[fd00::1]:80", "[fe80::1]:80", "224.0.0.1:80", "255.255.255.255:80"]
+):  # fmt: skip
+    PROBES[f"reach_private_addresses_through_the_proxy_{number}"] = lambda host=host: (
+        through_the_proxy(host)
+    )
+
+
+@probe
+def ask_the_proxy_for_a_plain_page_of_the_platform():
+    with socket.create_connection(("127.0.0.1", 3128), 5) as sock:
+        sock.sendall(
+            f"GET http://127.0.0.1:{FACTS['platform_port']}/ HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        )
+        answer = sock.recv(4096).decode()
+        return answer if answer.startswith("HTTP/1.1 200") else None
+
+
+# The kernel
+
+
+@probe
+def mount_something():
+    call("mount", b"tmpfs", str(HOME).encode(), b"tmpfs", 0, 0)
+    return "mounted"
+
+
+@probe
+def unmount_something():
+    call("umount2", b"/proc/sys", 2)
+    return "unmounted"
+
+
+@probe
+def make_the_root_writable():
+    call("mount", b"none", b"/", 0, 32 | 4096, 0)
+    return "remounted"
+
+
+@probe
+def use_the_new_mount_calls():
+    return syscall(428, -100, b"/", 1)
+
+
+@harmless
+def make_a_user_namespace():
+    def work():
+        call("unshare", 0x10000000)
+        return "made"
+
+    return in_child(work)
+
+
+@harmless
+def make_a_network_namespace():
+    def work():
+        call("unshare", 0x40000000)
+        return "made"
+
+    return in_child(work)
+
+
+@harmless
+def clone_into_a_user_namespace():
+    child = syscall(x86(56), 0x10000000 | signal.SIGCHLD, 0, 0, 0, 0)
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return "cloned"
+
+
+@probe
+def join_the_first_process_namespaces():
+    descriptor = os.open("/proc/1/ns/mnt", os.O_RDONLY)
+    call("setns", descriptor, 0)
+    return "joined"
+
+
+@probe
+def load_a_program_into_the_kernel():
+    attributes = ctypes.create_string_buffer(128)
+    return f"descriptor {syscall(x86(321), 0, attributes, 128)}"
+
+
+@harmless
+def open_a_raw_socket():
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP):
+        return "opened"
+
+
+@harmless
+def open_a_packet_socket():
+    with socket.socket(17, socket.SOCK_RAW, 3):
+        return "opened"
+
+
+@harmless
+def open_a_socket_to_the_hypervisor():
+    with socket.socket(40, socket.SOCK_STREAM):
+        return "opened"
+
+
+@harmless
+def open_a_netfilter_socket():
+    with socket.socket(16, socket.SOCK_RAW, 12):
+        return "opened"
+
+
+@harmless
+def use_io_uring():
+    parameters = ctypes.create_string_buffer(256)
+    os.close(syscall(425, 2, parameters))
+    return "made"
+
+
+@harmless
+def use_a_keyring():
+    # KEYCTL_GET_KEYRING_ID of our session's.
+    return syscall(x86(250), 0, -3, 1)
+
+
+@harmless
+def open_a_performance_counter():
+    attributes = ctypes.create_string_buffer(128)
+    ctypes.memmove(attributes, (1).to_bytes(4, "little") + (128).to_bytes(4, "little"), 8)
+    os.close(syscall(x86(298), attributes, 0, -1, -1, 0))
+    return "opened"
+
+
+@harmless
+def use_userfaultfd():
+    os.close(syscall(x86(323), 0))
+    return "made"
+
+
+@probe
+def open_a_file_by_handle():
+    handle = ctypes.create_string_buffer(128)
+    return syscall(x86(304), -100, handle, 0)
+
+
+@harmless
+def change_the_root():
+    def work():
+        os.chroot("/")
+        return "changed"
+
+    return in_child(work)
+
+
+@probe
+def set_the_clock():
+    call("clock_settime", 0, ctypes.create_string_buffer(16))
+    return "set"
+
+
+@harmless
+def set_the_host_name():
+    socket.sethostname(socket.gethostname())
+    return "set"
+
+
+@harmless
+def run_before_everybody():
+    def work():
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        return "done"
+
+    return in_child(work)
+
+
+@harmless
+def be_spared_when_memory_is_short():
+    before = Path("/proc/self/oom_score_adj").read_text()
+    Path("/proc/self/oom_score_adj").write_text("-1000")
+    Path("/proc/self/oom_score_adj").write_text(before)
+    return "spared"
+
+
+@harmless
+def make_a_device():
+    os.mknod(HOME / "device", 0o600 | 0o020000, os.makedev(1, 1))
+    return "made"
+
+
+@harmless
+def become_root():
+    def work():
+        os.setresuid(0, 0, 0)
+        return os.getresuid()
+
+    if FACTS["is_free"]:
+        return in_child(work)
+    return None if os.getuid() == os.geteuid() != 0 and _fails(work) else "we are root"
+
+
+def _fails(work):
+    try:
+        in_child(work)
+    except OSError:
+        return True
+    return False
+
+
+@probe
+def run_a_program_as_its_owner():
+    """A set-user-id program runs as us."""
+    su = next((p for p in ("/usr/bin/su", "/bin/su") if os.path.exists(p)), None)
+    if su is None or not os.stat(su).st_mode & 0o4000:
+        raise OSError("there is none")
+    code = "import os; print(os.geteuid())"
+    own = HOME / "owner"
+    own.write_bytes(Path("/bin/true").read_bytes())
+    own.chmod(0o4755)
+    done = subprocess.run([su, "-s", sys.executable, "-c", code], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, check=False)  # fmt: skip
+    status = Path("/proc/self/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    return done.stdout if done.stdout.strip() == "0" else None
+
+
+@harmless
+def have_a_capability():
+    status = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
+    )
+    names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    return {n: status[n] for n in names if int(status[n], 16)} or None
+
+
+@harmless
+def be_without_a_filter():
+    status = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
+    )
+    return None if status["Seccomp"] == "2" else status["Seccomp"]
+
+
+@harmless
+def belong_to_groups():
+    groups = [group for group in os.getgroups() if group != os.getgid()]
+    # One user that isn't mapped may show as nobody's.
+    return [group for group in groups if group != 65534] or None
+
+
+# Files
+
+
+@harmless
+def read_the_password_file():
+    return Path("/etc/shadow").read_text()[:5]
+
+
+@harmless
+def see_kernel_files():
+    return os.listdir("/sys") or None
+
+
+@probe
+def write_kernel_settings():
+    for path in ("/proc/sys/kernel/hostname", "/proc/sys/vm/overcommit_memory"):
+        try:
+            Path(path).write_text(Path(path).read_text())
+        except OSError:
+            continue
+        return path
+    return None
+
+
+@probe
+def press_a_magic_key():
+    Path("/proc/sysrq-trigger").write_text("h")
+    return "pressed"
+
+
+@harmless
+def read_kernel_memory():
+    with open("/proc/kcore", "rb") as file:
+        return file.read(4).hex() or None
+
+
+@harmless
+def get_out_through_the_root_of_a_process():
+    for path in ("/proc/self/root", "/proc/1/root", "/proc/self/cwd/../../../../../../.."):
+        try:
+            if os.path.exists(f"{path}{FACTS['key']}"):
+                return path
+        except OSError:
+            continue
+    return None
+
+
+@harmless
+def look_into_the_first_process():
+    found = []
+    for name in ("environ", "mem", "maps", "fd/3"):
+        try:
+            with open(f"/proc/1/{name}", "rb") as file:
+                found.append(name + file.read(1).hex())
+        except OSError:
+            continue
+    return found or None
+
+
+@probe
+def end_the_first_process():
+    os.kill(1, signal.SIGKILL)
+    os.kill(1, 0)
+    # Still there: the kernel doesn't let it be killed from inside.
+    return
+
+
+@probe
+def use_inherited_descriptors():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                found[name] = os.readlink(f"/proc/self/fd/{name}")
+            except OSError:
+                continue
+    return found or None
+
+
+@harmless
+def write_where_others_read():
+    found = []
+    for folder in ("/", "/usr", "/usr/bin", "/etc", "/run", "/dev", os.getcwd(),
+                   os.path.dirname(os.path.dirname(sys.executable))):  # fmt: skip
+        path = f"{folder}/trunkline-was-here"
+        try:
+            with open(path, "x"):
+                found.append(folder)
+            os.unlink(path)
+        except OSError:
+            continue
+    return found or None
+
+
+@harmless
+def change_the_program():
+    with open(__file__, "r+b"):
+        return "it can be written"
+
+
+@harmless
+def link_to_another_file():
+    os.link(FACTS["key"], HOME / "link")
+    os.unlink(HOME / "link")
+    return "linked"
+
+
+@harmless
+def open_the_machines_devices():
+    names = ("mem", "kmsg", "kvm", "fuse", "vda", "sda", "net/tun", "loop0", "loop-control")
+    found = []
+    for name in names:
+        try:
+            os.close(os.open(f"/dev/{name}", os.O_RDONLY | os.O_NONBLOCK))
+        except OSError:
+            continue
+        found.append(name)
+    return found or None
+
+
+@harmless
+def type_into_a_terminal():
+    if FACTS["is_free"]:
+        return "not tried"
+    _, slave = pty.openpty()
+    fcntl.ioctl(slave, 0x5412, b"x")
+    return "typed"
+
+
+@probe
+def dump_core():
+    return resource.getrlimit(resource.RLIMIT_CORE)[1] or None
+
+
+def main() -> None:
+    results = {}
+    for name, attempt in PROBES.items():
+        if FACTS["is_free"] and name not in HARMLESS:
+            continue
+        try:
+            answer = attempt()
+        except (OSError, AssertionError) as error:
+            results[name] = [None, str(error)]
+        else:
+            results[name] = [None if answer is None else str(answer), ""]
+    (HOME / "results.json").write_text(json.dumps(results))
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(os.environ["TRUNKLINE_AGENT_SOCKET"])
+    server.listen()
+    while True:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+main()
