@@ -17,6 +17,7 @@ from trunkline.auth.admission import Admission
 from trunkline.auth.identity import Identity
 from trunkline.auth.issuer import DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
+from trunkline.auth.rates import Rates, RateSettings
 from trunkline.auth.settings import AuthSettings
 from trunkline.auth.verify import TokenVerifier, development
 from trunkline.gateway.invocations import Invocations
@@ -88,6 +89,8 @@ async def serve(upstream_port: int, state_dir: Path) -> None:
         peers=peers,
         tickets=TicketOffice(None),  # type: ignore[arg-type]
         metrics=metrics,
+        # What is measured is what the gateway can, not what it lets one address do.
+        rates=Rates(RateSettings(**dict.fromkeys(RateSettings.__dataclass_fields__, 0.0))),
     )
     app = build_app(
         Invocations(services).routes(),

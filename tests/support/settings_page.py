@@ -5,7 +5,8 @@ from trunkline.platform.settings import COMPONENTS
 
 TITLES = {
     "gateway": "The gateway",
-    "auth": "Tokens",
+    "auth": "Who may come in",
+    "rates": "How often they may ask",
     "control": "The control plane",
     "store": "The store",
     "sessions": "Sessions",

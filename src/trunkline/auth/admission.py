@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from trunkline.auth import noted
 from trunkline.auth.caller import Caller, HeaderGetter, acting_for
 from trunkline.auth.revocations import Revocations
 from trunkline.auth.verify import TokenVerifier
@@ -24,4 +25,7 @@ class Admission:
         caller = await self._verifier.identify(get("authorization"))
         self.revocations.check(caller)
         user = acting_for(get)
-        return caller if user is None else dataclasses.replace(caller, acting_for=user)
+        if user is not None:
+            caller = dataclasses.replace(caller, acting_for=user)
+        noted.caller_is(caller)
+        return caller

@@ -43,6 +43,9 @@ class AuthSettings:
     """A command, its words separated by commas, that prints those keys instead: for a key service.
     It is run once, at the start."""
 
+    audit_days: float = 400.0
+    """Days for which the audit log keeps who did what."""
+
     max_verified_tokens: int = 10_000
     """How many verified tokens are remembered, so that a client that comes again costs next to
     nothing. Each is a few hundred bytes; the oldest is forgotten first."""
@@ -71,7 +74,7 @@ class AuthSettings:
             raise ValueError("leeway_s must be between 0 and 300")
         if self.max_verified_tokens < 0:
             raise ValueError("max_verified_tokens must not be negative")
-        for name in ("keys_max_fresh_s", "keys_max_stale_s", "fetch_timeout_s"):
+        for name in ("keys_max_fresh_s", "keys_max_stale_s", "fetch_timeout_s", "audit_days"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
         if self.key_refresh_min_s < 0:

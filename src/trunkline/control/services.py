@@ -9,6 +9,7 @@ from starlette.requests import Request
 from trunkline.auth.admission import Admission
 from trunkline.auth.caller import Caller
 from trunkline.auth.grants import Permission, forbidden
+from trunkline.auth.rates import Rate
 from trunkline.control.builds import VersionBuilds
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
@@ -47,6 +48,8 @@ class ControlServices:
     sessions: SessionDirectory
     admission: Admission
     builds: VersionBuilds
+    rate: Rate | None = None
+    """How often an identity may call."""
     calls: Calls = field(default_factory=Calls)
     """The requests agents are answering now."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
@@ -95,6 +98,8 @@ class ControlServices:
 
     async def _admit_to_project(self, request: Request) -> tuple[Caller, ProjectName]:
         caller = await self.admission.admit(request.headers.get)
+        if self.rate is not None:
+            self.rate.take(caller.user.owner)
         return caller, self._project_of(request)
 
     def _project_of(self, request: Request) -> ProjectName:

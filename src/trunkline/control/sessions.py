@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from trunkline.aio.threads import in_thread
+from trunkline.auth import noted
 from trunkline.auth.grants import Permission
 from trunkline.control import shapes
 from trunkline.control.paging import limit_of, list_body, page_of
@@ -45,6 +46,7 @@ class Sessions:
             raise UnavailableError("the platform is restarting; try again")
         body = await json_object(request, may_be_empty=True)
         key = SessionKey(project, name, _id_in(body))
+        noted.session_is(key.session_id)
         record = await self._services.sessions.create(key, caller, version=_version_in(body))
         return JSONResponse(shapes.session(record), 201)
 

@@ -4,6 +4,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from trunkline.auth import noted
 from trunkline.auth.grants import Permission
 from trunkline.gateway import routes
 from trunkline.gateway.forwarding import PassedThrough, agent_headers
@@ -47,6 +48,7 @@ class Invocations:
         services = self._services
         caller = await services.admission.admit(request.headers.get)
         key = self._key_of(request)
+        noted.session_is(key.session_id)
         caller.require(Permission.USE, key.project, key.agent)
         call = Call(
             request,

@@ -2,12 +2,24 @@
 
 import http
 import json
+from collections.abc import Mapping
 
 from trunkline.protocol import headers
-from trunkline.protocol.errors import MethodNotAllowedError, TrunklineError, envelope
+from trunkline.protocol.errors import (
+    MethodNotAllowedError,
+    RateLimitedError,
+    TrunklineError,
+    envelope,
+)
 
 #: What nginx logs for a client that left; nobody is there to get it.
 CLIENT_CLOSED_REQUEST = 499
+
+_BY_STATUS: Mapping[int, tuple[tuple[str, str], ...]] = {
+    http.HTTPStatus.UNAUTHORIZED: (("www-authenticate", 'Bearer realm="trunkline"'),),
+    http.HTTPStatus.UPGRADE_REQUIRED: (("upgrade", "websocket"), ("sec-websocket-version", "13")),
+    http.HTTPStatus.SERVICE_UNAVAILABLE: (("retry-after", "1"),),
+}
 
 
 def refusal(error: TrunklineError, *extra: tuple[str, str]) -> bytes:
@@ -41,12 +53,8 @@ def headers_for(error: TrunklineError) -> list[tuple[str, str]]:
     """
     if error.session_code:
         return [(headers.SESSION_ERROR, error.session_code)]
+    if isinstance(error, RateLimitedError):
+        return [("retry-after", str(error.retry_after_s))]
     if isinstance(error, MethodNotAllowedError):
         return [("allow", ", ".join(error.allowed))]
-    if error.status == http.HTTPStatus.UNAUTHORIZED:
-        return [("www-authenticate", 'Bearer realm="trunkline"')]
-    if error.status == http.HTTPStatus.UPGRADE_REQUIRED:
-        return [("upgrade", "websocket"), ("sec-websocket-version", "13")]
-    if error.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
-        return [("retry-after", "1")]
-    return []
+    return list(_BY_STATUS.get(error.status, ()))

@@ -61,6 +61,10 @@ class Projects:
         self._names = {name: ProjectName(name) for name in names}
         self._names.update(dict.fromkeys(DEFAULT_PROJECT_ALIASES, ProjectName(names[0])))
 
+    def find(self, name: str | None) -> ProjectName | None:
+        """Return the project of that name, or None."""
+        return self._names.get(name or "")
+
     def get(self, name: str) -> ProjectName:
         """Return the project of that name.
 

@@ -1,6 +1,7 @@
 """What the parts of the gateway share."""
 
 import asyncio
+import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,8 @@ from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.admission import Admission
 from trunkline.auth.origins import Origins
 from trunkline.auth.pseudonym import Pseudonyms
+from trunkline.auth.rates import Rates, RateSettings
+from trunkline.gateway.audit import AuditTrail
 from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.peers import Peers
@@ -32,6 +35,10 @@ class GatewayServices:
     peers: Peers
     metrics: Metrics
     tickets: TicketOffice
+    rates: Rates = field(default_factory=lambda: Rates(RateSettings()))
+    audit: AuditTrail = field(
+        default_factory=lambda: AuditTrail(None, kept_for=dt.timedelta(days=1))
+    )
     tasks: TaskOwner = field(default_factory=TaskOwner)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the platform stops: nothing new is begun."""

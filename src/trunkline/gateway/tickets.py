@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from trunkline.auth import noted
 from trunkline.auth.caller import Caller
 from trunkline.auth.grants import Permission
 from trunkline.auth.origins import Origins
@@ -56,6 +57,7 @@ class Tickets:
         body = await json_object(request, may_be_empty=True)
         # Whose the session is counts when the ticket is used: asking for one tells nothing.
         key = SessionKey(project, agent, _session_in(body))
+        noted.session_is(key.session_id)
         ticket, expires_at = await self._services.tickets.issue(
             caller, key, origin=_origin_in(body), lifetime_s=_lifetime_in(body)
         )

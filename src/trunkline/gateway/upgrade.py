@@ -105,6 +105,9 @@ class Upgrade(asyncio.Protocol):
     def _refuse(self, error: TrunklineError) -> None:
         self._services.metrics.upgrades.labels(str(error.status)).inc()
         self._services.count_refusal(error)
+        if isinstance(error, AuthenticationError):
+            self._services.rates.failures_by_address.count(self._client)
+        self._record(error.status)
         _log.info(
             "upgrade refused: status=%d code=%s limit=%s session=%s address=%s request_id=%s",
             error.status,
@@ -122,11 +125,24 @@ class Upgrade(asyncio.Protocol):
         self._transport.write(refusal(error, *extra))
         self._transport.close()
 
+    def _record(self, status: int) -> None:
+        key = self._session
+        self._services.audit.add(
+            "connect",
+            status,
+            place=(None, None, None) if key is None else (key.project, key.agent, key.session_id),
+            caller=None if self._caller is _NOBODY else self._caller,
+            address=self._client,
+            request_id=self._request_id,
+        )
+
     async def _connect(self) -> None:
         request, services = self._request, self._services
         if not routes.is_websocket_path(request.path):
             raise NotFoundError("no WebSocket endpoint is at this path")
         services.refuse_if_draining()
+        services.rates.failures_by_address.check(self._client)
+        services.rates.upgrades_by_address.take(self._client)
         services.origins.check(request.header(b"origin"), request.header(b"host"))
         request, carried = carriage.take_out(request)
         self._sentinel = carried.sentinel
@@ -147,6 +163,7 @@ class Upgrade(asyncio.Protocol):
             session_id = target.session_id or new_session_id()
         self._session = key = SessionKey(target.project, target.agent, session_id)
         caller.require(Permission.USE, key.project, key.agent)
+        services.rates.upgrades_by_identity.take(caller.user.owner)
         self._place.take_identity(caller.user.owner)
         head = upstream.upgrade_head(
             target.query,
@@ -223,6 +240,7 @@ class Upgrade(asyncio.Protocol):
         )
         relay = relayed.begin(self._transport, upgraded.transport)
         services.metrics.upgrades.labels("101").inc()
+        self._record(_SWITCHING)
         agent.event("ConnectionOpened", f"request_id={self._request_id}")
         self._transport.write(self._response_head(upgraded.head, agent.key))
         # Reading goes on before the bytes at hand are relayed: if they fill the peer's buffer,

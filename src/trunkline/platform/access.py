@@ -1,5 +1,6 @@
 """Puts together who may come in: the development issuer, providers, and what they are asked."""
 
+import datetime as dt
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,14 @@ from trunkline.auth.introspection import IntrospectedTokens
 from trunkline.auth.issuer import DevelopmentIssuer
 from trunkline.auth.keys import KeySource
 from trunkline.auth.providers import Provider, load_providers
-from trunkline.auth.settings import AuthSettings
+from trunkline.auth.rates import Rates
+from trunkline.auth.secret_box import SecretBox
 from trunkline.auth.verify import OpaqueTokens, TokenVerifier, development
 from trunkline.control.api_keys import ApiKeyTokens
-from trunkline.store.interface import CredentialStore
+from trunkline.gateway.audit import AuditTrail
+from trunkline.platform.settings import PlatformSettings
+from trunkline.sessions.agent_secrets import AgentSecrets
+from trunkline.store.interface import Store
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -27,28 +32,39 @@ class Access:
         admission: Tells who sends a request.
         issuer: The development issuer, whose public key is served.
         takes_development: Whether the development issuer's tokens are accepted.
+        rates: How often they may ask.
+        audit: Where it is recorded.
+        secrets: What agents get that nobody sees.
         notices: What whoever starts the platform should know, a line each.
     """
 
     admission: Admission
     issuer: DevelopmentIssuer
     takes_development: bool
+    rates: Rates
+    audit: AuditTrail
+    secrets: AgentSecrets
     notices: tuple[str, ...]
 
 
 def open_access(
-    settings: AuthSettings,
+    platform: PlatformSettings,
     state_dir: Path,
     *,
     host: str,
-    store: CredentialStore,
+    store: Store,
     stack: AsyncExitStack,
 ) -> Access:
     """Put it together; ``stack`` closes it.
 
     Raises:
         SettingsError: If the providers' file is wrong.
+        SecretKeyError: If the keys for secrets can't be had.
     """
+    settings = platform.auth
+    audit = AuditTrail(store, kept_for=dt.timedelta(days=settings.audit_days))
+    # What happens at the very end is written, too.
+    stack.push_async_callback(audit.flush)
     issuer = DevelopmentIssuer.open(state_dir)
     providers = load_providers(settings)
     issuers: list[tuple[Provider, KeySource]] = []
@@ -74,6 +90,9 @@ def open_access(
         admission=Admission(verifier),
         issuer=issuer,
         takes_development=takes_development,
+        rates=Rates(platform.rates),
+        audit=audit,
+        secrets=AgentSecrets(SecretBox.open(settings, state_dir), store),
         notices=tuple(_notices(host, takes_development=takes_development, providers=providers)),
     )
 

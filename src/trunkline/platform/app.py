@@ -38,6 +38,7 @@ def build_app(
     metrics: Metrics,
     issuer: DevelopmentIssuer,
     peers: Peers,
+    middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """Return the application.
 
@@ -46,6 +47,7 @@ def build_app(
         health: What ``/healthz`` and ``/readyz`` say.
         metrics: What ``/metrics`` prints.
         issuer: Whose public keys are served.
+        middleware: What stands before every request, behind what names it.
         peers: Whom to ask about sessions that don't run here.
     """
 
@@ -84,7 +86,7 @@ def build_app(
             Route("/openapi.json", openapi),
             *routes,
         ],
-        middleware=[Middleware(RequestIds)],
+        middleware=[Middleware(RequestIds), *middleware],
         exception_handlers={
             SessionElsewhereError: pass_on,
             TrunklineError: _refuse,

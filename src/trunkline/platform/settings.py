@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline import config
+from trunkline.auth.rates import RateSettings
 from trunkline.auth.settings import AuthSettings
 from trunkline.control.settings import ControlSettings
 from trunkline.gateway.settings import GatewaySettings
@@ -17,6 +18,7 @@ from trunkline.store.settings import StoreSettings
 COMPONENTS: Mapping[str, type[Any]] = {
     "gateway": GatewaySettings,
     "auth": AuthSettings,
+    "rates": RateSettings,
     "control": ControlSettings,
     "store": StoreSettings,
     "sessions": SessionSettings,
@@ -30,6 +32,7 @@ class PlatformSettings:
 
     gateway: GatewaySettings
     auth: AuthSettings
+    rates: RateSettings
     control: ControlSettings
     store: StoreSettings
     sessions: SessionSettings

@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
+from starlette.middleware import Middleware
 
 from trunkline import config
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.local import user_name
 from trunkline.auth.pseudonym import Pseudonyms
-from trunkline.auth.secret_box import SecretBox
 from trunkline.console.app import Console
 from trunkline.console.signin import FIRST_LINK_LIFETIME_S, SignIns, make_link
 from trunkline.control.agents import Agents
 from trunkline.control.api_keys import ApiKeys
+from trunkline.control.audit import Audit
 from trunkline.control.builds import VersionBuilds
 from trunkline.control.conversations import Conversations
 from trunkline.control.deletions import Deletions
@@ -46,6 +47,7 @@ from trunkline.platform import descriptors
 from trunkline.platform.access import Access, open_access
 from trunkline.platform.app import build_app
 from trunkline.platform.certificate import Certificate
+from trunkline.platform.guard import Guard
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
@@ -55,7 +57,6 @@ from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.kept import KeeperLine
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.runtimes.process.sandbox.levels import Level, describe
-from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.upkeep import Upkeep
 from trunkline.store.opening import StorePlace
@@ -200,7 +201,8 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         await upkeep.begin(is_alone=not place.is_shared)
         builds = VersionBuilds(state_dir / "versions", store=store, runtime=runtime, node=node)
         stack.push_async_callback(builds.aclose)
-        access = open_access(settings.auth, state_dir, host=options.host, store=store, stack=stack)
+        access = open_access(settings, state_dir, host=options.host, store=store, stack=stack)
+        sessions.rate = access.rates.sessions_by_identity
         gateway = GatewayServices(
             settings=settings.gateway,
             projects=Projects(settings.gateway.projects),
@@ -210,6 +212,8 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
             metrics=metrics,
             tickets=TicketOffice(store),
+            rates=access.rates,
+            audit=access.audit,
         )
         gateway.limits.most = descriptors.connections_within(
             gateway.limits.most, descriptors.raise_to_hard_limit()
@@ -221,13 +225,13 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             sessions=sessions,
             admission=access.admission,
             builds=builds,
+            rate=access.rates.calls_by_identity,
         )
-        secret_values = AgentSecrets(SecretBox.open(settings.auth, state_dir), store)
-        sessions.use_secrets(secret_values)
+        sessions.use_secrets(access.secrets)
         uploads = Uploads(
             store=store,
             builds=builds,
-            secrets=secret_values,
+            secrets=access.secrets,
             node=node,
             max_versions=settings.control.max_versions,
         )
@@ -236,8 +240,8 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         upkeep.followers = (builds, deletions)
         tasks = TaskOwner()
         stack.push_async_callback(tasks.aclose)
-        tasks.spawn(upkeep.run(), name="upkeep")
-        tasks.spawn(Lifetimes(gateway, store).run(), name="lifetimes")
+        for work in (upkeep, access.audit, Lifetimes(gateway, store)):
+            tasks.spawn(work.run(), name=type(work).__name__.lower())
         health = Health(store)
         app = build_app(
             [
@@ -245,8 +249,9 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
                 *Responses(gateway, store=store, calls=control.calls).routes(),
                 *Tickets(gateway, store).routes(),
                 *ApiKeys(control).routes(),
+                *Audit(control).routes(),
                 *RevocationList(control).routes(),
-                *Secrets(control, secret_values).routes(),
+                *Secrets(control, access.secrets).routes(),
                 *Conversations(control).routes(),
                 *Versions(control, uploads, deletions).routes(),
                 *Agents(control, uploads, deletions).routes(),
@@ -259,6 +264,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
             metrics=metrics,
             issuer=access.issuer,
             peers=gateway.peers,
+            middleware=[Middleware(Guard, services=gateway)],
         )
         await deletions.take_over()
         await builds.take_over()

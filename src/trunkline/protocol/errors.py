@@ -28,6 +28,7 @@
     │       └── VersionFailedError     424  version_failed
     ├── UpgradeRequiredError           426  upgrade_required
     ├── QuotaExceededError             429  QuotaExceeded
+    ├── RateLimitedError               429  rate_limited
     ├── TooManyConnectionsError        429  too_many_connections
     ├── HeadTooLargeError              431  head_too_large
     ├── HeadTimeoutError               408  head_timeout
@@ -201,6 +202,17 @@ class QuotaExceededError(TrunklineError):
     code = "QuotaExceeded"
     session_code = "QuotaExceeded"
     status = 429
+
+
+class RateLimitedError(TrunklineError):
+    """An address or an identity asks too often."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class TooManyConnectionsError(TrunklineError):

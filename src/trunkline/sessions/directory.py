@@ -15,6 +15,7 @@ from pathlib import Path
 from trunkline.aio.in_use import InUse
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.caller import Caller
+from trunkline.auth.rates import Rate
 from trunkline.protocol.errors import (
     AgentDisabledError,
     AgentNotFoundError,
@@ -66,6 +67,8 @@ class SessionDirectory:
         self._settings = settings
         self._store = store
         self._node = node
+        #: How often an owner may make one.
+        self.rate: Rate | None = None
         self._deletions: dict[SessionKey, asyncio.Task[None]] = {}
         self._files_in_use: InUse[SessionKey] = InUse()
         self._tasks = TaskOwner()
@@ -224,6 +227,8 @@ class SessionDirectory:
     async def _add(
         self, key: SessionKey, owner: str, version: VersionRecord
     ) -> tuple[SessionRecord, bool]:
+        if self.rate is not None:
+            self.rate.take(owner)
         now = _now()
         return await self._store.add_session(
             SessionRecord(

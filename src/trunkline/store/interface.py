@@ -16,6 +16,8 @@ from trunkline.store.paging import Page, PageOf
 from trunkline.store.records import (
     AgentRecord,
     ApiKeyRecord,
+    AuditFilter,
+    AuditRecord,
     Claim,
     ConversationKey,
     ConversationRecord,
@@ -374,6 +376,21 @@ class SecretStore(Protocol):
         """Forget a secret; tell whether it was there."""
 
 
+class AuditStore(Protocol):
+    """Who did what. Entries are only added, and forgotten when they are old."""
+
+    async def add_audit(self, records: Sequence[AuditRecord]) -> None:
+        """Add entries."""
+
+    async def list_audit(
+        self, project: ProjectName, wanted: AuditFilter, *, limit: int, before: str | None = None
+    ) -> Sequence[AuditRecord]:
+        """Return a project's entries, the newest first, those before an entry if one is given."""
+
+    async def forget_audit(self, before: dt.datetime) -> None:
+        """Forget entries that are older."""
+
+
 class NodeStore(Protocol):
     """The processes that share the store. Only those that are here hold anything."""
 
@@ -422,6 +439,7 @@ class Store(
     TicketStore,
     CredentialStore,
     SecretStore,
+    AuditStore,
     NodeStore,
     Protocol,
 ):

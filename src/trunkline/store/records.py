@@ -201,6 +201,36 @@ class SecretRecord:
     updated_by: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """Who did what, to what, from where, with what result."""
+
+    entry_id: str
+    """In the order of their times."""
+    at: dt.datetime
+    project: str | None
+    agent: str | None
+    session_id: str | None
+    action: str
+    status: int
+    identity: str | None
+    """``issuer|subject``; None if nobody could be told."""
+    acting_for: str | None
+    credential: str | None
+    address: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Which of them are wanted; None for all."""
+
+    agent: str | None = None
+    session_id: str | None = None
+    identity: str | None = None
+    action: str | None = None
+
+
 class ClaimOutcome(StrEnum):
     """What came of claiming a session."""
 

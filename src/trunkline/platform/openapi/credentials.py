@@ -6,6 +6,8 @@ from trunkline.platform.openapi.operation import (
     Resource,
     answer,
     array,
+    in_query,
+    integer,
     json_answer,
     json_body,
     obj,
@@ -73,6 +75,21 @@ RESOURCE = Resource(
             answers={204: answer("It is gone.")},
         ),
         Operation(
+            method="GET",
+            path=f"{PROJECT}/audit",
+            name="list_audit",
+            says="Who did what in the project, the newest first.",
+            query=(
+                in_query("limit", "How many.", integer(minimum=1, maximum=100, default=20)),
+                in_query("after", "An entry's `id`: those before it in time.", text()),
+                in_query("agent", "Those about an agent.", text()),
+                in_query("agent_session_id", "Those about a session.", text()),
+                in_query("identity", "Those of an identity: `issuer|subject`.", text()),
+                in_query("action", "Those of an action, as `connect`.", text()),
+            ),
+            answers={200: json_answer("The entries.", schema("AuditList"))},
+        ),
+        Operation(
             method="POST",
             path="/api/revocations",
             name="revoke",
@@ -124,6 +141,22 @@ RESOURCE = Resource(
         "SecretList": _list("Secret"),
         "PutSecretRequest": obj(
             "The secret", value=text("Its value", maxLength=65536, pattern="^[ -~]*$")
+        ),
+        "AuditEntry": obj(
+            "Who did what, to what, from where, with what result",
+            id=text("Its id"),
+            at=text("When", format="date-time"),
+            action=text("What was asked for"),
+            status=integer("The answer's status"),
+            address=text("From where"),
+            request_id=text("The request's id"),
+        ),
+        "AuditList": obj(
+            "Some of them, the newest first",
+            object={"const": "list"},
+            data=array(schema("AuditEntry")),
+            has_more={"type": "boolean"},
+            optional={"last_id": text("While there is more: what the next page comes `after`")},
         ),
         "Revocation": obj(
             "Whose credentials are worth nothing that were issued before a time",

@@ -15,7 +15,7 @@ AGENT: Final = f"{PROJECT}/agents/{{agent}}"
 ENDPOINT: Final = f"{AGENT}/endpoint"
 
 #: What any operation on a project may be refused with.
-_ALWAYS_REFUSED: Final = (400, 401, 403, 404)
+_ALWAYS_REFUSED: Final = (400, 401, 403, 404, 429)
 _IN_PATH = re.compile(r"\{(\w+)\}")
 
 

@@ -1,6 +1,7 @@
 """The store on any SQL database: what to ask is here, how to ask is the engine's."""
 
 from trunkline.store.sql.agents import SqlAgents
+from trunkline.store.sql.audit import SqlAudit
 from trunkline.store.sql.conversations import SqlConversations
 from trunkline.store.sql.credentials import SqlCredentials
 from trunkline.store.sql.engine import Db, Engine
@@ -18,6 +19,7 @@ class SqlStore(
     SqlTickets,
     SqlCredentials,
     SqlSecrets,
+    SqlAudit,
 ):
     """The whole store. Each method is one transaction."""
 

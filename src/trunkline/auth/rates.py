@@ -1,0 +1,130 @@
+"""How often each address and each identity may ask for something. Pure, except for the clock."""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Final
+
+from trunkline.protocol.errors import RateLimitedError
+
+#: How many seconds' worth may come at once.
+_BURST_S: Final = 10.0
+#: Whoever was remembered longest ago is forgotten first, and begins anew.
+_MAX_REMEMBERED: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateSettings:
+    """How many a second, in each process. Ten seconds' worth may come at once; 0 is no limit."""
+
+    upgrades_per_address: float = 200.0
+    """WebSocket upgrades from one address."""
+
+    upgrades_per_identity: float = 100.0
+    """WebSocket upgrades of one identity."""
+
+    sessions_per_identity: float = 20.0
+    """Sessions that one identity makes, by connecting, calling or asking for them."""
+
+    calls_per_address: float = 400.0
+    """HTTP requests from one address."""
+
+    calls_per_identity: float = 200.0
+    """Calls of the control plane by one identity."""
+
+    failures_per_address: float = 50.0
+    """Requests from one address whose token or ticket isn't good. When there were more, what comes
+    from it is refused without being looked at until there is room again: making a platform verify
+    bad tokens is cheap for whoever sends them, and not for it."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if getattr(self, each.name) < 0:
+                raise ValueError(f"{each.name} must not be negative")
+
+
+class Rate:
+    """A token bucket for each of those that one limit is for."""
+
+    def __init__(
+        self,
+        per_s: float,
+        setting: str,
+        whose: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_s = per_s
+        self._most = max(per_s * _BURST_S, 1.0)
+        self._setting = setting
+        self._whose = whose
+        self._clock = clock
+        #: What was left, and when.
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str) -> None:
+        """Count one.
+
+        Raises:
+            RateLimitedError: If there were too many.
+        """
+        self.check(key)
+        self.count(key)
+
+    def check(self, key: str) -> None:
+        """Refuse if there were too many.
+
+        Raises:
+            RateLimitedError: If there were.
+        """
+        if not self._per_s:
+            return
+        left = self._now_left(key)
+        if left < 1:
+            raise RateLimitedError(
+                f"{self._whose} asks too often: {self._per_s:g} a second may be "
+                f"({self._setting}); try again later",
+                retry_after_s=math.ceil((1 - left) / self._per_s),
+            ).by_limit(self._setting)
+
+    def count(self, key: str) -> None:
+        """Count one, whether or not there were too many."""
+        if not self._per_s:
+            return
+        self._left[key] = max(self._now_left(key) - 1, 0.0), self._clock()
+        self._left.move_to_end(key)
+        if len(self._left) > _MAX_REMEMBERED:
+            self._left.popitem(last=False)
+
+    def _now_left(self, key: str) -> float:
+        found = self._left.get(key)
+        if found is None:
+            return self._most
+        left, at = found
+        return min(left + (self._clock() - at) * self._per_s, self._most)
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+
+class Rates:
+    """Every limit there is."""
+
+    def __init__(self, settings: RateSettings) -> None:
+        address, identity = "this address", "this identity"
+        self.upgrades_by_address = Rate(
+            settings.upgrades_per_address, "upgrades_per_address", address
+        )
+        self.upgrades_by_identity = Rate(
+            settings.upgrades_per_identity, "upgrades_per_identity", identity
+        )
+        self.sessions_by_identity = Rate(
+            settings.sessions_per_identity, "sessions_per_identity", identity
+        )
+        self.calls_by_address = Rate(settings.calls_per_address, "calls_per_address", address)
+        self.calls_by_identity = Rate(settings.calls_per_identity, "calls_per_identity", identity)
+        self.failures_by_address = Rate(
+            settings.failures_per_address, "failures_per_address", address
+        )

@@ -1,0 +1,63 @@
+"""The audit log, read by admins."""
+
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from trunkline.auth.grants import Permission
+from trunkline.control.paging import limit_of
+from trunkline.control.services import ControlServices
+from trunkline.store.records import AuditFilter, AuditRecord
+
+_PATH: Final = "/api/projects/{project}/audit"
+
+
+class Audit:
+    """The operation on the audit log: reading it. Nothing changes or removes an entry."""
+
+    def __init__(self, services: ControlServices) -> None:
+        self._services = services
+
+    def routes(self) -> list[Route]:
+        return [Route(_PATH, self.list_audit, methods=["GET"])]
+
+    async def list_audit(self, request: Request) -> Response:
+        """Return a project's entries, the newest first."""
+        _, project = await self._services.admit(request, Permission.ADMINISTER)
+        query = request.query_params
+        limit = limit_of(query)
+        wanted = AuditFilter(
+            agent=query.get("agent"),
+            session_id=query.get("agent_session_id"),
+            identity=query.get("identity"),
+            action=query.get("action"),
+        )
+        found = await self._services.store.list_audit(
+            project, wanted, limit=limit + 1, before=query.get("after")
+        )
+        body: dict[str, Any] = {
+            "object": "list",
+            "data": [_shape(record) for record in found[:limit]],
+            "has_more": len(found) > limit,
+        }
+        if len(found) > limit:
+            body["last_id"] = found[limit - 1].entry_id
+        return JSONResponse(body)
+
+
+def _shape(record: AuditRecord) -> dict[str, Any]:
+    return {
+        "id": record.entry_id,
+        "at": record.at.isoformat(timespec="microseconds"),
+        "action": record.action,
+        "status": record.status,
+        "agent": record.agent,
+        "agent_session_id": record.session_id,
+        "identity": record.identity,
+        "acting_for": record.acting_for,
+        "credential": record.credential,
+        "address": record.address,
+        "request_id": record.request_id,
+    }

@@ -1,0 +1,107 @@
+"""The audit log: written in the background, bounded, and never in anybody's way."""
+
+import asyncio
+import datetime as dt
+import logging
+import secrets
+from collections import deque
+from typing import Final
+
+from trunkline.auth.caller import Caller
+from trunkline.protocol.errors import TrunklineError
+from trunkline.store.interface import AuditStore
+from trunkline.store.records import AuditRecord
+
+_log = logging.getLogger("trunkline.audit")
+_PAUSE_S: Final = 0.25
+_AT_ONCE: Final = 500
+#: Entries that wait for the store. Those beyond are told to the process's log instead.
+_MAX_WAITING: Final = 20_000
+_FORGET_EVERY_S: Final = 3600.0
+
+
+class AuditTrail:
+    """Takes what happened, and has the store keep it."""
+
+    def __init__(self, store: AuditStore | None, *, kept_for: dt.timedelta) -> None:
+        """Make one.
+
+        Args:
+            store: What keeps the entries; None to keep none.
+            kept_for: For how long.
+        """
+        self._store = store
+        self._kept_for = kept_for
+        self._waiting: deque[AuditRecord] = deque()
+        self._has_some = asyncio.Event()
+        self._forget_at = 0.0
+
+    def add(
+        self,
+        action: str,
+        status: int,
+        *,
+        place: tuple[str | None, str | None, str | None],
+        caller: Caller | None,
+        address: str,
+        request_id: str,
+    ) -> None:
+        """Record something.
+
+        Args:
+            action: What was asked for.
+            status: The answer's.
+            place: Project, agent and session, as far as it is about one.
+            caller: Who asked, if that could be told.
+            address: From where.
+            request_id: The request's id.
+        """
+        if self._store is None:
+            return
+        now = dt.datetime.now(dt.UTC)
+        record = AuditRecord(
+            entry_id=f"{now.isoformat(timespec='microseconds')}-{secrets.token_hex(4)}",
+            at=now,
+            project=place[0],
+            agent=place[1],
+            session_id=place[2],
+            action=action,
+            status=status,
+            identity=caller.identity.owner if caller is not None else None,
+            acting_for=caller.acting_for if caller is not None else None,
+            credential=caller.credential if caller is not None else None,
+            address=address,
+            request_id=request_id,
+        )
+        if len(self._waiting) >= _MAX_WAITING:
+            _log.error("the store is too slow for the audit log; this isn't in it: %s", record)
+            return
+        self._waiting.append(record)
+        self._has_some.set()
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            await self._has_some.wait()
+            await asyncio.sleep(_PAUSE_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits. What can't be written stays, and is tried again."""
+        if self._store is None:
+            return
+        self._has_some.clear()
+        while self._waiting:
+            some = [self._waiting[n] for n in range(min(len(self._waiting), _AT_ONCE))]
+            try:
+                await self._store.add_audit(some)
+            except TrunklineError as exc:
+                _log.warning("the audit log is written later: %s", exc)
+                self._has_some.set()
+                return
+            for _ in some:
+                self._waiting.popleft()
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._forget_at:
+            self._forget_at = loop.time() + _FORGET_EVERY_S
+            await self._store.forget_audit(dt.datetime.now(dt.UTC) - self._kept_for)

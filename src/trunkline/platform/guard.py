@@ -1,0 +1,75 @@
+"""Stands before every HTTP request: how often it may come, and what is recorded of it."""
+
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trunkline.auth import noted
+from trunkline.gateway.requests import marks_in
+from trunkline.gateway.responses import headers_for
+from trunkline.gateway.services import GatewayServices
+from trunkline.protocol.errors import RateLimitedError, envelope
+
+#: What is worth a line although it changes nothing: what was in somebody's session.
+_READS: Final = frozenset({"stream_log", "download_file", "list_files", "stat_file"})
+_REFUSALS: Final = frozenset({401, 403, 429})
+
+
+class Guard:
+    """ASGI middleware: rates by address, and the audit log."""
+
+    def __init__(self, app: ASGIApp, *, services: GatewayServices) -> None:
+        self._app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+            await self._app(scope, receive, send)
+            return
+        services, given = self._services, Headers(scope=scope)
+        peer = scope["client"][0] if scope.get("client") else ""
+        address = services.limits.proxies.client_of(peer, given.get("x-forwarded-for"))
+        note = noted.begin()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            services.rates.failures_by_address.check(address)
+            services.rates.calls_by_address.take(address)
+        except RateLimitedError as error:
+            services.count_refusal(error)
+            answer = JSONResponse(envelope(error), error.status, headers=dict(headers_for(error)))
+            await answer(scope, receive, watched)
+        else:
+            await self._app(scope, receive, watched)
+        if status == 401:
+            services.rates.failures_by_address.count(address)
+        self._record(scope, note, status, address, marks_in(scope).request_id)
+
+    def _record(
+        self, scope: Scope, note: noted.Note, status: int, address: str, request_id: str
+    ) -> None:
+        action = getattr(scope.get("endpoint"), "__name__", scope["method"].lower())
+        is_read = scope["method"] in ("GET", "HEAD")
+        if is_read and action not in _READS and status not in _REFUSALS:
+            return
+        named = scope.get("path_params") or {}
+        self._services.audit.add(
+            action,
+            status,
+            place=(
+                self._services.projects.find(named.get("project")),
+                named.get("agent"),
+                note.session_id or named.get("session"),
+            ),
+            caller=note.caller,
+            address=address,
+            request_id=request_id,
+        )

@@ -1,0 +1,41 @@
+"""The audit log on a SQL database."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from trunkline.protocol.ids import ProjectName
+from trunkline.store.records import AuditFilter, AuditRecord
+from trunkline.store.sql.engine import Db, Engine
+from trunkline.store.sql.rows import text_of
+
+#: Sorts behind every time there is.
+_LAST = "~"
+
+
+class SqlAudit:
+    """The part of the store that keeps who did what."""
+
+    _engine: Engine
+
+    async def add_audit(self, records: Sequence[AuditRecord]) -> None:
+        def add(db: Db) -> None:
+            for record in records:
+                db.rows("add_audit", **{**asdict(record), "at": text_of(record.at)})
+
+        await self._engine.write(add)
+
+    async def list_audit(
+        self, project: ProjectName, wanted: AuditFilter, *, limit: int, before: str | None = None
+    ) -> Sequence[AuditRecord]:
+        rows = await self._engine.read(
+            lambda db: db.rows(
+                "list_audit", project=project, before=before or _LAST, limit=limit, **asdict(wanted)
+            )
+        )
+        return [
+            AuditRecord(**{**dict(row), "at": dt.datetime.fromisoformat(row["at"])}) for row in rows
+        ]
+
+    async def forget_audit(self, before: dt.datetime) -> None:
+        await self._engine.write(lambda db: db.rows("forget_audit", before=text_of(before)))
