@@ -64,8 +64,10 @@ class Talk {
     this.input = h("input", { id: "words", autocomplete: "off", placeholder: "Write to the agent" });
     const timer = setInterval(() => this.#call?.isOpen && this.strip.step(), STEP_MS);
     signal.addEventListener("abort", () => clearInterval(timer), { once: true });
-    // What a test hears is what the loudspeaker gets.
+    // For tests: what the loudspeaker gets, and what was measured.
     this.strip.canvas.voice = this.voice;
+    this.latency.canvas.values = this.latency.values;
+    this.latency.canvas.classList.add("latency");
   }
 
   page() {
@@ -275,6 +277,10 @@ class Talk {
         break;
       case "bot_text":
         this.transcript.say("agent", event.text);
+        break;
+      case "partial":
+      case "final":
+        this.transcript.caption(event.id, event.text, event.type === "final");
         break;
       case "user_speech_started":
         void this.voice.flush();

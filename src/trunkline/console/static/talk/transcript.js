@@ -7,6 +7,7 @@ const MOST = 500;
 
 export class Transcript {
   #list = h("ol", { class: "transcript" });
+  #captions = new Map();
   #empty = h("p", { class: "dim empty" }, "What is said appears here.");
 
   constructor() {
@@ -18,22 +19,31 @@ export class Transcript {
     );
   }
 
+  /** What is being said, as far as it is known: each time anew until it is final. */
+  caption(id, text, isFinal) {
+    let line = this.#captions.get(id);
+    if (line === undefined) this.#captions.set(id, (line = this.say("agent", text)));
+    line.querySelector("span").textContent = text;
+    line.classList.toggle("partial", !isFinal);
+    if (isFinal) this.#captions.delete(id);
+  }
+
   /** @param {"you" | "agent" | "note" | "bad"} who @param {string} text */
   say(who, text, detail = "") {
     this.#empty.hidden = true;
     const names = { you: "You", agent: "Agent", note: "", bad: "" };
     const { scrollTop, scrollHeight, clientHeight } = this.element;
     const isAtEnd = scrollHeight - scrollTop - clientHeight < 40;
-    this.#list.append(
-      h(
-        "li",
-        { class: who },
-        names[who] && h("b", {}, names[who]),
-        h("span", {}, text),
-        h("time", {}, detail || clock(new Date()).slice(0, 8)),
-      ),
+    const line = h(
+      "li",
+      { class: who },
+      names[who] && h("b", {}, names[who]),
+      h("span", {}, text),
+      h("time", {}, detail || clock(new Date()).slice(0, 8)),
     );
+    this.#list.append(line);
     while (this.#list.childElementCount > MOST) this.#list.firstElementChild.remove();
     if (isAtEnd) this.element.scrollTop = this.element.scrollHeight;
+    return line;
   }
 }
