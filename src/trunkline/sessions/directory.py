@@ -259,16 +259,29 @@ class SessionDirectory:
         """
         key = record.key
         with self._files_in_use.one(key):
-            found = await self._store.find_session(key)
-            # Another may have been made under the id since, by somebody else.
-            is_same = found is not None and (found.owner, found.created_at) == (
-                record.owner,
-                record.created_at,
-            )
-            if found is None or not is_same or found.status is SessionStatus.DELETING:
-                raise SessionNotFoundError(f"session {key.session_id!r} isn't there any more")
+            await self._refuse_gone(record)
             await self._processes.touch(key)
-            yield HomeFiles(await asyncio.to_thread(self.homes.prepare, found.home))
+            is_made = not self.homes.path(record.home).exists()
+            path = await asyncio.to_thread(self.homes.prepare, record.home)
+            if is_made:
+                await self._unmake_if_gone(record)
+            yield HomeFiles(path)
+
+    async def _refuse_gone(self, record: SessionRecord) -> None:
+        found = await self._store.find_session(record.key)
+        # Another may have been made under the id since, by somebody else.
+        is_same = found is not None and found.home == record.home
+        if found is None or not is_same or found.status is SessionStatus.DELETING:
+            raise SessionNotFoundError(f"session {record.key.session_id!r} isn't there any more")
+
+    async def _unmake_if_gone(self, record: SessionRecord) -> None:
+        # Another process may have removed the session just before its home was made here, and
+        # nobody would remove that.
+        try:
+            await self._refuse_gone(record)
+        except SessionNotFoundError:
+            await asyncio.to_thread(self.homes.remove, record.home)
+            raise
 
     # Stopping and deleting
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,33 @@ async def test_a_deletion_waits_for_what_is_done_with_the_files(w: World) -> Non
         async with w.sessions.files_of(record):
             pass
     assert not w.sessions.homes.path(record.home).exists()
+
+
+async def test_a_home_made_for_a_session_that_has_just_gone_is_unmade(w: World) -> None:
+    """Another process of the platform deletes it in the moment before."""
+    (await w.acquire("other")).release()
+    made = await w.store.find_session(key("other"))
+    assert made is not None
+    record, _ = await w.store.add_session(replace(made, key=key(), home="a-new-one", holder=None))
+    assert not w.sessions.homes.path(record.home).exists()
+    prepare = w.sessions.homes.prepare
+    loop = asyncio.get_running_loop()
+
+    async def delete_elsewhere() -> None:
+        marked = await w.store.mark_session_deleting(key())
+        assert marked is not None
+        w.sessions.homes.remove(record.home)
+        await w.store.remove_session(marked)
+
+    def prepare_late(home: str) -> Path:
+        asyncio.run_coroutine_threadsafe(delete_elsewhere(), loop).result()
+        return prepare(home)
+
+    w.sessions.homes.prepare = prepare_late  # type: ignore[method-assign]
+    with pytest.raises(SessionNotFoundError):
+        async with w.sessions.files_of(record):
+            pass
+    assert not w.sessions.homes.path(record.home).parent.exists()
 
 
 async def test_another_session_under_the_id_is_another(w: World) -> None:
