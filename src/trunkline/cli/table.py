@@ -37,6 +37,7 @@ COMMANDS = {
     "sessions": Entry("sessions", "Make, list, show, stop and delete an agent's sessions."),
     "files": Entry("files", "Move files into and out of a session's home."),
     "env": Entry("env", "Keep the values that fill an agent.yaml."),
+    "proxy": Entry("proxy", "Pass requests on from this machine, with your token."),
     "secret": Entry("secret", "Keep what a project's agents need and nobody should see."),
     "console": Entry("console", "Print a link that opens the console."),
     "doctor": Entry("doctor", "Say what this machine can protect, and what it can't."),

@@ -97,6 +97,14 @@ class Project:
         endpoint = resolve_endpoint(None, env)
         return cls(endpoint, environment_token(endpoint, env))
 
+    async def authorization(self) -> Mapping[str, str]:
+        """Return the header that says who calls, for whoever sends requests without this client.
+
+        Raises:
+            MissingTokenError: If there is no token.
+        """
+        return await self._http.authorization()
+
     def connect(
         self, agent: str, *, session_id: str | None = None, tap: FrameTap | None = None
     ) -> Connecting[Connection]:
