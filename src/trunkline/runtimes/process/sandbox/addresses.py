@@ -10,6 +10,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
+#: What Python's tables take for public, or have taken for it in some version.
+_NEVER: tuple[Network, ...] = (
+    ipaddress.IPv4Network("192.0.0.0/24"),
+    ipaddress.IPv6Network("fec0::/10"),
+)
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
@@ -26,7 +31,8 @@ def refusal(address: Address, private: Sequence[Network] = ()) -> str | None:
     if any(address in network for network in private if network.version == address.version):
         return None
     for one in (address, *_embedded(address)):
-        if not one.is_global or one.is_multicast or one.is_reserved or one.is_unspecified:
+        is_public = one.is_global and not (one.is_multicast or one.is_reserved)
+        if not is_public or any(one in net for net in _NEVER if net.version == one.version):
             return "isn't a public address"
     if _is_ours(address):
         return "is this machine's own address"

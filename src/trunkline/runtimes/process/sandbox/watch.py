@@ -68,6 +68,8 @@ class LimitWatch:
         self._tell = tell
         self._end = end
         self._seen = Usage()
+        #: What the last judgement of its use of processors was made from.
+        self._judged = Usage()
         self._told: set[str] = set()
         self._home_bytes_at_start: int | None = None
         self.killed_for = ""
@@ -97,9 +99,15 @@ class LimitWatch:
                 f"it may have no more than {self._limits.pids} processes and threads "
                 "(TRUNKLINE_PROCESS_PIDS_MAX); it was refused another",
             )
-        periods = usage.periods - seen.periods
-        throttled = usage.throttled_periods - seen.throttled_periods
-        if periods >= _MIN_PERIODS and throttled >= _THROTTLED_SHARE * periods:
+        self._look_at_processors(usage)
+
+    def _look_at_processors(self, usage: Usage) -> None:
+        periods = usage.periods - self._judged.periods
+        if periods < _MIN_PERIODS:
+            return
+        throttled = usage.throttled_periods - self._judged.throttled_periods
+        self._judged = usage
+        if throttled >= _THROTTLED_SHARE * periods:
             self._say(
                 "cpu",
                 "CpuLimit",

@@ -1,0 +1,126 @@
+"""Agents that take too much: each is held to its limit, and told in words."""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.runtimes.support import RecordingSink, Starter, ask
+from trunkline.runtimes.interface import ExitStatus, Instance
+from trunkline.runtimes.process.runtime import ProcessRuntime
+from trunkline.runtimes.process.settings import ProcessSettings
+
+MIB = 1024**2
+BAD = Path(__file__).with_name("bad.py")
+
+
+class Bad:
+    """Starts agents that misbehave, and counts the limits they run into."""
+
+    def __init__(self, root: Path) -> None:
+        self.limits: list[str] = []
+        self.runtime = ProcessRuntime(
+            ProcessSettings(
+                state_dir=root / "state",
+                sandbox="required",
+                pids_max=24,
+                home_max_bytes=16 * MIB,
+                tmp_max_bytes=8 * MIB,
+                limits_interval_s=0.1,
+            ),
+            on_limit=self.limits.append,
+        )
+        self._starter = Starter(self.runtime, root)
+        self.sink = RecordingSink()
+
+    async def start(self, way: str, *, cpu: float = 1.0) -> Instance:
+        spec = self._starter.spec(stop_timeout_s=1)
+        launch = replace(
+            spec.launch,
+            command=(sys.executable, "-I", str(BAD), way),
+            working_dir=str(BAD.parent),
+        )
+        spec = replace(spec, launch=launch, memory_bytes=128 * MIB, cpu=cpu)
+        instance = await self.runtime.start(spec, self.sink)
+        await ask(instance.address, "/misbehave")
+        return instance
+
+    async def wait_told(self, reason: str) -> str:
+        await self.sink.wait_until(lambda: reason in self.sink.reasons)
+        return next(message for name, message in self.sink.events if name == reason)
+
+
+@pytest.fixture
+async def bad(tmp_path: Path) -> AsyncIterator[Bad]:
+    assert os.geteuid() == 0, "limits are tried as root"
+    bad = Bad(tmp_path)
+    yield bad
+    await bad.runtime.aclose()
+
+
+async def test_memory(bad: Bad) -> None:
+    instance = await bad.start("hog_memory")
+    status = await instance.wait_exited()
+    assert status == ExitStatus(signal=9)
+    assert status.why == "killed: memory limit 128 MiB, setting resources.memory"
+    assert str(status) == f"signal 9 ({status.why})"
+    assert bad.limits == ["memory"]
+    assert bad.sink.events[-1][1].startswith(f"signal 9 ({status.why}), after ")
+
+
+async def test_memory_of_a_child(bad: Bad) -> None:
+    instance = await bad.start("hog_memory_in_a_child")
+    told = await bad.wait_told("MemoryLimit")
+    assert told == "a process was killed: memory limit 128 MiB, setting resources.memory"
+    await bad.sink.wait_until(lambda: "still here" in bad.sink.stdout)
+    status = await instance.stop()
+    assert not status.why
+    assert bad.limits == ["memory"]
+
+
+async def test_fork_bomb(bad: Bad) -> None:
+    instance = await bad.start("fork_bomb")
+    told = await bad.wait_told("ProcessLimit")
+    assert "no more than 24 processes and threads (TRUNKLINE_PROCESS_PIDS_MAX)" in told
+    await bad.sink.wait_until(lambda: "refused" in bad.sink.stdout)
+    await instance.stop()
+    assert bad.limits == ["pids"]
+
+
+async def test_processors(bad: Bad) -> None:
+    instance = await bad.start("spin", cpu=0.1)
+    told = await bad.wait_told("CpuLimit")
+    assert "its 0.1 processors (resources.cpu)" in told
+    assert await instance.stop() == ExitStatus(signal=15)
+    assert bad.limits == ["cpu"]
+
+
+async def test_home(bad: Bad) -> None:
+    instance = await bad.start("fill_the_disk")
+    status = await instance.wait_exited()
+    assert status.why == "killed: disk limit 16 MiB of $HOME, setting home_max_bytes"
+    assert "no more than 16 MiB are allowed (TRUNKLINE_PROCESS_HOME_MAX_BYTES)" in (
+        await bad.wait_told("Killed")
+    )
+    assert bad.limits == ["disk"]
+
+
+async def test_tmp(bad: Bad) -> None:
+    instance = await bad.start("fill_tmp")
+    await bad.sink.wait_until(lambda: "No space left on device" in bad.sink.stdout)
+    await instance.stop()
+
+
+async def test_nothing_is_left_of_any(bad: Bad, tmp_path: Path) -> None:
+    instance = await bad.start("fork_bomb")
+    groups = [
+        folder for folder in Path("/sys/fs/cgroup").glob("*/**/trunkline-node-1-*")
+        if (folder / "cgroup.procs").read_text()
+    ]  # fmt: skip
+    assert groups
+    await instance.stop()
+    await bad.runtime.aclose()
+    assert [folder for folder in groups if folder.exists()] == []

@@ -1,0 +1,104 @@
+"""How control groups are found, made and read: version 1 and 2 on recorded trees."""
+
+from pathlib import Path
+
+import pytest
+
+from trunkline.runtimes.process.sandbox.cgroups import Limits, Usage, find_cgroups
+
+LIMITS = Limits(cpu=1.5, memory_bytes=1024**3, pids=64, home_bytes=1)
+V2_OWN = "0::/system.slice/trunkline.service\n"
+
+
+def v2_tree(root: Path, *, controllers: str = "cpuset cpu io memory pids", procs: str = "7\n"):
+    """A group as systemd delegates it."""
+    own = root / "system.slice" / "trunkline.service"
+    own.mkdir(parents=True)
+    (own / "cgroup.controllers").write_text(controllers + "\n")
+    (own / "cgroup.subtree_control").write_text("\n")
+    (own / "cgroup.procs").write_text(procs)
+    return own
+
+
+def mounts(root: Path) -> str:
+    return f"cgroup2 {root} cgroup2 rw,nosuid,nodev,noexec,relatime 0 0\n"
+
+
+def test_version_2_moves_the_platform_aside_and_hands_the_controllers_down(tmp_path: Path) -> None:
+    own = v2_tree(tmp_path, procs="7\n8\n")
+    found = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7, 8))
+    assert (found.version, found.missing) == (2, {})
+    assert (own / "platform" / "cgroup.procs").read_text() == "8"
+    assert (own / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
+    group = found.make("trunkline-n-1", LIMITS)
+    (folder,) = group.folders
+    written = {path.name: path.read_text() for path in folder.iterdir()}
+    assert written == {
+        "memory.max": "1073741824",
+        "memory.swap.max": "0",
+        "memory.oom.group": "1",
+        "cpu.max": "150000 100000",
+        "pids.max": "64",
+    }
+
+
+def test_version_2_is_read(tmp_path: Path) -> None:
+    v2_tree(tmp_path)
+    group = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,)).make("g", LIMITS)
+    (folder,) = group.folders
+    (folder / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 2\noom_kill 1\n")
+    (folder / "pids.events").write_text("max 5\n")
+    (folder / "cpu.stat").write_text("usage_usec 9\nnr_periods 40\nnr_throttled 30\n")
+    assert group.usage() == Usage(1, 5, 40, 30)
+    (folder / "cgroup.procs").write_text("")
+    descriptors = group.open_to_join()
+    assert len(descriptors) == 1
+
+
+def test_version_2_with_others_in_the_group_is_not_touched(tmp_path: Path) -> None:
+    own = v2_tree(tmp_path, procs="7\n99\n")
+    found = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7, 8))
+    assert found.version == 0
+    assert "holds other processes than the platform" in found.missing["memory"]
+    assert not (own / "platform").exists()
+
+
+def test_version_2_without_a_controller_says_which(tmp_path: Path) -> None:
+    v2_tree(tmp_path, controllers="memory pids")
+    found = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,))
+    assert found.missing.keys() == {"cpu"}
+    assert "Delegate=yes" in found.missing["cpu"]
+
+
+def test_version_2_that_may_not_be_written_says_so(tmp_path: Path) -> None:
+    v2_tree(tmp_path)
+    found = find_cgroups(
+        mounts=mounts(tmp_path), own=V2_OWN, pids=(7,), is_usable=lambda folder: False
+    )
+    assert found.version == 0
+    assert "can't be written to" in found.missing["pids"]
+
+
+def test_version_1_has_a_folder_for_each_controller(tmp_path: Path) -> None:
+    text, own = "", ""
+    for number, name in enumerate(("memory", "cpu,cpuacct", "pids"), 1):
+        folder = tmp_path / name
+        (folder / "own").mkdir(parents=True)
+        text += f"cgroup {folder} cgroup rw,relatime,{name} 0 0\n"
+        own += f"{number}:{name}:/own\n"
+    found = find_cgroups(mounts=text, own=own)
+    assert (found.version, found.missing) == (1, {})
+    group = found.make("g", LIMITS)
+    assert [folder.parent for folder in group.folders] == [
+        tmp_path / name / "own" for name in ("memory", "cpu,cpuacct", "pids")
+    ]
+    assert (group.folders[0] / "memory.limit_in_bytes").read_text() == "1073741824"
+    assert (group.folders[1] / "cpu.cfs_quota_us").read_text() == "150000"
+    (group.folders[0] / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 3\n")
+    assert group.usage().memory_kills == 3
+
+
+@pytest.mark.parametrize("own", ["", "0::/\n"])
+def test_nothing_is_told_as_nothing(own: str) -> None:
+    found = find_cgroups(mounts="", own=own)
+    assert found.missing.keys() == {"memory", "cpu", "pids"}
