@@ -1,4 +1,9 @@
-"""Is uvloop's BufferedProtocol, with one buffer for everybody, cheaper than ``data_received``?"""
+"""Is uvloop's BufferedProtocol, with one buffer for everybody, cheaper than ``data_received``?
+
+No: 1.30 times nginx's CPU at 640 bytes with 32 connections, ``data_received`` 1.25 in the same run;
+0.99 at 16 KiB, but half of the rounds between 0.87 and 1.42. What it saves, a bytes object per
+read, it needs again for a write that the transport may keep.
+"""
 
 import asyncio
 

@@ -1,4 +1,8 @@
-"""Is it cheaper to send on the descriptor at once than to go through uvloop's write queue?"""
+"""Is it cheaper to send on the descriptor at once than to go through uvloop's write queue?
+
+No: 1.25 times nginx's CPU at 640 bytes and 1.28 at 16 KiB with 32 connections, ``transport.write``
+1.25 and 1.39 in the same run. uvloop tries a plain write(2) first, too, once per turn of the loop.
+"""
 
 import os
 import socket

@@ -1,4 +1,10 @@
-"""What does an epoll of our own cost, in plain Python, watched by uvloop through its descriptor?"""
+"""What does an epoll of our own cost, in plain Python, watched by uvloop through its descriptor?
+
+No less: 1.29 times nginx's CPU at 640 bytes and at 16 KiB with 32 connections, uvloop's transports
+1.25 and 1.39 in the same run. The system calls are as few as nginx's but for one more wait per turn
+(195 in 3,000 round trips), so with one connection, where each frame is a turn, it is 1.93. What it
+does save is memory: 0.7 KiB per idle connection against 2.9, since there are no transports.
+"""
 
 import asyncio
 import select

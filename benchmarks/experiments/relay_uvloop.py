@@ -1,4 +1,11 @@
-"""How much of the relay's cost is the event loop's: ``peer.write(data)`` and nothing else?"""
+"""How much of the relay's cost is the event loop's: ``peer.write(data)`` and nothing else?
+
+Most of it. CPU divided by nginx's with 32 connections, 8 rounds on two busy cores: 1.25 at 640
+bytes, 1.39 at 16 KiB, where the gateway's own relay on the same loop had 1.52 and 1.23 the same
+day. It makes the system calls that nginx makes (6,000 reads and 6,000 writes for 3,000 round trips,
+and some 200 waits); the rest is uvloop and the interpreter. Nothing that is done per read in Python
+can get below that.
+"""
 
 import asyncio
 from typing import Any

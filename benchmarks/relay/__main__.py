@@ -94,7 +94,9 @@ def main() -> int:
 
 
 def report(out: Console, plan: Plan, samples: Samples, compared: Mapping[str, str]) -> None:
-    out.print(f"{machine()}; " + "; ".join(f"{name} {text}" for name, text in compared.items()))
+    out.print(machine())
+    for name, text in compared.items():
+        out.print(f"{name} {text}")
     out.print(
         f"One worker or thread each, TCP on loopback, no TLS. Medians of {plan.rounds} rounds, the "
         "proxies taking turns.\nA round trip is one masked binary frame to an echo server and "

@@ -121,9 +121,8 @@ def _measure_voice(load: Child, target: Target, plan: Plan, samples: Samples) ->
         found = load.ask(do="pace", interval_ms=VOICE_INTERVAL_MS, seconds=plan.voice_s)
         cpu_us = (target.child.cpu_ns() - before) / 1000 / found["frames"]
         load.ask(do="close")
-    except ChildError:
-        _name_culprit(target)
-        raise
+    except ChildError as error:
+        raise _named(target, error) from error
     samples.voice_cpu_us[key].append(cpu_us)
     samples.voice_p50_us[key].append(found["p50_us"])
     samples.voice_p99_us[key].append(found["p99_us"])
@@ -149,9 +148,8 @@ def _run(
         found = load.ask(do="run", round_trips=round_trips)
         cpu_us = (target.child.cpu_ns() - before) / 1000 / round_trips
         load.ask(do="close")
-    except ChildError:
-        _name_culprit(target)
-        raise
+    except ChildError as error:
+        raise _named(target, error) from error
     return found, cpu_us
 
 
@@ -177,13 +175,13 @@ def _open(load: Child, target: Target, size: int, connections: int) -> dict[str,
             frame_bytes=size,
             connections=connections,
         )
-    except ChildError:
-        _name_culprit(target)
-        raise
+    except ChildError as error:
+        raise _named(target, error) from error
     return found
 
 
-def _name_culprit(target: Target) -> None:
+def _named(target: Target, error: ChildError) -> ChildError:
     # The load generator only knows that a connection failed.
     if target.child.has_ended:
-        raise target.child.failure("ended while it was measured")
+        return target.child.failure("ended while it was measured")
+    return ChildError(f"through {target.name}: {error}")

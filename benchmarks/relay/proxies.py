@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.support.processes import Child, Children
+from trunkline.gateway.carrier import IS_BUILT
 
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy"}
 _START_S = 10.0
@@ -129,11 +130,12 @@ def versions(paths: Mapping[str, str]) -> dict[str, str]:
     # nginx says its version on standard error, "nginx version: nginx/1.22.1".
     nginx = _output(paths["nginx"], "-v").partition("/")[2]
     haproxy = _output(paths["haproxy"], "-v").split()[2]
+    relay = "compiled relay" if IS_BUILT else "no compiled relay"
     return {
-        "trunkline": f"{version('trunkline')} (Python {sys.version.split()[0]}, "
-        f"uvloop {version('uvloop')})",
-        "nginx": nginx.split()[0],
-        "HAProxy": haproxy,
+        "trunkline": f"{version('trunkline')} (Python {sys.version.split()[0]}, uvloop "
+        f"{version('uvloop')}, {relay}; default settings)",
+        "nginx": f"{nginx.split()[0]} (1 worker, proxy_buffer_size 64k, no access log)",
+        "HAProxy": f"{haproxy} (1 thread, mode http, default buffers)",
     }
 
 

@@ -4,7 +4,7 @@ import re
 import secrets
 import uuid
 from collections.abc import Iterable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from trunkline.protocol import headers
@@ -36,11 +36,19 @@ class UpgradeRequest:
     path: str
     query: str
     headers: list[tuple[bytes, bytes]]
+    _values: dict[bytes, bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A dozen of them are asked for.
+        values: dict[bytes, bytes] = {}
+        for name, value in self.headers:
+            values[name] = values[name] + b", " + value if name in values else value
+        object.__setattr__(self, "_values", values)
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value; several are joined as a list (RFC 9110 section 5.3)."""
-        found = [value.decode("latin-1") for key, value in self.headers if key == name]
-        return ", ".join(found) if found else None
+        value = self._values.get(name)
+        return None if value is None else value.decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
