@@ -94,6 +94,8 @@ class Around:
     tasks: TaskOwner
     on_limit: Callable[[str], None]
     """Told the name of each limit that one runs into."""
+    measuring: asyncio.Lock
+    """Held while an agent's disk is measured."""
 
 
 class ProcessInstance:
@@ -126,6 +128,7 @@ class ProcessInstance:
         self._settings = around.settings
         self._tasks = around.tasks
         self._on_limit = around.on_limit
+        self._measuring = around.measuring
         self._box = box
         self._limits: LimitWatch | None = None
         self._child: Child | None = None
@@ -429,7 +432,7 @@ class ProcessInstance:
         if self._box is not None:
             self._limits = self._watch_limits(self._box, child)
             watching = self._tasks.spawn(
-                self._limits.run(self._settings.limits_interval_s),
+                self._limits.run(self._settings.limits_interval_s, self._measuring),
                 name=f"runtime:{self.spec.key}:limits",
             )
         # It ends together with what it left in its group: children that outlive it would keep
@@ -458,7 +461,7 @@ class ProcessInstance:
             self._on_limit(limit)
             self._logs.event(reason, message)
 
-        return LimitWatch(box, self.spec.home, box.limits, tell=tell, end=child.signal_group)
+        return LimitWatch(box, box.folders, box.limits, tell=tell, end=child.signal_group)
 
     async def _drain(self, pipes: list[OutputPipe]) -> None:
         try:

@@ -57,6 +57,7 @@ class ProcessRuntime:
         self._resolver = Resolver()
         self._level: Level | None = None
         self._finding = asyncio.Lock()
+        self._measuring = asyncio.Lock()
         self._settings = settings
         self._keeper = keeper
         self._tasks = TaskOwner()
@@ -157,6 +158,7 @@ class ProcessRuntime:
             settings=self._settings,
             tasks=self._tasks,
             on_limit=self._on_limit,
+            measuring=self._measuring,
         )
 
     def _box(self, ground: Ground, spec: InstanceSpec, logs: LogSink) -> Box:

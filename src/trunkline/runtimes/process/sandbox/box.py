@@ -129,6 +129,11 @@ class Box:
         }
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the agent can write on disk."""
+        return self._spec.home, self._sockets
+
+    @property
     def command(self) -> tuple[str, ...]:
         """What to start."""
         package = Path(trunkline.__file__).parent.parent

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,7 +47,7 @@ class LimitWatch:
     def __init__(
         self,
         watched: Watched,
-        home: Path,
+        folders: Sequence[Path],
         limits: Limits,
         *,
         tell: Callable[[str, str, str], None],
@@ -57,13 +57,13 @@ class LimitWatch:
 
         Args:
             watched: The agent.
-            home: Its home.
+            folders: Where it may write on disk: its home, first of all.
             limits: What it may use.
             tell: Takes a limit's name, an event's name and a sentence.
             end: Sends it a signal.
         """
         self._watched = watched
-        self._home = home
+        self._folders = tuple(folders)
         self._limits = limits
         self._tell = tell
         self._end = end
@@ -75,15 +75,22 @@ class LimitWatch:
         self.killed_for = ""
         """Why it was ended, if it was for a limit."""
 
-    async def run(self, interval_s: float) -> None:
-        """Look until cancelled."""
+    async def run(self, interval_s: float, measuring: asyncio.Lock) -> None:
+        """Look until cancelled.
+
+        Args:
+            interval_s: How often.
+            measuring: Held while disk is measured, so that one thread does it for all agents.
+        """
         loop = asyncio.get_running_loop()
         next_measure = 0.0
         while not self.killed_for:
             self.look(self._watched.usage())
             if loop.time() >= next_measure:
-                begun = loop.time()
-                self._measured(await in_thread(measure, self._home))
+                async with measuring:
+                    begun = loop.time()
+                    size = await in_thread(lambda: sum(map(measure, self._folders)))
+                self._measured(size)
                 next_measure = loop.time() + (loop.time() - begun) / _MEASURING_SHARE
             await asyncio.sleep(interval_s)
 

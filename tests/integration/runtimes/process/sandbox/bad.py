@@ -41,6 +41,16 @@ def fill_the_disk():
             time.sleep(0.01)
 
 
+def fill_the_folder_of_sockets():
+    block = b"x" * (1024 * 1024)
+    folder = os.path.dirname(os.environ["TRUNKLINE_AGENT_SOCKET"])
+    with open(os.path.join(folder, "full"), "wb") as file:
+        while True:
+            file.write(block)
+            file.flush()
+            time.sleep(0.01)
+
+
 def fill_tmp():
     block = b"x" * (1024 * 1024)
     try:

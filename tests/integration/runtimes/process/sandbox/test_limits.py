@@ -98,8 +98,9 @@ async def test_processors(bad: Bad) -> None:
     assert bad.limits == ["cpu"]
 
 
-async def test_home(bad: Bad) -> None:
-    instance = await bad.start("fill_the_disk")
+@pytest.mark.parametrize("way", ["fill_the_disk", "fill_the_folder_of_sockets"])
+async def test_disk(bad: Bad, way: str) -> None:
+    instance = await bad.start(way)
     status = await instance.wait_exited()
     assert status.why == "killed: disk limit 16 MiB of $HOME, setting home_max_bytes"
     assert "no more than 16 MiB are allowed (TRUNKLINE_PROCESS_HOME_MAX_BYTES)" in (
