@@ -40,7 +40,7 @@ COMMANDS = {
     "proxy": Entry("proxy", "Pass requests on from this machine, with your token."),
     "secret": Entry("secret", "Keep what a project's agents need and nobody should see."),
     "console": Entry("console", "Print a link that opens the console."),
-    "doctor": Entry("doctor", "Say what this machine can protect, and what it can't."),
+    "doctor": Entry("doctor", "Say what this machine and project lack."),
     "token": Entry("token", "Print a token for the platform on this machine."),
     "completion": Entry("completion", "Print the completion script of a shell."),
 }

@@ -11,7 +11,10 @@ from rich.text import Text
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their column names; long cells are folded."""
-    table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for place, column in enumerate(columns):
+        # The first is what a row is called, and what is copied from it.
+        table.add_column(column, no_wrap=place == 0)
     for row in rows:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
     Console(highlight=False, markup=False, emoji=False).print(table)

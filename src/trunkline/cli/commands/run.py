@@ -113,7 +113,8 @@ async def _hold(
     is_up = await here.try_deploy()
     if not is_up and not reload:
         raise typer.Exit(ExitCode.FAILED)
-    output.put(f"ready {endpoint.websocket_url(name)}")
+    if is_up:
+        output.put(f"ready {endpoint.websocket_url(name)}")
     for line in wrong.describe():
         output.note(f"fault: {line}")
     output.note(f"in another terminal: trunkline connect {name} --endpoint local")
