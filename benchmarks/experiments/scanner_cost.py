@@ -1,7 +1,7 @@
 """What does following frame headers in Python cost per read?
 
-1.1 µs for a read that is one whole frame, 2.1 for half a frame (640 bytes), in a run in which an
-empty function call took 0.1: a tenth of what a round trip costs nginx, for each of its two frames.
+1.1 µs for a read that is one whole frame of 640 bytes, 2.1 for half a frame, on a day on which
+a round trip, two such reads, cost nginx 17 to 24 µs.
 """
 
 import timeit
