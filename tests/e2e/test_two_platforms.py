@@ -23,6 +23,9 @@ from tests.e2e.conftest import AGENTS
 from tests.support.platform import Platform, ask, is_alive
 from tests.support.postgres import PostgresServer
 
+#: Two platforms and an agent's environment are made first, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(240)
+
 AGENT = "witness"
 INVOCATIONS = f"{AGENT}/endpoint/protocols/invocations"
 SESSIONS = f"{AGENT}/endpoint/sessions"
@@ -350,14 +353,44 @@ async def test_the_sessions_of_one_that_is_killed_go_on_at_the_other(mortal: Pai
     assert back["pid"] == after[names[0]]["pid"]
 
 
+@contextlib.asynccontextmanager
+async def following(platform: Platform, session: str, token: str) -> AsyncIterator[Any]:
+    """Follow a session's log."""
+    url = f"{platform.endpoint}/agents/{AGENT}/sessions/{session}:logstream?api-version=v1"
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(trust_env=False, timeout=60) as http,
+        http.stream("GET", url, headers=headers) as stream,
+    ):
+        yield stream
+
+
+async def read_to_its_end(stream: Any) -> None:
+    async for _ in stream.aiter_bytes():
+        pass
+
+
 async def test_one_that_was_taken_for_dead_ends_its_sessions_and_joins_again(
     mortal: Pair,
 ) -> None:
-    async with mortal.one.connect(AGENT, "paused", token=mortal.token) as here:
+    async with contextlib.AsyncExitStack() as stack:
+        here = await stack.enter_async_context(
+            mortal.one.connect(AGENT, "paused", token=mortal.token)
+        )
         old = await ask(here, "remember this")
+        relayed = await stack.enter_async_context(
+            mortal.two.connect(AGENT, "paused", token=mortal.token)
+        )
+        log = await stack.enter_async_context(following(mortal.two, "paused", mortal.token))
         serving = mortal.one.serving_pid
         os.kill(serving, signal.SIGSTOP)
         try:
+            # Those who came to it by the other one are told, though it keeps their connections.
+            with pytest.raises(ConnectionClosed):
+                await asyncio.wait_for(relayed.recv(), PATIENCE_S)
+            assert relayed.close_code == 1011
+            with contextlib.suppress(httpx2.TransportError):
+                await asyncio.wait_for(read_to_its_end(log), PATIENCE_S)
             new = await mortal.ask_patiently(mortal.two, "paused")
             # By then the old one has ended, whatever its platform does.
             assert not is_alive(old["pid"])

@@ -6,10 +6,13 @@ decided there: who may do what, what the agent gets to see, what is written to w
 """
 
 import asyncio
+import contextlib
+import os
 import re
 import socket
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import aiohttp
 from multidict import CIMultiDict
@@ -23,6 +26,7 @@ from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST
 from trunkline.gateway.streaming import Call, Streamed, session_on
 from trunkline.protocol import headers
 from trunkline.protocol.errors import UnavailableError, UpstreamError
+from trunkline.protocol.ids import NodeId
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.store.interface import NodeStore
 from trunkline.store.records import NodeRecord
@@ -54,6 +58,21 @@ class Peers:
     def __init__(self, store: NodeStore, *, connect_timeout_s: float) -> None:
         self._store = store
         self._connect_timeout_s = connect_timeout_s
+        #: The connections to each, for as long as somebody has them.
+        self._leads: dict[NodeId, WeakSet[asyncio.Transport | socket.socket]] = {}
+
+    def cut(self, node: NodeId) -> None:
+        """End every connection to a process that is gone.
+
+        If it was only paused, its system keeps them, and nobody would ever be told.
+        """
+        for lead in list(self._leads.pop(node, ())):
+            # Whoever reads from it finds its end, and does what there is to do.
+            with contextlib.suppress(OSError), socket.socket(fileno=_copy_of(lead)) as own:
+                own.shutdown(socket.SHUT_RDWR)
+
+    def _remember(self, node: NodeRecord, lead: asyncio.Transport | socket.socket) -> None:
+        self._leads.setdefault(node.node, WeakSet()).add(lead)
 
     async def upgrade(
         self, request: UpgradeRequest, marks: Marks, client: str, error: SessionElsewhereError
@@ -93,6 +112,7 @@ class Peers:
             async with asyncio.timeout(self._connect_timeout_s):
                 connection = await upstream.connect_peer(host.strip("[]"), int(port))
             keep_alive(connection.transport.get_extra_info("socket"))
+            self._remember(node, connection.transport)
             return await connection.ask(b"\r\n".join(lines) + b"\r\n\r\n")
 
         return await self._asked(asking(), node, error)
@@ -118,7 +138,15 @@ class Peers:
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         body: bytes | None = getattr(request.state, "body", None)
         call = Call(request, named, target, body, has_body=has_body)
-        connector = aiohttp.TCPConnector(force_close=True, socket_factory=_kept_alive)
+
+        def kept(address: Any) -> socket.socket:
+            family, kind, protocol, *_ = address
+            connected = socket.socket(family, kind, protocol)
+            keep_alive(connected)
+            self._remember(node, connected)
+            return connected
+
+        connector = aiohttp.TCPConnector(force_close=True, socket_factory=kept)
         session = session_on(connector, connect_timeout_s=self._connect_timeout_s)
         try:
             answer = await self._asked(call.send_on(session, node.url), node, error)
@@ -169,8 +197,13 @@ def keep_alive(connected: Any) -> None:
             connected.setsockopt(level, option, value)
 
 
-def _kept_alive(address: Any) -> socket.socket:
-    family, kind, protocol, *_ = address
-    connected = socket.socket(family, kind, protocol)
-    keep_alive(connected)
-    return connected
+def _copy_of(lead: asyncio.Transport | socket.socket) -> int:
+    """Return a descriptor of one's own for a connection.
+
+    Raises:
+        OSError: If it is closed.
+    """
+    if isinstance(lead, socket.socket):
+        return os.dup(lead.fileno())
+    # Once it closes, its descriptor's number may be another's.
+    return os.dup(-1 if lead.is_closing() else lead.get_extra_info("socket").fileno())

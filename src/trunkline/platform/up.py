@@ -238,6 +238,7 @@ async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePla
         deletions = Deletions(store=store, sessions=sessions, builds=builds, node=node)
         stack.push_async_callback(deletions.aclose)
         upkeep.followers = (builds, deletions)
+        upkeep.on_gone = gateway.peers.cut
         tasks = TaskOwner()
         stack.push_async_callback(tasks.aclose)
         for work in (upkeep, access.audit, Lifetimes(gateway, store)):

@@ -77,6 +77,9 @@ class Upkeep:
         self._tasks = TaskOwner()
         #: Known once they are made, which takes a node that is there.
         self.followers: Sequence[Follower] = ()
+        #: Told of each other node that is gone, in good order or not.
+        self.on_gone: Callable[[NodeId], None] = lambda node: None
+        self._others: set[NodeId] = set()
 
     async def begin(self, *, is_alone: bool) -> None:
         """Say that this node lives, now and until the end, and clear up after those that don't.
@@ -141,6 +144,9 @@ class Upkeep:
 
     async def _bury_the_dead(self) -> None:
         others = [r for r in await self._store.list_nodes() if r.node != self._node]
+        gone, self._others = self._others, {record.node for record in others}
+        for node in gone - self._others:
+            self.on_gone(node)
         for record in self._sightings.look(others, time.monotonic()):
             await self._bury(record.node, heard_at=record.heartbeat_at)
         await self._free_orphans()

@@ -189,7 +189,7 @@ async def test_a_connection_closed_while_idle_is_not_used_again(
     async with opened(url) as store:
         await store.add_node(NODE, T0, "http://n")
         for _ in range(3):
-            assert await store.heartbeat(NODE, T0)
+            await store.touch_session(KEY, T0, T0)
             (pid,) = backends(postgres)
             postgres.execute(f"select pg_terminate_backend({pid}, 5000)")
         assert [record.node for record in await store.list_nodes()] == [NODE]
@@ -251,7 +251,7 @@ async def test_a_server_that_hangs_holds_nobody_for_ever(
 ) -> None:
     monkeypatch.setattr(connections, "_GRACE_S", 0.2)
     async with opened(url, timeout_s=1, pool_size=1) as store:
-        for call in (store.ping, lambda: store.heartbeat(NODE, T0)):
+        for call in (store.ping, lambda: store.touch_session(KEY, T0, T0)):
             (pid,) = backends(postgres)
             os.kill(pid, signal.SIGSTOP)
             try:

@@ -76,18 +76,25 @@ class Line:
         self._socket.close()
 
 
+class _Lane:
+    """So many connections, of which nobody else takes one."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.places = asyncio.Semaphore(size)
+        self.idle: deque[Line] = deque()
+
+
 class Connections:
     """All connections of this process to one database."""
 
     def __init__(self, target: Target, settings: StoreSettings) -> None:
         self._target = target
         self._settings = settings
-        self._size = settings.pool_size + 1
         self._defaults = {"connect_timeout": str(math.ceil(settings.connect_timeout_s))}
-        self._places = asyncio.Semaphore(settings.pool_size)
-        self._place_apart = asyncio.Semaphore(1)
-        self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="postgres")
-        self._idle: deque[Line] = deque()
+        self._common = _Lane(settings.pool_size)
+        self._apart = _Lane(1)
+        self._threads = ThreadPoolExecutor(settings.pool_size + 1, thread_name_prefix="postgres")
         self._is_closed = False
         #: What is at work, and until when it may be.
         self._busy: dict[Line, float] = {}
@@ -110,7 +117,7 @@ class Connections:
         Raises:
             UnavailableError: If there is no connection to be had, or the work took too long.
         """
-        return await self._run_in(self._places, work)
+        return await self._run_in(self._common, work)
 
     async def run_apart(self, work: Callable[[Rows], _T]) -> _T:
         """Run work as :meth:`run`, but without waiting for what others run there.
@@ -118,17 +125,17 @@ class Connections:
         Raises:
             UnavailableError: As for :meth:`run`.
         """
-        return await self._run_in(self._place_apart, work)
+        return await self._run_in(self._apart, work)
 
-    async def _run_in(self, places: asyncio.Semaphore, work: Callable[[Rows], _T]) -> _T:
-        await self._take_place(places)
+    async def _run_in(self, lane: _Lane, work: Callable[[Rows], _T]) -> _T:
+        await self._take_place(lane.places)
         loop = asyncio.get_running_loop()
         try:
-            running = loop.run_in_executor(self._threads, self._run, work)
+            running = loop.run_in_executor(self._threads, self._run, lane, work)
         except BaseException:
-            places.release()
+            lane.places.release()
             raise
-        running.add_done_callback(lambda running: _give_back(places, running))
+        running.add_done_callback(lambda running: _give_back(lane.places, running))
         self._look_later()
         return await asyncio.shield(running)
 
@@ -149,13 +156,13 @@ class Connections:
         if self._is_closed:
             raise UnavailableError("the store is closed")
 
-    def _run(self, work: Callable[[Rows], _T]) -> _T:
+    def _run(self, lane: _Lane, work: Callable[[Rows], _T]) -> _T:
         try:
-            line = self._usable_line()
+            line = self._usable_line(lane)
             try:
                 return self._watched(line, work)
             finally:
-                self._put_back(line)
+                self._put_back(lane, line)
         except psycopg.Error as error:
             if not self._is_proven:
                 raise StoreNotOpenError(
@@ -186,15 +193,15 @@ class Connections:
         if self._look is None:
             self._look = asyncio.get_running_loop().call_later(1.0, self._look_for_late)
 
-    def _usable_line(self) -> Line:
-        while self._idle:
-            line = self._idle.pop()
+    def _usable_line(self, lane: _Lane) -> Line:
+        while lane.idle:
+            line = lane.idle.pop()
             if line.is_usable():
                 return line
             line.close()
         return self._connect()
 
-    def _put_back(self, line: Line) -> None:
+    def _put_back(self, lane: _Lane, line: Line) -> None:
         connection = line.connection
         with suppress(psycopg.Error):
             if not connection.closed and connection.info.transaction_status:
@@ -202,7 +209,7 @@ class Connections:
         if connection.closed:
             line.close()
         else:
-            self._idle.append(line)
+            lane.idle.append(line)
 
     def _connect(self) -> Line:
         connection = psycopg.connect(
@@ -229,16 +236,19 @@ class Connections:
             if self._is_closed:
                 return
             self._is_closed = True
-            taken = [self._place_apart, *[self._places] * self._settings.pool_size]
-            for places in taken:
-                await places.acquire()
+            lanes = (self._common, self._apart)
+            for lane in lanes:
+                for _ in range(lane.size):
+                    await lane.places.acquire()
             if self._look is not None:
                 self._look.cancel()
-            while self._idle:
-                self._idle.pop().close()
+            for lane in lanes:
+                while lane.idle:
+                    lane.idle.pop().close()
             self._threads.shutdown(wait=False)
-            for places in taken:
-                places.release()
+            for lane in lanes:
+                for _ in range(lane.size):
+                    lane.places.release()
 
 
 def _give_back(places: asyncio.Semaphore, running: asyncio.Future[Any]) -> None:
