@@ -3,6 +3,7 @@
 A session's home belongs to its user, and that is how it is remembered.
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -35,7 +36,10 @@ class Accounts:
             if self._first <= owner < self._first + self._count:
                 return owner
             uid = self._next()
-            _give(folder, uid)
+            try:
+                _give(folder, uid)
+            except RecursionError:
+                raise OSError(errno.ELOOP, "the folders in $HOME are nested too deep") from None
             # Last, so that an interrupted one is begun anew.
             os.fchown(folder, uid, uid)
         finally:

@@ -329,7 +329,9 @@ class Box:
         if group is not None:
             await in_thread(group.remove)
         if self._is_ours:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            # What the agent made too deep to be removed goes with the run directory.
+            with contextlib.suppress(RecursionError):
+                shutil.rmtree(self._directory, ignore_errors=True)
         return used
 
     def close(self) -> None:

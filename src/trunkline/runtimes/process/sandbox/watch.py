@@ -16,6 +16,8 @@ _GIB, _MIB = 1024**3, 1024**2
 #: A home is measured no more often than lets this share of the time be spent on it.
 _MEASURING_SHARE = 0.1
 _BLOCK_BYTES = 512
+#: Deeper than any tree that people make.
+_MAX_DEPTH = 100
 #: Told when an agent was held back in this share of the time it wanted to run.
 _THROTTLED_SHARE = 0.8
 _MIN_PERIODS = 10
@@ -89,8 +91,8 @@ class LimitWatch:
             if loop.time() >= next_measure:
                 async with measuring:
                     begun = loop.time()
-                    size = await in_thread(lambda: sum(map(measure, self._folders)))
-                self._measured(size)
+                    sizes = await in_thread(lambda: [measure(each) for each in self._folders])
+                self._measured(sizes)
                 next_measure = loop.time() + (loop.time() - begun) / _MEASURING_SHARE
             await asyncio.sleep(interval_s)
 
@@ -137,7 +139,16 @@ class LimitWatch:
         self.look(usage)
         return self.killed_for
 
-    def _measured(self, size: int) -> None:
+    def _measured(self, sizes: Sequence[int | None]) -> None:
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes):
+            self.killed_for = (
+                f"killed: folders more than {_MAX_DEPTH} deep in $HOME can't be measured"
+            )
+            self._say("disk", "Killed", self.killed_for)
+            self._end(signal.SIGKILL)
+            return
+        size = sum(known)
         if self._home_bytes_at_start is None:
             self._home_bytes_at_start = size
         # One that was over it before may be started, so that it can tidy up.
@@ -161,19 +172,22 @@ class LimitWatch:
             self._tell(limit, reason, message)
 
 
-def measure(home: Path) -> int:
-    """Return how much disk a home takes, following no link."""
+def measure(home: Path) -> int | None:
+    """Return how much disk a folder takes, following no link; None if it is too deep to tell."""
     try:
         folder = os.open(home, _OPEN_FOLDER)
     except OSError:
         return 0
     try:
-        return _measure(folder)
+        return _measure(folder, 0)
     finally:
         os.close(folder)
 
 
-def _measure(folder: int) -> int:
+def _measure(folder: int, depth: int) -> int | None:
+    # A descriptor is open for each level.
+    if depth > _MAX_DEPTH:
+        return None
     total = 0
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -184,12 +198,13 @@ def _measure(folder: int) -> int:
                     continue
                 inner = os.open(entry.name, _OPEN_FOLDER, dir_fd=folder)
             except OSError:
-                # It is gone, or so deep that we can't follow.
+                # It is gone.
                 continue
             try:
-                total += _measure(inner)
-            except RecursionError:
-                continue
+                size = _measure(inner, depth + 1)
             finally:
                 os.close(inner)
+            if size is None:
+                return None
+            total += size
     return total

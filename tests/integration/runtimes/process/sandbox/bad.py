@@ -51,6 +51,13 @@ def fill_the_folder_of_sockets():
             time.sleep(0.01)
 
 
+def nest_folders():
+    os.chdir(os.environ["HOME"])
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+
+
 def fill_tmp():
     block = b"x" * (1024 * 1024)
     try:

@@ -109,6 +109,13 @@ async def test_disk(bad: Bad, way: str) -> None:
     assert bad.limits == ["disk"]
 
 
+async def test_folders_too_deep_to_measure(bad: Bad) -> None:
+    instance = await bad.start("nest_folders")
+    status = await instance.wait_exited()
+    assert status.why == "killed: folders more than 100 deep in $HOME can't be measured"
+    assert bad.limits == ["disk"]
+
+
 async def test_tmp(bad: Bad) -> None:
     instance = await bad.start("fill_tmp")
     await bad.sink.wait_until(lambda: "No space left on device" in bad.sink.stdout)
