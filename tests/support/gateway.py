@@ -71,6 +71,7 @@ class FakeSessions:
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self.is_passed_on = False
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.held: set[FakeLease] = set()
         self.all_returned = asyncio.Event()

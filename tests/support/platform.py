@@ -147,7 +147,8 @@ def clean_environment() -> dict[str, str]:
 
 def serving_child(pid: int) -> int:
     """Return the platform's own process among the keeper's children, some of which are agents."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    # The newest first: one that was replaced may not have ended yet.
+    for child in reversed(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
         with contextlib.suppress(FileNotFoundError):
             if b"trunkline.platform.process" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)

@@ -6,6 +6,7 @@ each head, on a fresh connection and on a kept-alive one alike.
 
 import asyncio
 import logging
+import os
 from enum import Enum, auto
 from typing import Any
 
@@ -104,6 +105,24 @@ class FrontDoor(HttpToolsProtocol):
         if self._place is not None:
             self._place.release()
         super().connection_lost(exc)
+
+    def detach(self) -> int | None:
+        """Let go of a connection between two requests; return a duplicate of its descriptor.
+
+        None if it isn't between two requests, or TLS ends here. Then nothing has changed.
+        """
+        transport = self.transport
+        is_busy = self._part is not _Part.QUIET or self._is_answering() or self._refused
+        if is_busy or transport.is_closing() or transport.get_write_buffer_size():
+            return None
+        if transport.get_extra_info("ssl_object") is not None:
+            return None
+        file = os.dup(transport.get_extra_info("socket").fileno())
+        transport.set_protocol(asyncio.Protocol())
+        # Whoever is told of its end here cleans up what is here, and touches the client no more.
+        transport.abort()
+        self.connection_lost(None)
+        return file
 
     def look(self, now: float) -> None:
         """Give up a client that takes nothing of its answer, also of one whose end is written."""

@@ -64,7 +64,7 @@ class Lifetimes:
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
             if has_changed and self._services.admission.revocations.covers(relayed.caller):
-                _close(relayed, "what you came in with was revoked", ClosedBy.REVOCATION)
+                close_revoked(relayed)
             elif counts and relayed.expires_at <= now:
                 await self._expired(relayed, now)
 
@@ -84,6 +84,11 @@ class Lifetimes:
         self._forget_at = time.monotonic() + _FORGET_EVERY_S
         now = dt.datetime.now(dt.UTC)
         await self._store.forget_credentials(renewals_before=now, revocations_before=now - _KEPT)
+
+
+def close_revoked(relayed: Relayed) -> None:
+    """Close the connection of a caller whose credential was revoked."""
+    _close(relayed, "what you came in with was revoked", ClosedBy.REVOCATION)
 
 
 def _close(relayed: Relayed, reason: str, by: ClosedBy, *, limit: str = "") -> None:

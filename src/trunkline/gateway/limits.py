@@ -1,7 +1,8 @@
 """How many connections there may be at once: in all, and for each address, identity and session."""
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 from trunkline.gateway.addresses import TrustedProxies
 from trunkline.gateway.settings import GatewaySettings
@@ -53,6 +54,29 @@ class Place:
         self._limits.sessions.take(key)
         self._session = key
 
+    @property
+    def counted_as(self) -> dict[str, Any]:
+        """What it counts as, as plain data for :meth:`ConnectionLimits.moved_place`."""
+        return {
+            "peer": self.peer,
+            "address": self._address,
+            "identity": self._identity,
+            "session": self._session is not None,
+        }
+
+    def count_as(self, given: Mapping[str, Any], key: SessionKey) -> None:
+        """Count as what it counted as in another process, whatever the limits."""
+        limits = self._limits
+        if given["address"] is not None:
+            self._address = given["address"]
+            limits.addresses.count(self._address)
+        if given["identity"] is not None:
+            self._identity = given["identity"]
+            limits.identities.count(self._identity)
+        if given["session"]:
+            self._session = key
+            limits.sessions.count(key)
+
     def release(self) -> None:
         """Give all of it back. Twice is fine."""
         limits = self._limits
@@ -87,6 +111,10 @@ class Tally:
                 f"{self._whose} has {self._most} connections open, and may have no more "
                 f"({self._setting}); close some, or try again later"
             ).by_limit(self._setting)
+        self.count(key)
+
+    def count(self, key: Hashable) -> None:
+        """Count one more, also if there are as many as may be."""
         self._counts[key] += 1
 
     def give_back(self, key: Hashable) -> None:
@@ -126,6 +154,13 @@ class ConnectionLimits:
             return None
         place = Place(self, peer)
         self.places.add(place)
+        return place
+
+    def moved_place(self, given: Mapping[str, Any], key: SessionKey) -> Place:
+        """Count a connection that another process has let in, whatever the limits."""
+        place = Place(self, given["peer"])
+        self.places.add(place)
+        place.count_as(given, key)
         return place
 
     def check(self, place: Place) -> None:

@@ -163,6 +163,11 @@ class Relayed:
         assert self._relay is not None
         return self._relay
 
+    @property
+    def counted_as(self) -> dict[str, Any]:
+        """What it counts as, towards the limits on connections."""
+        return self.place.counted_as
+
     def begin(
         self,
         downstream: asyncio.Transport,

@@ -45,6 +45,14 @@ class UpgradeRequest:
             values[name] = values[name] + b", " + value if name in values else value
         object.__setattr__(self, "_values", values)
 
+    @property
+    def head(self) -> bytes:
+        """The bytes of such a head."""
+        target = self.path + ("?" + self.query if self.query else "")
+        lines = [f"{self.method} {target} HTTP/1.1".encode("latin-1")]
+        lines += [name + b": " + value for name, value in self.headers]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
     def header(self, name: bytes) -> str | None:
         """Return a header's value; several are joined as a list (RFC 9110 section 5.3)."""
         value = self._values.get(name)

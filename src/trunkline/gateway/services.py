@@ -46,6 +46,8 @@ class GatewayServices:
     origins: Origins = field(init=False)
     limits: ConnectionLimits = field(init=False)
     sweep: Sweep = field(init=False)
+    stranded: list[tuple[int, bytes]] = field(default_factory=list)
+    """Connections that are to be moved to another process: their files, and what was read."""
     relayed: set[Any] = field(default_factory=set)
     """The connections that are relayed now, each a `gateway.relayed.Relayed`."""
 

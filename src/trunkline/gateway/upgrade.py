@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 from typing import Any
 
@@ -184,6 +185,8 @@ class Upgrade(asyncio.Protocol):
             lease, upgraded = await reach(services, key, caller, routes.PROTOCOL, ask)
         except SessionElsewhereError as error:
             request = await self._for_peer(request, carried, caller, key)
+            if services.sessions.is_passed_on and self._strand(request):
+                return
             upgraded = await services.peers.upgrade(request, self._marks, self._client, error)
             if upgraded.status == _SWITCHING:
                 self._start_relay(RemoteAgent(key), upgraded)
@@ -216,6 +219,20 @@ class Upgrade(asyncio.Protocol):
             caller, key, origin=None, lifetime_s=MAX_LIFETIME_S
         )
         return carriage.with_ticket(request, ticket)
+
+    def _strand(self, request: UpgradeRequest) -> bool:
+        """Leave the connection, as it came, to be moved to the process that replaces this one."""
+        transport = self._transport
+        if transport.is_closing() or transport.get_extra_info("ssl_object") is not None:
+            return False
+        transport.pause_reading()
+        file = os.dup(transport.get_extra_info("socket").fileno())
+        self._services.stranded.append((file, request.head + bytes(self._early)))
+        self._connections.discard(self)
+        self._place.release()
+        transport.set_protocol(asyncio.Protocol())
+        transport.abort()
+        return True
 
     def _pass_refusal(self, upgraded: upstream.Upgraded) -> None:
         upgraded.transport.abort()

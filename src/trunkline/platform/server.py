@@ -66,6 +66,7 @@ class Server(uvicorn.Server):
         on_ready: Callable[[], None],
         on_drain: Callable[[], None],
         certificate: Certificate | None = None,
+        on_reload: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare a server.
 
@@ -75,6 +76,7 @@ class Server(uvicorn.Server):
             on_ready: Called once it accepts connections.
             on_drain: Called at the first SIGTERM or SIGINT.
             certificate: With one, connections are encrypted.
+            on_reload: Called at every SIGUSR2.
         """
         door = cast("type[asyncio.Protocol]", functools.partial(FrontDoor, services=services))
         super().__init__(
@@ -94,8 +96,35 @@ class Server(uvicorn.Server):
         self._services = services
         self._on_ready = on_ready
         self._on_drain = on_drain
+        self._on_reload = on_reload
         self._is_draining = False
         self._certificate = certificate
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it was told to stop."""
+        return self._is_draining
+
+    @property
+    def connections(self) -> set[Any]:
+        """Every connection: HTTP, upgrades, relays."""
+        return self.server_state.connections
+
+    def new_door(self) -> FrontDoor:
+        """Make the protocol of a connection that didn't come through the listening socket."""
+        door: FrontDoor = self.config.http_protocol_class(  # type: ignore[call-arg, assignment]
+            config=self.config, server_state=self.server_state, app_state={}
+        )
+        return door
+
+    def stop_accepting(self) -> None:
+        """Leave the listening socket to another process that has it, too."""
+        for server in self.servers:
+            server.close()
+
+    def stop_for_successor(self) -> None:
+        """Finish the requests that are under way, and end: another process serves."""
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self._certificate is None:
@@ -148,11 +177,14 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGUSR2, self._on_reload)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+            # Its default would end the process; the sessions are still to be stopped.
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
     def _stop(self) -> None:
         if self._is_draining:

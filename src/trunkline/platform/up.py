@@ -1,14 +1,11 @@
 """Everything in one process: ``trunkline up``."""
 
-import contextlib
-import fcntl
 import logging
 import os
 import secrets
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +34,7 @@ from trunkline.control.uploads import Uploads
 from trunkline.control.versions import Versions
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.lifetimes import Lifetimes
+from trunkline.gateway.moving import Entrance
 from trunkline.gateway.openai_responses import Responses
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
@@ -46,9 +44,13 @@ from trunkline.gateway.tickets import Tickets
 from trunkline.platform import descriptors
 from trunkline.platform.access import Access, open_access
 from trunkline.platform.app import build_app
+from trunkline.platform.arrival import Predecessor
 from trunkline.platform.certificate import Certificate
+from trunkline.platform.departure import Inheritance, Parts, Replacement
 from trunkline.platform.guard import Guard
+from trunkline.platform.handover import ReloadFailedError
 from trunkline.platform.health import Health
+from trunkline.platform.locks import Locks
 from trunkline.platform.server import Server, listen, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
 from trunkline.platform.state_id import check_state_dir
@@ -59,23 +61,16 @@ from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.runtimes.process.sandbox.levels import Level, describe
 from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.upkeep import Upkeep
+from trunkline.store.interface import Store
 from trunkline.store.opening import StorePlace
 from trunkline.telemetry.logs import set_up_logging
 from trunkline.telemetry.metrics import Metrics
 
 _log = logging.getLogger("trunkline.platform")
-_LOCK_TRIES = 50
 _TLS_ALONE = (
     "TRUNKLINE_GATEWAY_TLS_CERTIFICATE: processes that share a store reach each other over plain "
     "HTTP; have TLS end in front of them"
 )
-_LOCK_PAUSE_S = 0.01
-
-
-class StateDirInUseError(TrunklineError):
-    """Another platform uses the state directory, or the store's file."""
-
-    code = "state_dir_in_use"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +82,8 @@ class UpOptions:
     state_dir: Path
     keeper: KeeperLine | None = None
     """What starts agents, so that they outlive this process. None: this process does."""
+    predecessor: Predecessor | None = None
+    """The process that this one replaces."""
 
 
 def run_up(options: UpOptions) -> int:
@@ -102,184 +99,269 @@ def run_up(options: UpOptions) -> int:
         state_dir = options.state_dir.resolve()
         settings = load_settings(config.environment(), state_dir)
         place = StorePlace(settings.store, state_dir)
-        with _state_dir(options.state_dir, is_shared=place.is_shared):
-            uvloop.run(_serve(options, settings, place))
+        predecessor = options.predecessor
+        if predecessor is not None and predecessor.store != place.shown:
+            raise ReloadFailedError(
+                f"sessions can't move from {predecessor.store} to {place.shown}; restart the "
+                "platform to change its store"
+            )
+        locks = Locks(() if predecessor is None else predecessor.locks)
+        with locks.state_dir(options.state_dir, is_shared=place.is_shared):
+            uvloop.run(_serve_or_vanish(options, settings, place, locks))
     except config.SettingsError as exc:
-        for problem in exc.problems:
-            sys.stderr.write(f"error: {problem}\n")
+        _say_why(options, exc.problems)
         return 2
     except TrunklineError as exc:
-        sys.stderr.write(f"error: {exc}\n")
+        _say_why(options, [str(exc)])
         return 1
     return 0
 
 
-@contextmanager
-def _state_dir(path: Path, *, is_shared: bool) -> Iterator[None]:
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Those whose store several may use may use its state directory together, too.
-    kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
-    with _locked(path / "lock", f"the state directory {path}", "--state-dir", kind):
-        yield
+def _say_why(options: UpOptions, problems: Sequence[str]) -> None:
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    if options.predecessor is not None:
+        options.predecessor.fail("; ".join(problems))
 
 
-@contextmanager
-def _store_file(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _locked(path.with_name(f"{path.name}.lock"), f"the store {path}", "TRUNKLINE_STORE_URL"):
-        yield
-
-
-@contextmanager
-def _locked(path: Path, what: str, setting: str, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
-    # Two platforms on one of these would start every session twice. The lock goes with the
-    # process, however it ends.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not _lock_soon(descriptor, kind):
-            raise StateDirInUseError(
-                f"another trunkline uses {what}; stop it, or name another with {setting}"
-            )
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock_soon(descriptor: int, kind: int) -> bool:
-    # A process whose keeper was killed ends a moment after it.
-    for _ in range(_LOCK_TRIES):
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            return True
-        time.sleep(_LOCK_PAUSE_S)
-    return False
-
-
-async def _serve(options: UpOptions, settings: PlatformSettings, place: StorePlace) -> None:
+async def _serve_or_vanish(
+    options: UpOptions, settings: PlatformSettings, place: StorePlace, locks: Locks
+) -> None:
     async with AsyncExitStack() as stack:
-        sock = listen(options.host, options.port)
-        stack.callback(sock.close)
-        state_dir = options.state_dir.resolve()
-        certificate = Certificate.of(settings.gateway)
-        if certificate is not None and place.is_shared:
-            raise config.SettingsError([_TLS_ALONE])
-        url = url_of(sock, is_encrypted=certificate is not None)
-        if place.file is not None:
-            stack.enter_context(_store_file(place.file))
-        store = await place.open()
-        stack.push_async_callback(store.aclose)
-        await check_state_dir(store, state_dir, what=place.shown)
-        node = NodeId(secrets.token_hex(8))
-        metrics = Metrics()
-        runtime = await ProcessRuntime(
-            settings.process,
-            keeper=options.keeper,
-            on_limit=lambda limit: metrics.agent_limits.labels(limit).inc(),
-        ).opened()
-        stack.push_async_callback(runtime.aclose)
-        sessions = SessionDirectory(
-            settings.sessions,
-            store=store,
-            runtime=runtime,
-            sessions_dir=state_dir / "sessions",
-            metrics=metrics,
-            node=node,
-        )
-        sessions.set_endpoint(url)
-        upkeep = Upkeep(
-            settings.sessions,
-            store=store,
-            runtime=runtime,
-            sessions=sessions,
-            node=node,
-            url=settings.gateway.advertised_url or url,
-        )
-        # Its last sign of life comes after its last session's end.
-        stack.push_async_callback(upkeep.aclose)
-        stack.push_async_callback(sessions.aclose)
-        # Its lock says that nobody else uses a store that is a file.
-        await upkeep.begin(is_alone=not place.is_shared)
-        builds = VersionBuilds(state_dir / "versions", store=store, runtime=runtime, node=node)
-        stack.push_async_callback(builds.aclose)
-        access = open_access(settings, state_dir, host=options.host, store=store, stack=stack)
-        sessions.rate = access.rates.sessions_by_identity
-        gateway = GatewayServices(
-            settings=settings.gateway,
-            projects=Projects(settings.gateway.projects),
-            admission=access.admission,
-            pseudonyms=Pseudonyms.open(state_dir),
-            sessions=sessions,
-            peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
-            metrics=metrics,
-            tickets=TicketOffice(store),
-            rates=access.rates,
-            audit=access.audit,
-        )
-        gateway.limits.most = descriptors.connections_within(
-            gateway.limits.most, descriptors.raise_to_hard_limit()
-        )
-        stack.push_async_callback(gateway.tasks.aclose)
-        control = ControlServices(
-            projects=settings.gateway.projects,
-            store=store,
-            sessions=sessions,
-            admission=access.admission,
-            builds=builds,
-            rate=access.rates.calls_by_identity,
-        )
-        sessions.use_secrets(access.secrets)
-        uploads = Uploads(
-            store=store,
-            builds=builds,
-            secrets=access.secrets,
-            node=node,
-            max_versions=settings.control.max_versions,
-        )
-        deletions = Deletions(store=store, sessions=sessions, builds=builds, node=node)
-        stack.push_async_callback(deletions.aclose)
-        upkeep.followers = (builds, deletions)
-        upkeep.on_gone = gateway.peers.cut
-        tasks = TaskOwner()
-        stack.push_async_callback(tasks.aclose)
-        for work in (upkeep, access.audit, Lifetimes(gateway, store)):
-            tasks.spawn(work.run(), name=type(work).__name__.lower())
-        health = Health(store)
-        app = build_app(
-            [
-                *Invocations(gateway).routes(),
-                *Responses(gateway, store=store, calls=control.calls).routes(),
-                *Tickets(gateway, store).routes(),
-                *ApiKeys(control).routes(),
-                *Audit(control).routes(),
-                *RevocationList(control).routes(),
-                *Secrets(control, access.secrets).routes(),
-                *Conversations(control).routes(),
-                *Versions(control, uploads, deletions).routes(),
-                *Agents(control, uploads, deletions).routes(),
-                *Sessions(control).routes(),
-                *Logs(control).routes(),
-                *Files(control, max_file_bytes=settings.control.max_file_bytes).routes(),
-                *Console(SignIns(state_dir, access.issuer)).routes(),
-            ],
-            health=health,
-            metrics=metrics,
-            issuer=access.issuer,
-            peers=gateway.peers,
-            middleware=[Middleware(Guard, services=gateway)],
-        )
+        try:
+            await _serve(options, settings, place, locks, stack)
+        except BaseException as exc:
+            if options.predecessor is None or options.predecessor.is_replaced:
+                raise
+            # Agents and the node are still another process's, and no cleaning up may touch them.
+            if not isinstance(exc, TrunklineError):
+                _log.exception("this process can't take the other one's place")
+            _say_why(options, [str(exc) or type(exc).__name__])
+            sys.stderr.flush()
+            os._exit(1)
+
+
+async def _serve(
+    options: UpOptions,
+    settings: PlatformSettings,
+    place: StorePlace,
+    locks: Locks,
+    stack: AsyncExitStack,
+) -> None:
+    predecessor = options.predecessor
+    sock = listen(options.host, options.port) if predecessor is None else predecessor.listener
+    stack.callback(sock.close)
+    state_dir = options.state_dir.resolve()
+    certificate = _certificate(settings, place)
+    url = url_of(sock, is_encrypted=certificate is not None)
+    heart = await _open_heart(options, settings, place, url, locks, stack)
+    store, node, sessions, upkeep = heart.store, heart.node, heart.sessions, heart.upkeep
+    builds = VersionBuilds(state_dir / "versions", store=store, runtime=heart.runtime, node=node)
+    stack.push_async_callback(builds.aclose)
+    access = open_access(settings, state_dir, host=options.host, store=store, stack=stack)
+    sessions.rate = access.rates.sessions_by_identity
+    gateway = GatewayServices(
+        settings=settings.gateway,
+        projects=Projects(settings.gateway.projects),
+        admission=access.admission,
+        pseudonyms=Pseudonyms.open(state_dir),
+        sessions=sessions,
+        peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
+        metrics=heart.metrics,
+        tickets=TicketOffice(store),
+        rates=access.rates,
+        audit=access.audit,
+    )
+    gateway.limits.most = descriptors.connections_within(
+        gateway.limits.most, descriptors.raise_to_hard_limit()
+    )
+    stack.push_async_callback(gateway.tasks.aclose)
+    control = ControlServices(
+        projects=settings.gateway.projects,
+        store=store,
+        sessions=sessions,
+        admission=access.admission,
+        builds=builds,
+        rate=access.rates.calls_by_identity,
+    )
+    sessions.use_secrets(access.secrets)
+    uploads = Uploads(
+        store=store,
+        builds=builds,
+        secrets=access.secrets,
+        node=node,
+        max_versions=settings.control.max_versions,
+    )
+    deletions = Deletions(store=store, sessions=sessions, builds=builds, node=node)
+    stack.push_async_callback(deletions.aclose)
+    upkeep.followers = (builds, deletions)
+    upkeep.on_gone = gateway.peers.cut
+    tasks = TaskOwner()
+    stack.push_async_callback(tasks.aclose)
+    for work in (access.audit, Lifetimes(gateway, store)):
+        tasks.spawn(work.run(), name=type(work).__name__.lower())
+    health = Health(store)
+    app = build_app(
+        [
+            *Invocations(gateway).routes(),
+            *Responses(gateway, store=store, calls=control.calls).routes(),
+            *Tickets(gateway, store).routes(),
+            *ApiKeys(control).routes(),
+            *Audit(control).routes(),
+            *RevocationList(control).routes(),
+            *Secrets(control, access.secrets).routes(),
+            *Conversations(control).routes(),
+            *Versions(control, uploads, deletions).routes(),
+            *Agents(control, uploads, deletions).routes(),
+            *Sessions(control).routes(),
+            *Logs(control).routes(),
+            *Files(control, max_file_bytes=settings.control.max_file_bytes).routes(),
+            *Console(SignIns(state_dir, access.issuer)).routes(),
+        ],
+        health=health,
+        metrics=heart.metrics,
+        issuer=access.issuer,
+        peers=gateway.peers,
+        middleware=[Middleware(Guard, services=gateway)],
+    )
+
+    def drain() -> None:
+        health.is_draining = True
+        control.draining.set()
+
+    def ready() -> None:
+        if predecessor is None:
+            _say_hello(url, access, heart.runtime.level, state_dir)
+        else:
+            predecessor.say_serving()
+
+    def reload() -> None:
+        replacement.begin()
+
+    server = Server(
+        app,
+        gateway,
+        on_ready=ready,
+        on_drain=drain,
+        on_reload=reload,
+        certificate=certificate,
+    )
+    parts = Parts(
+        keeper=options.keeper,
+        runtime=heart.runtime,
+        sessions=sessions,
+        upkeep=upkeep,
+        builds=builds,
+        calls=control.calls,
+        gateway=gateway,
+        server=server,
+        close_doors=control.draining.set,
+    )
+    inheritance = Inheritance(
+        node=node,
+        store=place.shown,
+        listener=sock,
+        locks=locks.files,
+        reload_wait_s=settings.sessions.reload_wait_s,
+        drain_timeout_s=settings.gateway.drain_timeout_s,
+    )
+    replacement = Replacement(parts, inheritance)
+    if predecessor is None:
         await deletions.take_over()
         await builds.take_over()
+    else:
+        await predecessor.take_sessions(sessions, control.calls)
+        await upkeep.go_on(is_alone=not place.is_shared)
+        _follow(predecessor, parts, tasks)
+    tasks.spawn(upkeep.run(), name="upkeep")
+    await server.serve([sock])
 
-        def drain() -> None:
-            health.is_draining = True
-            control.draining.set()
 
-        def ready() -> None:
-            _say_hello(url, access, runtime.level, state_dir)
+def _certificate(settings: PlatformSettings, place: StorePlace) -> Certificate | None:
+    certificate = Certificate.of(settings.gateway)
+    if certificate is not None and place.is_shared:
+        raise config.SettingsError([_TLS_ALONE])
+    return certificate
 
-        await Server(app, gateway, on_ready=ready, on_drain=drain, certificate=certificate).serve(
-            [sock]
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heart:
+    """The sessions, and what they stand on."""
+
+    store: Store
+    node: NodeId
+    runtime: ProcessRuntime
+    sessions: SessionDirectory
+    upkeep: Upkeep
+    metrics: Metrics
+
+
+async def _open_heart(
+    options: UpOptions,
+    settings: PlatformSettings,
+    place: StorePlace,
+    url: str,
+    locks: Locks,
+    stack: AsyncExitStack,
+) -> _Heart:
+    predecessor, state_dir = options.predecessor, options.state_dir.resolve()
+    if place.file is not None:
+        stack.enter_context(locks.store_file(place.file))
+    store = await place.open()
+    stack.push_async_callback(store.aclose)
+    await check_state_dir(store, state_dir, what=place.shown)
+    node = NodeId(secrets.token_hex(8)) if predecessor is None else predecessor.node
+    metrics = Metrics()
+    runtime = await ProcessRuntime(
+        settings.process,
+        keeper=options.keeper,
+        run_dir=None if predecessor is None else predecessor.run_dir,
+        on_limit=lambda limit: metrics.agent_limits.labels(limit).inc(),
+    ).opened()
+    stack.push_async_callback(runtime.aclose)
+    sessions = SessionDirectory(
+        settings.sessions,
+        store=store,
+        runtime=runtime,
+        sessions_dir=state_dir / "sessions",
+        metrics=metrics,
+        node=node,
+    )
+    sessions.set_endpoint(url)
+    upkeep = Upkeep(
+        settings.sessions,
+        store=store,
+        runtime=runtime,
+        sessions=sessions,
+        node=node,
+        url=settings.gateway.advertised_url or url,
+    )
+    # Its last sign of life comes after its last session's end.
+    stack.push_async_callback(upkeep.aclose)
+    stack.push_async_callback(sessions.aclose)
+    if predecessor is None:
+        # Its lock says that nobody else uses a store that is a file.
+        await upkeep.begin(is_alone=not place.is_shared)
+    return _Heart(
+        store=store,
+        node=node,
+        runtime=runtime,
+        sessions=sessions,
+        upkeep=upkeep,
+        metrics=metrics,
+    )
+
+
+def _follow(predecessor: Predecessor, parts: Parts, tasks: TaskOwner) -> None:
+    sessions, server = parts.sessions, parts.server
+    following = predecessor.follow(
+        entrance=Entrance(parts.gateway, server.connections, sessions.arriving, server.new_door),
+        sessions=sessions,
+        calls=parts.calls,
+        upkeep=parts.upkeep,
+        tasks=tasks,
+    )
+    tasks.spawn(following, name="reload:follow")
 
 
 def _say_hello(url: str, access: Access, level: Level, state_dir: Path) -> None:

@@ -4,7 +4,7 @@ An agent has no token of its own. While it answers a request it may read what be
 request with the request's call id, which nobody else knows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from trunkline.protocol.ids import AgentName, ProjectName
@@ -19,6 +19,15 @@ class Calls:
     def open(self, call_id: str, owner: str, project: ProjectName, agent: AgentName) -> None:
         """Let the call id stand for its caller, towards one agent."""
         self._open[call_id] = (owner, project, agent)
+
+    def described(self) -> dict[str, list[str]]:
+        """Return all of them as plain data for `take_over`."""
+        return {call_id: list(call) for call_id, call in self._open.items()}
+
+    def take_over(self, described: Mapping[str, Sequence[str]]) -> None:
+        """Let those stand that another process has let stand, until `close`."""
+        for call_id, (owner, project, agent) in described.items():
+            self.open(call_id, owner, ProjectName(project), AgentName(agent))
 
     def close(self, call_id: str) -> None:
         """Let it stand for nobody. Twice is fine."""

@@ -97,14 +97,18 @@ class SessionDirectory:
         """Tell whether the session has a process here."""
         return self._processes.is_running(key)
 
+    @property
+    def is_passed_on(self) -> bool:
+        """Whether another process has taken this one's place."""
+        return self.leaving.gate.phase is Phase.GONE
+
     def refuse_elsewhere(self, record: SessionRecord) -> None:
         """Refuse a session that another process of the platform runs.
 
         Raises:
             SessionElsewhereError: Naming that one.
         """
-        is_gone = self.leaving.gate.phase is Phase.GONE
-        if record.holder is not None and (record.holder != self._node or is_gone):
+        if record.holder is not None and (record.holder != self._node or self.is_passed_on):
             raise SessionElsewhereError(record.key, record.holder)
 
     # Making and using

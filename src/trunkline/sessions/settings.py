@@ -36,6 +36,11 @@ class SessionSettings:
     """Seconds without a sign of life after which another process of the platform counts as dead
     and its sessions are taken over. At least three times `upkeep_interval_s`."""
 
+    reload_wait_s: float = 10.0
+    """Seconds that a reload waits for sessions that are starting or stopping. Calls of sessions
+    that don't run wait meanwhile; the others don't notice. If it takes longer, the reload is
+    given up and may be tried again."""
+
     log_max_bytes: int = 256 * 1024 * 1024
     """Bytes kept of each session's log. When it is over, the oldest lines go, and the log says
     so."""
@@ -59,6 +64,8 @@ class SessionSettings:
                 raise ValueError(f"{name} must be more than 0")
         if not 1 <= self.lifetime_s <= 10 * 366 * 24 * 3600:
             raise ValueError("lifetime_s must be between 1 and ten years")
+        if self.reload_wait_s <= 0:
+            raise ValueError("reload_wait_s must be more than 0")
         if self.max_running < 0:
             raise ValueError("max_running must not be negative")
         if self.node_timeout_s < 3 * self.upkeep_interval_s:

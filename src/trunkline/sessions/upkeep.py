@@ -74,6 +74,7 @@ class Upkeep:
             interval_s=settings.upkeep_interval_s, timeout_s=settings.node_timeout_s
         )
         self._is_alone = True
+        self._is_passed_on = False
         self._tasks = TaskOwner()
         #: Known once they are made, which takes a node that is there.
         self.followers: Sequence[Follower] = ()
@@ -101,6 +102,21 @@ class Upkeep:
         await asyncio.to_thread(self._sessions.homes.empty_trash, is_alone=is_alone)
         await self._finish_deletions()
 
+    async def go_on(self, *, is_alone: bool) -> None:
+        """Say from here on that this node lives, in the place of a process that did until now.
+
+        Args:
+            is_alone: As for :meth:`begin`.
+        """
+        self._is_alone = is_alone
+        with self._tried_again():
+            await self._beat()
+        self._tasks.spawn(self._for_ever(self._beat), name="upkeep:beat")
+
+    def let_go(self) -> None:
+        """Leave everything from here on to the process that is the node now."""
+        self._is_passed_on = True
+
     async def run(self) -> None:
         """Clear up for ever; what fails is logged and tried again."""
         # Side by side: two nodes that each wait for the other to let a session go would wait
@@ -113,12 +129,16 @@ class Upkeep:
     async def aclose(self) -> None:
         """Say that this node is no more, when nothing of its sessions runs. Twice is fine."""
         await self._tasks.aclose()
+        if self._is_passed_on:
+            return
         await self._store.remove_node(self._node)
         await self._store.release_orphans(self._node)
 
     async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(self._settings.upkeep_interval_s)
+            if self._is_passed_on:
+                return
             with self._tried_again():
                 await work()
 

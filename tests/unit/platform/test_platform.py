@@ -1,13 +1,15 @@
 """What the platform is composed of: its lock, its socket, its health."""
 
+import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from trunkline.platform.health import Health
+from trunkline.platform.locks import Locks, StateDirInUseError
 from trunkline.platform.server import ListenError, listen, url_of
-from trunkline.platform.up import StateDirInUseError, _state_dir, _store_file
 
 
 class FakeStore:
@@ -20,25 +22,43 @@ class FakeStore:
 
 def test_one_platform_per_state_directory(tmp_path: Path) -> None:
     path = tmp_path / "a" / "state"
-    with _state_dir(path, is_shared=False):
+    with Locks().state_dir(path, is_shared=False):
         for is_shared in (False, True):
             with pytest.raises(StateDirInUseError, match="--state-dir"):
-                with _state_dir(path, is_shared=is_shared):
+                with Locks().state_dir(path, is_shared=is_shared):
                     pass
-    with _state_dir(path, is_shared=True), _state_dir(path, is_shared=True):
-        with pytest.raises(StateDirInUseError), _state_dir(path, is_shared=False):
+    with Locks().state_dir(path, is_shared=True), Locks().state_dir(path, is_shared=True):
+        with pytest.raises(StateDirInUseError), Locks().state_dir(path, is_shared=False):
             pass
-    with _state_dir(path, is_shared=False):
+    with Locks().state_dir(path, is_shared=False):
         assert path.stat().st_mode & 0o777 == 0o700
 
 
 def test_one_platform_per_store_file(tmp_path: Path) -> None:
     path = tmp_path / "a" / "store.db"
-    with _store_file(path):
-        with pytest.raises(StateDirInUseError, match="TRUNKLINE_STORE_URL"), _store_file(path):
+    with Locks().store_file(path):
+        with (
+            pytest.raises(StateDirInUseError, match="TRUNKLINE_STORE_URL"),
+            Locks().store_file(path),
+        ):
             pass
-    with _store_file(path):
+    with Locks().store_file(path):
         assert not path.exists()
+
+
+def test_a_lock_stays_with_those_who_inherit_its_file(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        first = Locks()
+        with first.state_dir(tmp_path, is_shared=False), first.store_file(tmp_path / "db"):
+            heir = Locks([os.dup(file) for file in first.files])
+            stack.enter_context(heir.state_dir(tmp_path, is_shared=False))
+            stack.enter_context(heir.store_file(tmp_path / "db"))
+        with pytest.raises(StateDirInUseError), Locks().state_dir(tmp_path, is_shared=False):
+            pass
+        with pytest.raises(StateDirInUseError), Locks().store_file(tmp_path / "db"):
+            pass
+    with Locks().state_dir(tmp_path, is_shared=False):
+        pass
 
 
 def test_the_url_of_a_socket() -> None:

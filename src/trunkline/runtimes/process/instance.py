@@ -31,6 +31,7 @@ from trunkline.runtimes.process.output import OutputPipe
 from trunkline.runtimes.process.readiness import find_ready, next_delay_s
 from trunkline.runtimes.process.sandbox.box import Box
 from trunkline.runtimes.process.sandbox.control import SandboxFailedError
+from trunkline.runtimes.process.sandbox.policy import network_variables
 from trunkline.runtimes.process.sandbox.watch import LimitWatch
 from trunkline.runtimes.process.settings import ProcessSettings
 
@@ -193,6 +194,7 @@ class ProcessInstance:
             "age_s": self._age_s(),
             "stop_timeout_s": self.spec.stop_timeout_s,
             "pipes": [pipe.read_fd is not None for pipe in self._pipes],
+            "environment": network_variables(self.spec.environment),
         }
         if self._box is not None:
             boxed = self._box.pass_on(self._address)

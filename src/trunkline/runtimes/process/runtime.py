@@ -1,6 +1,7 @@
 """The runtime that runs each session's agent as a process of this machine."""
 
 import asyncio
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,7 @@ class ProcessRuntime:
 
     def take_over(self, spec: InstanceSpec, logs: LogSink, passed: Passed) -> ProcessInstance:
         assert self._keeper is not None, "only a keeper's agents outlive a platform process"
+        spec = dataclasses.replace(spec, environment=passed.data["environment"])
         box = None
         if "box" in passed.data:
             # What its sandbox is made of is there; only its way out is ours.

@@ -31,6 +31,12 @@ class SessionNetwork:
     egress: EgressPolicy
 
 
+def network_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return those of an agent's variables that its network is made by."""
+    names = (NETWORK_VARIABLE, ALLOW_VARIABLE)
+    return {name: environment[name] for name in names if name in environment}
+
+
 def session_network(
     operator: NetworkPolicy,
     environment: Mapping[str, str],

@@ -1,0 +1,114 @@
+"""The new process's part of replacing one."""
+
+import base64
+import logging
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trunkline.aio.passing import Passing, PassingError
+from trunkline.aio.tasks import TaskOwner
+from trunkline.gateway.moving import Entrance
+from trunkline.platform.handover import ANSWER_TIMEOUT_S, Line
+from trunkline.protocol.ids import NodeId
+from trunkline.runtimes.interface import Passed
+from trunkline.sessions.arriving import key_from
+from trunkline.sessions.calls import Calls
+from trunkline.sessions.directory import SessionDirectory
+from trunkline.sessions.upkeep import Upkeep
+
+_log = logging.getLogger("trunkline.platform")
+
+
+class Predecessor:
+    """The process that this one replaces."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take what it begins with.
+
+        Raises:
+            PassingError: If it is gone.
+        """
+        passing = Passing(sock, timeout_s=ANSWER_TIMEOUT_S)
+        self._line = Line(passing)
+        message, files = passing.receive()
+        self.store: str = message["store"]
+        self.node = NodeId(message["node"])
+        self.run_dir = Path(message["run_dir"])
+        self.listener = socket.socket(fileno=files[0])
+        #: Their locks are this process's, too.
+        self.locks: Sequence[int] = files[1:]
+        self.is_replaced = False
+        """Whether this process serves in its place."""
+        self._calls: dict[str, Any] = {}
+
+    def fail(self, reason: str) -> None:
+        """Tell why this process can't take its place."""
+        try:
+            self._line.send({"failed": reason})
+        except PassingError:
+            _log.warning("the process that was to be replaced is gone")
+
+    async def take_sessions(self, sessions: SessionDirectory, calls: Calls) -> None:
+        """Say that all is ready, and take its sessions over.
+
+        Raises:
+            PassingError: If it has changed its mind, or is gone.
+        """
+        self._line.send({"ready": True})
+        while True:
+            message, files = await self._line.receive()
+            if message["do"] == "session":
+                sessions.arriving.take_over(Passed(message["session"], tuple(files)))
+            else:
+                self._calls = message["calls"]
+                calls.take_over(self._calls)
+                return
+
+    def say_serving(self) -> None:
+        """Say that this process accepts connections."""
+        self._line.send({"serving": True})
+        self.is_replaced = True
+
+    async def follow(
+        self,
+        *,
+        entrance: Entrance,
+        sessions: SessionDirectory,
+        calls: Calls,
+        upkeep: Upkeep,
+        tasks: TaskOwner,
+    ) -> None:
+        """Do what it asks for until it ends."""
+        try:
+            while True:
+                message, files = await self._line.receive()
+                match message["do"]:
+                    case "relays":
+                        await entrance.take_relays(message["relays"], files)
+                        self._line.send({"taken": len(message["relays"])})
+                    case "connection":
+                        await entrance.take_connection(base64.b64decode(message["data"]), files[0])
+                    case "lease returned":
+                        sessions.arriving.lease_returned(key_from(message["key"]))
+                    case "event":
+                        sessions.logs.of(message["home"]).event(
+                            message["reason"], message["message"]
+                        )
+                    case "warm up":
+                        await sessions.warm_up(key_from(message["key"]))
+                    case "goodbye":
+                        _log.info("reload: everything that moves has moved")
+                    case "take over":
+                        for follower in upkeep.followers:
+                            tasks.spawn(follower.take_over(), name="reload:take-over")
+                    case _:
+                        _log.error("reload: %r isn't understood", message["do"])
+        except PassingError:
+            # It has ended, in good order or not.
+            self._line.close()
+        sessions.arriving.predecessor_ended()
+        for call_id in self._calls:
+            calls.close(call_id)
+        _log.info("reload: the process that served before has ended")
