@@ -16,7 +16,7 @@ from trunkline.config import SettingsError
 from trunkline.manifest.agent import LoadedAgent
 from trunkline.manifest.definition import definition_from_agent
 from trunkline.manifest.env_files import find_project_root
-from trunkline.platform.doctor import check_sandbox
+from trunkline.platform.doctor import check_relay, check_sandbox
 from trunkline.protocol.errors import TrunklineError
 
 _PROJECT_FILES = ("agent.yaml", "agent.yml", "azure.yaml", "azure.yml")
@@ -45,11 +45,20 @@ class Check:
 async def local_checks(target: str | None, where: Where) -> AsyncIterator[Check]:
     """Look at this machine and this project; nothing is sent."""
     yield Check("local.python", Status.INFO, f"Python {platform.python_version()}")
+    yield _relay()
     async for check in _sandbox(config.environment()):
         yield check
     yield _state_dir(where.state_dir or config.default_state_dir())
     for check in _project(target):
         yield check
+
+
+def _relay() -> Check:
+    found = check_relay()
+    if found.is_ok:
+        return Check("local.relay", Status.PASS, found.text)
+    advice = "on Linux, with a C compiler and Python's headers, install trunkline again from source"
+    return Check("local.relay", Status.WARN, found.text, advice)
 
 
 async def _sandbox(env: Mapping[str, str]) -> AsyncIterator[Check]:

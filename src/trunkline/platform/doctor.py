@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline.gateway import carrier
 from trunkline.platform.settings import load_settings
 from trunkline.runtimes.process.listening import prepare_run_dir
 from trunkline.runtimes.process.sandbox.egress import Resolver
@@ -20,6 +21,15 @@ class Check:
     is_ok: bool
     text: str
     """What there is, or what is missing and why."""
+
+
+def check_relay() -> Check:
+    """Say whether the compiled relay is here."""
+    if carrier.IS_BUILT:
+        return Check("relay", True, "frames are relayed in compiled code")
+    return Check(
+        "relay", False, "no compiled relay: a frame costs the gateway up to half as much again"
+    )
 
 
 async def check_sandbox(env: Mapping[str, str]) -> list[Check]:

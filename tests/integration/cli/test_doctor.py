@@ -10,6 +10,7 @@ from trunkline.cli import checks
 from trunkline.cli.checks import Check, Status
 from trunkline.cli.commands.doctor import exit_code
 from trunkline.cli.exits import ExitCode
+from trunkline.gateway import carrier
 
 AGENT_YAML = """\
 kind: hosted
@@ -26,6 +27,7 @@ def a_machine_with_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
         yield Check("local.sandbox", Status.PASS, "it has one")
 
     monkeypatch.setattr(checks, "_sandbox", sandbox)
+    monkeypatch.setattr(carrier, "IS_BUILT", True)
 
 
 @pytest.fixture
@@ -47,6 +49,7 @@ def statuses(cli: Run, *words: str) -> dict[str, str]:
 def test_a_folder_without_an_agent(cli: Run) -> None:
     assert statuses(cli) == {
         "local.python": "info",
+        "local.relay": "pass",
         "local.sandbox": "pass",
         "local.state-dir": "pass",
         "local.agent-file": "skip",
@@ -64,7 +67,7 @@ def test_a_project_that_is_deployed(cli: Run) -> None:
     assert "\nRemote\n  (✓) endpoint: http" in done.out
     assert "(!) values: without a value: GREETING" in done.out
     assert "version 3 of echo is active" in done.out
-    assert "5 passed, 0 failed, 0 skipped, 1 warned, 1 info" in done.out
+    assert "6 passed, 0 failed, 0 skipped, 1 warned, 1 info" in done.out
     assert "To fix:\n  local.values: trunkline env set GREETING VALUE" in done.out
     cli("env", "set", "GREETING", "hi")
     assert statuses(cli)["local.values"] == "pass"
@@ -123,3 +126,11 @@ async def test_settings_that_are_none_are_told() -> None:
 
 
 checks_sandbox = checks._sandbox
+
+
+def test_a_relay_that_was_not_compiled_is_told(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrier, "IS_BUILT", False)
+    done = cli("doctor", "--local-only")
+    assert done.code == 0
+    assert "(!) relay: no compiled relay" in done.out
+    assert "local.relay: on Linux, with a C compiler" in done.out
