@@ -157,7 +157,9 @@ def _source(options: TalkOptions) -> Iterator[tuple[AsyncIterator[Message], int]
             yield source, options.rate_hz or wav.rate_hz
     elif options.send_file is not None:
         is_stdin = options.send_file == "-"
-        descriptor = STDIN if is_stdin else os.open(options.send_file, os.O_RDONLY | os.O_CLOEXEC)
+        # As bytes on every system; Python keeps it from child processes by itself.
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+        descriptor = STDIN if is_stdin else os.open(options.send_file, flags)
         try:
             frames = frames_of(read_chunks(descriptor), options.frame_bytes)
             yield paced(frames, options.interval_ms / 1000, clock=time.monotonic), rate_hz

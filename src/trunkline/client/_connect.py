@@ -59,11 +59,12 @@ class _Socket(ClientConnection):
         self._tap = tap
 
     def process_event(self, event: Any) -> None:
+        # Called for every frame; the call's own work must not wait for the tap's.
         if type(event) is Frame:
             self._tap.received(event.opcode, bytes(event.data), is_final=event.fin)
         elif isinstance(event, Response) and event.status_code == 101:
             self._tap.opened(event.headers.get(headers.SESSION_ID, ""))
-        super().process_event(event)
+        ClientConnection.process_event(self, event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -10,6 +10,7 @@ from trunkline.recordings.format import (
     FINAL,
     FROM_AGENT,
     MARK,
+    OPCODE,
     encode_head,
     encode_head_of_record,
 )
@@ -51,9 +52,14 @@ class Recorder:
         self._flush_at_ns = 0
         self._start_ns: int | None = None
         self._last_us = 0
-        self.frames = 0
+        self._written = 0
         started = now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         file.write(encode_head({**about, "started_at": started}))
+
+    @property
+    def frames(self) -> int:
+        """How many frames were recorded."""
+        return self._written + sum((kind & OPCODE) != MARK for kind, _, _ in self._pending)
 
     def opened(self, session_id: str) -> None:
         """Note that a connection is open; the first one is the recording's beginning."""
@@ -61,12 +67,10 @@ class Recorder:
 
     def sent(self, opcode: int, payload: bytes, *, is_final: bool) -> None:
         """Write a frame of the client's."""
-        self.frames += 1
         self._keep(opcode | _OWN if is_final else opcode, payload)
 
     def received(self, opcode: int, payload: bytes, *, is_final: bool) -> None:
         """Write a frame of the agent's."""
-        self.frames += 1
         self._keep(opcode | _AGENTS if is_final else opcode | FROM_AGENT, payload)
 
     def lost(self, code: int, reason: str) -> None:
@@ -85,6 +89,7 @@ class Recorder:
             # The difference of rounded times, so that rounding doesn't add up.
             parts += (encode_head_of_record(kind, at_us - last_us, len(payload)), payload)
             last_us = at_us
+            self._written += (kind & OPCODE) != MARK
         self._last_us = last_us
         self._pending.clear()
         self._pending_bytes = 0
