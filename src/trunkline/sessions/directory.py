@@ -69,7 +69,8 @@ class SessionDirectory:
         self._node = node
         #: How often an owner may make one.
         self.rate: Rate | None = None
-        self._deletions: dict[SessionKey, asyncio.Task[None]] = {}
+        #: By the sessions' homes: an id may be given again.
+        self._deletions: dict[str, asyncio.Task[None]] = {}
         self._files_in_use: InUse[SessionKey] = InUse()
         self._tasks = TaskOwner()
         self._processes = SessionProcesses(
@@ -322,13 +323,13 @@ class SessionDirectory:
             SessionElsewhereError: If another process has taken this one's place.
         """
         await self.leaving.gate.pass_change(record.key)
-        task = self._deletions.get(record.key)
+        task = self._deletions.get(record.home)
         if task is None:
             task = self._tasks.spawn(
                 self._delete_marked(record), name=f"delete:{record.key}", is_awaited=True
             )
-            self._deletions[record.key] = task
-            task.add_done_callback(lambda _: self._deletions.pop(record.key, None))
+            self._deletions[record.home] = task
+            task.add_done_callback(lambda _: self._deletions.pop(record.home, None))
         await asyncio.shield(task)
 
     async def _delete_marked(self, record: SessionRecord) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sessions.support import ANNA, BERTA, NODE, World, key, world
+from tests.unit.sessions.support import ANNA, BERTA, NODE, World, key, until, world
 from trunkline.protocol.errors import ConflictError
 from trunkline.protocol.ids import SessionKey
-from trunkline.store.records import SessionRecord
+from trunkline.store.records import SessionRecord, SessionStatus
 
 
 @pytest.fixture
@@ -36,6 +36,10 @@ class Overtaken:
             self.found.set()
             await self.may_go_on.wait()
         return await self._find(*args)
+
+
+async def is_going(w: World) -> bool:
+    return (await record_of(w)).status is SessionStatus.DELETING
 
 
 async def record_of(w: World) -> SessionRecord:
@@ -116,3 +120,17 @@ async def test_two_callers_of_an_expired_session_get_one_new_one(w: World) -> No
     assert (await record_of(w)).home == new.home
     assert (await record_of(w)).holder == NODE
     assert len(w.runtime.instances) == 2
+
+
+async def test_a_late_deletion_of_the_first_does_not_stand_for_the_seconds(w: World) -> None:
+    (await w.acquire()).release()
+    first = await record_of(w)
+    await w.sessions.delete(first)
+    (await w.acquire(caller=BERTA)).release()
+    with w.sessions._files_in_use.one(key()):
+        late = asyncio.create_task(w.sessions.finish_deletion(first))
+        deleting = asyncio.create_task(w.delete())
+        await until(lambda: is_going(w))
+    await late
+    await deleting
+    assert await w.store.find_session(key()) is None
