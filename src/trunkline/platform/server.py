@@ -18,6 +18,8 @@ from trunkline.platform.certificate import Certificate
 from trunkline.protocol.errors import TrunklineError
 
 _BACKLOG = 2048
+#: What the system keeps for a client besides what is on its way.
+_UNSENT_BYTES = 256 * 1024
 
 
 class ListenError(TrunklineError):
@@ -35,6 +37,10 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if (lowat := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:
+        # Accepted connections inherit it. Without it each client that doesn't read makes the
+        # system keep some megabytes for it, and its memory for all connections has an end.
+        sock.setsockopt(socket.IPPROTO_TCP, lowat, _UNSENT_BYTES)
     try:
         sock.bind((host, port))
     except OSError as exc:
