@@ -125,6 +125,8 @@ async def main(seconds: float, pairs: int) -> None:
     size = "{:.3f}".format
     print(f"a call of {seconds:.0f} s, {expected} frames, {pairs} pairs of clients at once")
     print(f"CPU with a recorder / without: {size(median(ratios))} ({', '.join(map(size, ratios))})")
+    each_us = sum(plain) / expected / pairs * 1e6
+    print(f"CPU of a client without, for each frame: {each_us:.0f} microseconds")
     print(f"CPU of all with / of all without: {size(sum(recorded) / sum(plain))}")
     print(f"frames lost by the recorders: 0 of {expected * pairs}")
     print(f"replay: sent late by, in ms: {summary_ms(played.late_s)}")

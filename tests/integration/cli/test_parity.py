@@ -1,5 +1,6 @@
 """sessions, delete, endpoint and invoke, against a stand-in for a platform."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,22 @@ def test_the_build_log_can_be_followed(cli: Run) -> None:
     assert [line for line in done.err.splitlines() if line.startswith("build line")] == [
         f"build line {n}" for n in range(60)
     ]
+
+
+def test_what_programs_read_of_a_version(cli: Run, platform: FakePlatform) -> None:
+    Path("agent.yaml").write_text(AGENT_YAML + ENDPOINT)
+    Path("main.py").touch()
+    made = cli("deploy", "-o", "json").json
+    assert (made["name"], made["version"], made["status"]) == ("echo", "3", "active")
+    assert list(made["agent_endpoints"]) == ["invocations_ws"]
+    assert "next_step" not in made
+    assert cli("endpoint", "update", "-o", "json").json["name"] == "echo"
+
+
+def test_what_programs_read_of_a_recorded_call(cli: Run) -> None:
+    done = cli("record", "a.trk", "echo", "--linger-s", "0.2", "-o", "json", stdin=b"hi\n")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [(line["direction"], line["type"]) for line in lines] == [
+        ("sent", "text"), ("received", "text"), ("received", "close"),
+    ]  # fmt: skip
+    assert Path("a.trk").stat().st_size > 0
