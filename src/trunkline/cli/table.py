@@ -22,6 +22,7 @@ COMMANDS = {
     "init": Entry("init", "Make an agent's folder."),
     "run": Entry("run", "Run an agent here, again at each change."),
     "up": Entry("up", "Start the whole platform in one process."),
+    "gateway": Entry("gateway", "Replace the running platform without dropping a call."),
     "deploy": Entry("deploy", "Deploy the agent in a folder."),
     "connect": Entry("connect", "Talk to an agent over its WebSocket."),
     "record": Entry("connect", "Talk to an agent, and write every frame down.", "record_app"),

@@ -8,12 +8,14 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from trunkline.aio.passing import Passing, PassingError
 from trunkline.control.builds import VersionBuilds
 from trunkline.gateway.moving import Departure, Moved
 from trunkline.gateway.services import GatewayServices
+from trunkline.platform.control_socket import ControlSocket
 from trunkline.platform.handover import ANSWER_TIMEOUT_S, Line, NextProcess, ReloadFailedError
 from trunkline.platform.server import Server
 from trunkline.protocol.errors import TrunklineError
@@ -65,6 +67,18 @@ class Replacement:
         self._parts = parts
         self._inheritance = inheritance
         self._under_way: asyncio.Task[dict[str, Any]] | None = None
+        self._control: ControlSocket | None = None
+
+    async def listen(self, state_dir: Path) -> None:
+        """Let this user ask for it, at a Unix socket in the state directory."""
+        if self._parts.keeper is not None:
+            self._control = ControlSocket(state_dir, self.begin)
+            await self._control.open()
+
+    def close(self) -> None:
+        """Listen no more. Twice is fine."""
+        if self._control is not None:
+            self._control.close()
 
     def begin(self) -> "asyncio.Task[dict[str, Any]]":
         """Begin, unless it has begun; return what tells the report.
@@ -142,6 +156,8 @@ class Replacement:
         following = NextProcess(line)
         parts.sessions.leaving.let_go(following)
         parts.close_doors()
+        if self._control is not None:
+            self._control.let_go()
         await parts.builds.give_up()
         line.send({"do": "take over"})
         departure = Departure(parts.gateway, parts.server.connections)

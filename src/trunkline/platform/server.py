@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
         on_ready: Callable[[], None],
         on_drain: Callable[[], None],
         certificate: Certificate | None = None,
-        on_reload: Callable[[], None] = lambda: None,
+        on_reload: Callable[[], object] = lambda: None,
     ) -> None:
         """Prepare a server.
 

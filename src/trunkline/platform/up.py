@@ -230,20 +230,18 @@ async def _serve(
         control.draining.set()
 
     def ready() -> None:
+        tasks.spawn(replacement.listen(state_dir), name="reload:listen")
         if predecessor is None:
             _say_hello(url, access, heart.runtime.level, state_dir)
         else:
             predecessor.say_serving()
-
-    def reload() -> None:
-        replacement.begin()
 
     server = Server(
         app,
         gateway,
         on_ready=ready,
         on_drain=drain,
-        on_reload=reload,
+        on_reload=lambda: replacement.begin(),
         certificate=certificate,
     )
     parts = Parts(
@@ -257,15 +255,18 @@ async def _serve(
         server=server,
         close_doors=control.draining.set,
     )
-    inheritance = Inheritance(
-        node=node,
-        store=place.shown,
-        listener=sock,
-        locks=locks.files,
-        reload_wait_s=settings.sessions.reload_wait_s,
-        drain_timeout_s=settings.gateway.drain_timeout_s,
+    replacement = Replacement(
+        parts,
+        Inheritance(
+            node=node,
+            store=place.shown,
+            listener=sock,
+            locks=locks.files,
+            reload_wait_s=settings.sessions.reload_wait_s,
+            drain_timeout_s=settings.gateway.drain_timeout_s,
+        ),
     )
-    replacement = Replacement(parts, inheritance)
+    stack.callback(replacement.close)
     if predecessor is None:
         await deletions.take_over()
         await builds.take_over()
