@@ -11,7 +11,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 RATE = 48_000
-_FLAGS = (
+FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -30,7 +30,7 @@ def chromium(microphone: Path | None = None, *flags: str) -> Iterator[Browser]:
     heard = [f"--use-file-for-fake-audio-capture={microphone}%noloop"] if microphone else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=[*_FLAGS, *heard, *flags]
+            executable_path="/usr/bin/chromium", args=[*FLAGS, *heard, *flags]
         )
         try:
             yield browser
