@@ -10,6 +10,17 @@ import pytest
 from tests.support.platform import Platform
 
 AGENTS = Path(__file__).parent / "agents"
+#: A file's first test waits for a platform, and for the environment of an agent to be built: on a
+#: busy machine the usual limit would be for that alone. What hangs is still told.
+_TIMEOUT_S = 240
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a story more time than other tests have, unless it says how much it needs."""
+    for item in items:
+        is_here = item.path.is_relative_to(Path(__file__).parent)
+        if is_here and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
 
 
 @pytest.fixture(scope="module")

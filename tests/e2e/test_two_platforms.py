@@ -23,9 +23,6 @@ from tests.e2e.conftest import AGENTS
 from tests.support.platform import Platform, ask, is_alive
 from tests.support.postgres import PostgresServer
 
-#: Two platforms and an agent's environment are made first, on a machine that may be busy.
-pytestmark = pytest.mark.timeout(240)
-
 AGENT = "witness"
 INVOCATIONS = f"{AGENT}/endpoint/protocols/invocations"
 SESSIONS = f"{AGENT}/endpoint/sessions"
