@@ -84,7 +84,8 @@ def test_an_unknown_option_names_the_near_one(
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_whatever_prints_data_prints_json(words: tuple[str, ...]) -> None:
     prints_none = {
-        "up", "run", "token", "completion", "console", "env set", "env select", "files upload",
+        "up", "run", "token", "completion", "console", "proxy", "env set", "env select",
+        "files upload",
         "files download", "files mkdir", "files delete", "sessions stop", "sessions delete",
         "secret set", "secret delete",
     }  # fmt: skip

@@ -12,7 +12,11 @@ from trunkline.cli.target import open_project
 app = options.command_app()
 
 
-@app.command()
+@app.command(
+    epilog=options.examples(
+        "trunkline proxy", "trunkline proxy --endpoint https://HOST/api/projects/PROJECT"
+    )
+)
 def proxy(
     *,
     port: Annotated[
