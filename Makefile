@@ -48,6 +48,7 @@ test-long: $(STAMP) postgres browser  ## run the tests that take minutes, too
 bench: $(STAMP)  ## compare the relay with nginx and HAProxy, and the host with Microsoft's
 	@$(BIN)/python -m benchmarks.relay
 	@$(BIN)/python -m benchmarks.host
+	@$(BIN)/python -m benchmarks.access
 
 FUZZ_SECONDS ?= 60
 FUZZ := .cache/fuzz

@@ -5,6 +5,7 @@ names isn't even looked at: ``jwk``, ``jku``, ``x5u`` and ``x5c`` in a header me
 """
 
 import binascii
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from trunkline.protocol.errors import AuthenticationError
 MAX_TOKEN_CHARS: Final = 16 * 1024
 #: Key ids are looked up, not interpreted; longer ones than anybody's only cost memory.
 _MAX_KEY_ID_CHARS: Final = 512
-_PART: Final = re.compile(r"[A-Za-z0-9_-]+")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _PLAIN: Final = str.maketrans("-_", "+/")
 _MALFORMED: Final = "the token isn't a JSON Web Token"
 
@@ -49,24 +50,33 @@ def take_apart(token: str) -> Compact:
     """
     if len(token) > MAX_TOKEN_CHARS:
         raise AuthenticationError(f"the token is longer than {MAX_TOKEN_CHARS} characters")
-    parts = token.split(".")
-    if len(parts) != 3 or not all(_PART.fullmatch(part) for part in parts):
+    if not _TOKEN.fullmatch(token):
         raise AuthenticationError(_MALFORMED)
-    header, claims = _object(parts[0]), _object(parts[1])
+    signed, _, signature = token.rpartition(".")
+    head, _, body = signed.partition(".")
+    algorithm, key_id = _head(head)
+    claims = _object(body)
+    return Compact(
+        algorithm,
+        key_id,
+        str(claims.get("iss")),
+        claims,
+        signed.encode("ascii"),
+        _bytes(signature),
+    )
+
+
+# All tokens of one key have the same header.
+@functools.lru_cache(maxsize=256)
+def _head(part: str) -> tuple[str, str]:
+    header = _object(part)
     if "crit" in header or "b64" in header:
         # RFC 7515 section 4.1.11: who doesn't understand what it names must refuse.
         raise AuthenticationError("the token has critical headers, and none is understood here")
     key_id = header.get("kid")
     if not isinstance(key_id, str) or len(key_id) > _MAX_KEY_ID_CHARS:
         key_id = ""
-    return Compact(
-        str(header.get("alg")),
-        key_id,
-        str(claims.get("iss")),
-        claims,
-        token[: -len(parts[2]) - 1].encode("ascii"),
-        _bytes(parts[2]),
-    )
+    return str(header.get("alg")), key_id
 
 
 def is_compact(token: str) -> bool:
@@ -84,7 +94,7 @@ def _bytes(part: str) -> bytes:
 
 def _object(part: str) -> dict[str, Any]:
     try:
-        value = json.loads(_bytes(part), parse_constant=_no_constant)
+        value = _DECODER.decode(_bytes(part).decode())
     except (ValueError, RecursionError):
         raise AuthenticationError(_MALFORMED) from None
     if not isinstance(value, dict):
@@ -94,3 +104,6 @@ def _object(part: str) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)

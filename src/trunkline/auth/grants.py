@@ -4,6 +4,7 @@ A grant is written ``ROLE``, ``ROLE@PROJECT`` or ``ROLE@PROJECT/AGENT``; ``*`` s
 project. Nobody may do anything without one.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Role(StrEnum):
     IMPERSONATOR = "impersonator"
 
 
+_ROLES: Final = frozenset(Role)
 #: Acting for others is nobody's by the way: an admin gets it like everybody else, by its role.
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.READER: frozenset({Permission.SEE}),
@@ -69,17 +71,18 @@ class Grant:
     project: str = ANY
     agent: str = ANY
 
-    @classmethod
-    def parse(cls, text: str) -> "Grant":
+    @staticmethod
+    @functools.lru_cache(maxsize=1024)
+    def parse(text: str) -> "Grant":
         """Return what a text says.
 
         Raises:
             ValueError: If it isn't a grant.
         """
         match = _GRANT.fullmatch(text)
-        if match is None or match[1] not in set(Role):
+        if match is None or match[1] not in _ROLES:
             raise ValueError(f"{text[:64]!r} isn't a grant: write {GRANT_RULE}")
-        return cls(Role(match[1]), match[2] or ANY, match[3] or ANY)
+        return Grant(Role(match[1]), match[2] or ANY, match[3] or ANY)
 
     def __str__(self) -> str:
         if self.agent != ANY:

@@ -259,11 +259,19 @@ class FrontDoor(HttpToolsProtocol):
         if self._refused:
             return
         try:
+            self._check_failures()
             check_head(self.parser.get_http_version(), self.headers)
-        except InvalidRequestError as error:
+        except TrunklineError as error:
             self._refuse(error)
         else:
             super().on_headers_complete()
+
+    def _check_failures(self) -> None:
+        # Whoever floods the platform with bad tokens is refused here, where it costs least, and
+        # has to connect again. Whom a proxy brings is told apart from it later.
+        peer = self.client[0] if self.client else ""
+        if self.url.startswith(b"/api/") and not self._services.limits.proxies.trusts(peer):
+            self._services.rates.failures_by_address.check(peer)
 
     def on_body(self, body: bytes) -> None:
         self._read_is_mixed = True
