@@ -10,6 +10,7 @@ from trunkline.auth.caller import Caller, acting_for
 from trunkline.auth.grants import Permission
 from trunkline.auth.identity import Identity
 from trunkline.gateway import carriage, routes, upstream
+from trunkline.gateway.lifetimes import close_revoked
 from trunkline.gateway.limits import Place
 from trunkline.gateway.reach import reach
 from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent, Visitor
@@ -267,6 +268,9 @@ class Upgrade(asyncio.Protocol):
         if self._early:
             self._transport.resume_reading()
             relay.downstream.data_received(bytes(self._early))
+        if services.admission.revocations.covers(self._caller):
+            # It was revoked while the agent was being started.
+            close_revoked(relayed)
 
     def _response_head(self, head: bytes, key: SessionKey) -> bytes:
         ours = [(headers.SESSION_ID, key.session_id), (headers.REQUEST_ID, self._request_id)]
