@@ -17,6 +17,7 @@ from trunkline.auth.admission import Admission
 from trunkline.auth.caller import Caller
 from trunkline.auth.issuer import DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
+from trunkline.auth.rates import Rates, RateSettings
 from trunkline.auth.settings import AuthSettings
 from trunkline.auth.verify import TokenVerifier, development
 from trunkline.gateway.invocations import Invocations
@@ -172,7 +173,9 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    address: Address, *, rates: RateSettings | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
     """Serve on a port of the system's choice until the block ends."""
     with tempfile.TemporaryDirectory(prefix="trunkline-test-") as folder:
         state_dir = Path(folder)
@@ -191,6 +194,7 @@ async def running_gateway(address: Address, **settings: Any) -> AsyncIterator[Ga
             peers=Peers(store, connect_timeout_s=gateway_settings.connect_timeout_s),  # type: ignore[arg-type]
             metrics=metrics,
             tickets=TicketOffice(store),  # type: ignore[arg-type]
+            rates=Rates(rates or RateSettings()),
         )
         app: Starlette = build_app(
             Invocations(services).routes(),

@@ -2,10 +2,10 @@
 
 ``python -m tests.support.gateway_process gateway AGENT_SOCKET SETTINGS`` prints where it listens
 and a token; ``... agent AGENT_SOCKET`` serves connections: it echoes frames, or sends as much as is
-taken if the query has ``flood``; ``... clients PORT TOKEN COUNT KIND`` opens connections all at
-once, ``deaf`` ones that never read what an agent floods them with or ``idle`` ones. At each line on
-standard input each idle one sends a frame and waits for its echo. All of them end when they are
-killed.
+taken if the query has ``flood``; ``... clients PORT TOKEN COUNT KIND`` opens connections: ``deaf``
+ones that never read what an agent floods them with, ``idle`` ones, or idle ones all at once
+(``storm``). At each line on standard input each of those sends a frame and waits for its echo. All
+of them go on until they are killed.
 """
 
 import asyncio
@@ -14,12 +14,14 @@ import re
 import socket
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
 import uvloop
 
 from tests.support.gateway import NEW_PATH, running_gateway
+from trunkline.auth.rates import RateSettings
 from trunkline.runtimes.interface import Address
 
 _BLOCK = (b"\x82\x7e\x40\x00" + bytes(0x4000)) * 4
@@ -122,7 +124,16 @@ async def run_clients(port: str, token: str, count: str, kind: str) -> None:
     loop = asyncio.get_running_loop()
     head = upgrade_head(NEW_PATH + ("&flood=1" if kind == "deaf" else ""), token)
 
+    # A flood is for those who are there already; a storm comes all at once.
+    room = asyncio.Semaphore(int(count) if kind == "storm" else 20)
+
     async def connect() -> Client:
+        async with room:
+            client = await open_one()
+            await client.answered
+        return client
+
+    async def open_one() -> Client:
         sock = socket.socket()
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -136,7 +147,8 @@ async def run_clients(port: str, token: str, count: str, kind: str) -> None:
     clients = await asyncio.gather(*(connect() for _ in range(int(count))))
     statuses = await asyncio.gather(*(client.answered for client in clients))
     took_s = time.monotonic() - started
-    print(json.dumps({"upgraded": statuses.count(101), "took_s": took_s}), flush=True)
+    answer = {"upgraded": statuses.count(101), "took_s": took_s, "answers": Counter(statuses)}
+    print(json.dumps(answer), flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
         echoes = await asyncio.gather(*(client.ping() for client in clients))
         print(json.dumps({"echoed": sum(echoes)}), flush=True)
@@ -150,7 +162,9 @@ async def serve_agent(path: str) -> None:
 
 
 async def serve_gateway(path: str, settings: str) -> None:
-    async with running_gateway(Address(path=path), **json.loads(settings)) as gateway:
+    # All of them come from one address, of one identity.
+    rates = RateSettings(upgrades_per_address=0, upgrades_per_identity=0)
+    async with running_gateway(Address(path=path), rates=rates, **json.loads(settings)) as gateway:
         place = {"port": gateway.port, "token": gateway.token(expires_in_s=3600)}
         print(json.dumps(place), flush=True)
         # Until whoever started it has had enough.
