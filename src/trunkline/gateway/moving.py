@@ -28,7 +28,7 @@ from trunkline.protocol.ids import SessionKey
 from trunkline.sessions.arriving import Arriving, key_from
 
 #: So many are still at once.
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 4
 _ROUND_S: Final = 0.005
 #: How long one that has something to send may be still, the first time it is tried again.
 _PATIENCE_S: Final = 0.02
