@@ -7,12 +7,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import AGENTS
 from tests.support.platform import Platform
 from trunkline import __version__
 from trunkline.client._resume import RESUMABLE
 from trunkline.protocol.close import WORDS
 
+pytestmark = pytest.mark.timeout(150)
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "js"
 NPM = ROOT / ".cache" / "npm" / "node_modules"
@@ -26,7 +29,7 @@ def run(*command: str, **environment: str) -> str:
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,7 +4,10 @@
 how loud the answer was at the page's end, as JSON.
 """
 
+import fcntl
 import json
+import socket
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -21,6 +24,7 @@ SERVE = SAMPLE.parent / "webrtc-signalling" / "page" / "serve.py"
 #: Media has no way into the network of its own that a sandboxed agent has otherwise.
 NETWORK = {"TRUNKLINE_PROCESS_NETWORK": "host"}
 PAGE = "http://127.0.0.1:8090/"
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 LISTEN = """() => {
   const stream = document.getElementById("heard").srcObject;
   if (!stream) return 0;
@@ -50,7 +54,7 @@ def call(page: Page) -> dict[str, object]:
 
 
 def main(state_dir: Path, microphone: Path) -> None:
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    bring_loopback_up()
     platform = Platform(state_dir, **NETWORK).start()
     environment = clean_environment() | {
         "TRUNKLINE_ENDPOINT": platform.endpoint,
@@ -81,9 +85,17 @@ def _answers() -> bool:
         return False
 
 
+def bring_loopback_up() -> None:
+    """Set the flags of ``lo``, as ``ip link set lo up`` does (netdevice(7))."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh22x", b"lo", _IFF_UP | _IFF_RUNNING)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+
+
 def _is_alone() -> bool:
-    shown = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True)
-    return shown.stdout.split()[0] == "lo" and len(shown.stdout.strip().splitlines()) == 1
+    # Two lines of headings, then one for each interface.
+    shown = Path("/proc/net/dev").read_text().splitlines()[2:]
+    return [line.partition(":")[0].strip() for line in shown] == ["lo"]
 
 
 if __name__ == "__main__":
