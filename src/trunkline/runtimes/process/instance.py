@@ -6,7 +6,6 @@ something to run in is ``environment``'s work.
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
-from trunkline.protocol.environment import HOME, NODE
 from trunkline.protocol.errors import SessionNotReadyError
 from trunkline.runtimes.interface import (
     Address,
@@ -32,10 +30,11 @@ from trunkline.runtimes.process.readiness import find_ready, next_delay_s
 from trunkline.runtimes.process.sandbox.box import Box
 from trunkline.runtimes.process.sandbox.control import SandboxFailedError
 from trunkline.runtimes.process.sandbox.policy import network_variables
+from trunkline.runtimes.process.sandbox.spare import Spares
 from trunkline.runtimes.process.sandbox.watch import LimitWatch
 from trunkline.runtimes.process.settings import ProcessSettings
+from trunkline.runtimes.process.variables import agent_environment
 
-_INHERITED = ("LANG", "TZ")
 #: What a shell ends with when it can't run a command.
 _NOT_RUN = ExitStatus(code=127)
 #: How long a sandbox may take to be made; it takes a few milliseconds.
@@ -50,32 +49,6 @@ def exit_status(returncode: int) -> ExitStatus:
 
 def _reason(error: OSError | SandboxFailedError) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
-
-
-def agent_environment(
-    spec: InstanceSpec,
-    places: Mapping[str, str],
-    platform: Mapping[str, str],
-    defaults: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Return the whole environment of an agent: nothing of the platform's gets in by itself.
-
-    Args:
-        spec: The agent.
-        places: Where it listens and lives; nothing wins over these.
-        platform: The platform's own environment.
-        defaults: What anything else wins over.
-    """
-    env = {name: platform[name] for name in _INHERITED if name in platform}
-    env |= defaults or {}
-    env |= spec.launch.environment
-    env |= spec.environment
-    path = spec.environment.get("PATH") or platform.get("PATH") or os.defpath
-    first = spec.launch.environment.get("PATH")
-    env["PATH"] = f"{first}{os.pathsep}{path}" if first else path
-    env |= {HOME: str(spec.home), NODE: spec.node, "PYTHONUNBUFFERED": "1"}
-    env |= places
-    return env
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +68,8 @@ class Around:
     tasks: TaskOwner
     on_limit: Callable[[str], None]
     """Told the name of each limit that one runs into."""
+    spares: Spares
+    """Where launchers of sandboxes come from."""
     measuring: asyncio.Lock
     """Held while an agent's disk is measured."""
 
@@ -129,6 +104,7 @@ class ProcessInstance:
         self._settings = around.settings
         self._tasks = around.tasks
         self._on_limit = around.on_limit
+        self._spares = around.spares
         self._measuring = around.measuring
         self._box = box
         self._limits: LimitWatch | None = None
@@ -373,15 +349,27 @@ class ProcessInstance:
             What waits for its end.
         """
         self._open_pipes(resources)
-        await box.prepare(
-            agent_environment(
-                self.spec, box.places, self._settings.platform_environment, box.environment
+        launcher = self._spares.take(self.spec.node)
+        child, ending = launcher.child, launcher.ending
+        self._child = child
+        resources.callback(child.signal_group, signal.SIGKILL)
+        try:
+            await box.prepare(
+                launcher,
+                agent_environment(
+                    self.spec, box.places, self._settings.platform_environment, box.environment
+                ),
             )
+        except OSError:
+            child.signal_group(signal.SIGKILL)
+            await ending
+            raise
+        stdout, stderr = self._pipes
+        entering = self._tasks.spawn(
+            box.enter(stdout.write_fd, stderr.write_fd),
+            name=f"runtime:{self.spec.key}:enter",
+            is_awaited=True,
         )
-        child = self._spawn(box.command, "/", box.launcher_environment, resources)
-        name = f"runtime:{self.spec.key}:"
-        ending = self._tasks.spawn(child.wait(), name=name + "end", is_awaited=True)
-        entering = self._tasks.spawn(box.enter(), name=name + "enter", is_awaited=True)
         try:
             await asyncio.wait(
                 (entering, ending), timeout=_ENTER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
@@ -396,6 +384,8 @@ class ProcessInstance:
             raise
         finally:
             entering.cancel()
+            for pipe in self._pipes:
+                pipe.close_write_end()
         self._logs.event("Started", f"process {child.pid}")
         return ending
 

@@ -30,6 +30,7 @@ from trunkline.runtimes.process.sandbox.cgroups import find_cgroups
 from trunkline.runtimes.process.sandbox.egress import Resolver
 from trunkline.runtimes.process.sandbox.levels import Level, find_level, make_ground
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, session_network
+from trunkline.runtimes.process.sandbox.spare import Spares
 from trunkline.runtimes.process.settings import ProcessSettings
 
 
@@ -68,6 +69,8 @@ class ProcessRuntime:
         self._has_successor = False
         self._run_dir = run_dir or settings.run_dir or Path(tempfile.mkdtemp(prefix="trunkline-"))
         prepare_run_dir(self._run_dir)
+        spawn = spawn_here if keeper is None else keeper.spawn
+        self._spares = Spares(self._run_dir, spawn, self._tasks)
 
     async def opened(self) -> Self:
         """Find out what this machine protects before anything is started; return the runtime.
@@ -160,6 +163,7 @@ class ProcessRuntime:
             settings=self._settings,
             tasks=self._tasks,
             on_limit=self._on_limit,
+            spares=self._spares,
             measuring=self._measuring,
         )
 
@@ -185,6 +189,7 @@ class ProcessRuntime:
         self._is_closed = True
         ours = [instance for instance in self._instances if instance.is_ours]
         await asyncio.gather(*(instance.stop() for instance in ours))
+        await self._spares.aclose()
         await self._tasks.aclose()
         self._resolver.close()
         if self._settings.run_dir is None and not self._has_successor:

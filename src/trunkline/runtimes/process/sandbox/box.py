@@ -3,20 +3,16 @@
 import asyncio
 import contextlib
 import os
-import secrets
-import shutil
 import socket
 import stat
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import trunkline
 from trunkline.aio.tasks import TaskOwner
 from trunkline.aio.threads import in_thread
-from trunkline.protocol.environment import AGENT_SOCKET, DEFAULT_PORT, HOME, NODE, PORT
+from trunkline.protocol.environment import AGENT_SOCKET, DEFAULT_PORT, HOME, PORT
 from trunkline.runtimes.interface import Address, InstanceSpec, Passed
 from trunkline.runtimes.process.sandbox import view as views
 from trunkline.runtimes.process.sandbox.accounts import Accounts
@@ -27,13 +23,9 @@ from trunkline.runtimes.process.sandbox.egress import PROXY_PORT, EgressProxy, R
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
 from trunkline.runtimes.process.sandbox.seccomp import program
+from trunkline.runtimes.process.sandbox.spare import Launcher, remove_directory
 
-_NAME_BYTES = 6
 _AGENT_SOCKET = "agent.sock"
-_LAUNCH = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from trunkline.runtimes.process.sandbox.inside.launcher import main; main()"
-)
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
 
@@ -60,7 +52,7 @@ class Ground:
 class Box:
     """The sandbox of one agent.
 
-    `prepare` it, start `command`, `enter`; when the process has ended, `finish`.
+    `prepare` it with a launcher, `enter`; when the launcher has ended, `finish`.
     """
 
     def __init__(
@@ -92,7 +84,8 @@ class Box:
             home_bytes=ground.home_bytes,
         )
         self._is_ours = True
-        self._place(secrets.token_hex(_NAME_BYTES))
+        self._launcher: Launcher | None = None
+        self._directory = ground.run_dir / "none"
         self._group: Group | None = None
         self._plan: Plan | None = None
         self._control: Control | None = None
@@ -104,11 +97,16 @@ class Box:
             tell=lambda what: tell("EgressRefused", what),
         )
 
-    def _place(self, name: str) -> None:
-        self._name = name
-        self._directory = self._ground.run_dir / name
-        self._sockets = self._directory / "in"
-        self._reached = self._directory / _AGENT_SOCKET
+    def _place(self, directory: Path) -> None:
+        self._directory = directory
+
+    @property
+    def _sockets(self) -> Path:
+        return self._directory / "in"
+
+    @property
+    def _reached(self) -> Path:
+        return self._directory / _AGENT_SOCKET
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -134,33 +132,24 @@ class Box:
         return self._spec.home, self._sockets
 
     @property
-    def command(self) -> tuple[str, ...]:
-        """What to start."""
-        package = Path(trunkline.__file__).parent.parent
-        path = str(self._directory / "control.sock")
-        return (sys.executable, "-I", "-S", "-c", _LAUNCH, str(package), path)
-
-    @property
-    def launcher_environment(self) -> Mapping[str, str]:
-        """The environment to start it in: by it, it is found if the platform is killed."""
-        return {NODE: self._spec.node}
-
-    @property
     def failure(self) -> str | None:
         """Why the agent's program couldn't be run, if it couldn't."""
         return self._control.failure if self._control is not None else None
 
-    async def prepare(self, environment: Mapping[str, str]) -> None:
+    async def prepare(self, launcher: Launcher, environment: Mapping[str, str]) -> None:
         """Make what has to be there before.
 
         Args:
+            launcher: What is to make the sandbox. It is the box's from here on.
             environment: All of the agent's.
 
         Raises:
             OSError: If something can't be made.
         """
         launch = self._spec.launch
-        self._directory.mkdir(mode=0o700)
+        self._launcher = launcher
+        self._control = launcher.control
+        self._place(launcher.directory)
         self._sockets.mkdir(mode=0o700)
         (self._directory / "root").mkdir(mode=0o700)
         uid = await in_thread(self._give_over)
@@ -175,7 +164,7 @@ class Box:
             own_network=own_network,
         )
         self._group = self._ground.cgroups.make(
-            f"trunkline-{self._spec.node}-{self._name}",
+            f"trunkline-{self._spec.node}-{self._directory.name}",
             self.limits,
         )
         self._plan = Plan(
@@ -192,7 +181,6 @@ class Box:
             proxy_port=PROXY_PORT if self._network.policy is NetworkPolicy.OUTBOUND else 0,
             filter=_filter(),
         )
-        self._control = Control(self._directory / "control.sock")
 
     def _give_over(self) -> int | None:
         """Make the agent's folders its own; return whom it runs as."""
@@ -206,8 +194,12 @@ class Box:
         os.chown(self._sockets, uid, uid)
         return uid
 
-    async def enter(self) -> None:
-        """Have the started launcher make the sandbox and run the agent in it.
+    async def enter(self, stdout: int, stderr: int) -> None:
+        """Have the launcher make the sandbox and run the agent in it.
+
+        Args:
+            stdout: What the agent prints to. It may be closed when this returns.
+            stderr: The same for what it complains.
 
         Raises:
             SandboxFailedError: If that can't be done.
@@ -218,7 +210,7 @@ class Box:
         assert self._group is not None
         descriptors = self._group.open_to_join()
         try:
-            await self._control.send_plan(self._plan, descriptors)
+            await self._control.send_plan(self._plan, (stdout, stderr, *descriptors))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -270,7 +262,7 @@ class Box:
         self._control.hold()
         files = [self._control.file, self._proxy.file]
         data = {
-            "name": self._name,
+            "name": self._directory.name,
             "folders": [str(folder) for folder in self._group.folders],
             "version": self._group.version,
             "files": [file is not None for file in files],
@@ -298,7 +290,7 @@ class Box:
     def take_over(self, passed: Passed) -> Address:
         """Look after a sandbox that another process of the platform made; return its address."""
         data, files = passed.data, list(passed.files)
-        self._place(data["name"])
+        self._place(self._ground.run_dir / data["name"])
         self._group = Group([Path(folder) for folder in data["folders"]], data["version"])
         has_control, has_way_out = data["files"]
         if has_control:
@@ -328,10 +320,8 @@ class Box:
         group, self._group = self._group, None
         if group is not None:
             await in_thread(group.remove)
-        if self._is_ours:
-            # What the agent made too deep to be removed goes with the run directory.
-            with contextlib.suppress(RecursionError):
-                shutil.rmtree(self._directory, ignore_errors=True)
+        if self._is_ours and self._directory.name != "none":
+            remove_directory(self._directory)
         return used
 
     def close(self) -> None:

@@ -43,14 +43,14 @@ class Control:
             self._listener.close()
             raise
 
-    async def send_plan(self, plan: Plan, cgroups: Sequence[int]) -> None:
+    async def send_plan(self, plan: Plan, descriptors: Sequence[int]) -> None:
         """Wait for the launcher to connect and say what it is to do."""
         self._connection, _ = await self._loop.sock_accept(self._listener)
         self._listener.close()
         described = os.memfd_create("plan")
         try:
             os.write(described, plan.encode())
-            send(self._connection, {}, described, *cgroups)
+            send(self._connection, {}, described, *descriptors)
         finally:
             os.close(described)
         self.go_on()

@@ -1,10 +1,9 @@
 """What this machine can protect, found out by trying it, and said in words."""
 
 import asyncio
-import contextlib
 import os
 import secrets
-import subprocess
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from trunkline.aio.tasks import TaskOwner
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey, VersionId
 from trunkline.runtimes.interface import InstanceSpec, Launch
-from trunkline.runtimes.process.child import start_child
+from trunkline.runtimes.process.child import spawn_here
 from trunkline.runtimes.process.sandbox import seccomp
 from trunkline.runtimes.process.sandbox.accounts import Accounts
 from trunkline.runtimes.process.sandbox.box import Box, Ground
@@ -22,6 +21,7 @@ from trunkline.runtimes.process.sandbox.cgroups import CONTROLLERS, find_cgroups
 from trunkline.runtimes.process.sandbox.control import SandboxFailedError
 from trunkline.runtimes.process.sandbox.egress import EgressPolicy, Resolver
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
+from trunkline.runtimes.process.sandbox.spare import Launcher
 from trunkline.runtimes.process.settings import ProcessSettings, SandboxMode
 
 _TRIAL_TIMEOUT_S = 20.0
@@ -184,26 +184,14 @@ async def _try(ground: Ground, policy: NetworkPolicy) -> str | None:
         network = SessionNetwork(policy, EgressPolicy())
         box = Box(ground, spec, network, tasks=tasks, tell=lambda *_: None)
         try:
-            await box.prepare({})
-            child = start_child(
-                box.command,
-                cwd="/",
-                env=box.launcher_environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            ending = tasks.spawn(child.wait(), name="sandbox:trial", is_awaited=True)
+            launcher = Launcher(ground.run_dir, spec.node, spawn_here, tasks)
             try:
-                async with asyncio.timeout(_TRIAL_TIMEOUT_S):
-                    entering = tasks.spawn(box.enter(), name="sandbox:trial", is_awaited=True)
-                    await asyncio.wait((entering, ending), return_when=asyncio.FIRST_COMPLETED)
-                    if entering.done():
-                        entering.result()
-                    code = await ending
+                await box.prepare(launcher, {})
+                code = await _end_of(box, launcher, tasks)
             finally:
-                ending.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await ending
+                launcher.child.signal_group(signal.SIGKILL)
+                await launcher.ending
+                launcher.remove()
         except (SandboxFailedError, OSError) as error:
             return str(error)
         except TimeoutError:
@@ -212,6 +200,23 @@ async def _try(ground: Ground, policy: NetworkPolicy) -> str | None:
             await box.finish()
             await tasks.aclose()
     return None if code == 0 else box.failure or f"a trial ended with {code}"
+
+
+async def _end_of(box: Box, launcher: Launcher, tasks: TaskOwner) -> int:
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        async with asyncio.timeout(_TRIAL_TIMEOUT_S):
+            entering = tasks.spawn(
+                box.enter(nowhere, nowhere),
+                name="sandbox:trial",
+                is_awaited=True,
+            )
+            await asyncio.wait((entering, launcher.ending), return_when=asyncio.FIRST_COMPLETED)
+            if entering.done():
+                entering.result()
+            return await asyncio.shield(launcher.ending)
+    finally:
+        os.close(nowhere)
 
 
 def _trial(home: Path, working_dir: Path) -> InstanceSpec:

@@ -132,7 +132,7 @@ async def test_auto_goes_on_and_says_that_there_is_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "trunkline.runtimes.process.sandbox.box._LAUNCH",
+        "trunkline.runtimes.process.sandbox.spare._LAUNCH",
         "import sys; sys.exit(5)",
     )
     runtime = ProcessRuntime(ProcessSettings(state_dir=tmp_path))

@@ -37,8 +37,12 @@ def main() -> NoReturn:
     kernel.die_with_parent(signal.SIGKILL)
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control.connect(sys.argv[1])
-    data, cgroups = receive_plan(control)
+    data, (stdout, stderr, *cgroups) = receive_plan(control)
     plan = decode(data)
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
     told, tell = os.pipe()
     try:
         _leave_machine(plan, control)

@@ -1,10 +1,11 @@
 """The messages between a sandbox and the platform.
 
 Each is JSON, with at most one descriptor. The platform's first is empty but for descriptors: a
-file with the plan, and the cgroups to join. Then come ``listening`` with the socket of the way
-out, and ``started`` just before the agent's program is executed, or ``failed`` with the reason,
-also after ``started``. The platform may ask to ``connect`` to a port inside, with a number of its
-choice; the answer with that number is ``connected`` with the connection, or ``refused``.
+file with the plan, the agent's output and its complaints, and the cgroups to join. Then come
+``listening`` with the socket of the way out, and ``started`` just before the agent's program is
+executed, or ``failed`` with the reason, also after ``started``. The platform may ask to
+``connect`` to a port inside, with a number of its choice; the answer with that number is
+``connected`` with the connection, or ``refused``.
 """
 
 import json
@@ -13,7 +14,7 @@ import socket
 from typing import Any
 
 MAX_BYTES = 64 * 1024
-_MAX_CGROUPS = 16
+_MAX_DESCRIPTORS = 16
 
 
 def send(control: socket.socket, message: dict[str, Any], *descriptors: int) -> None:
@@ -41,8 +42,8 @@ def receive(control: socket.socket) -> tuple[dict[str, Any] | None, int | None]:
 
 
 def receive_plan(control: socket.socket) -> tuple[bytes, list[int]]:
-    """Return the plan and the descriptors of the cgroups to join."""
-    _, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, 1 + _MAX_CGROUPS)
+    """Return the plan, and the descriptors that came with it."""
+    _, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, _MAX_DESCRIPTORS)
     if not descriptors:
         # The platform went away.
         os._exit(0)
