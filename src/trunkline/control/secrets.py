@@ -55,9 +55,10 @@ class Secrets:
         if not _NAME.fullmatch(name):
             raise InvalidRequestError(f"a secret's name is {NAME_RULE}", param="name")
         value = (await json_object(request)).get("value")
-        if not isinstance(value, str) or len(value) > _MAX_CHARS or "\0" in value:
+        if not isinstance(value, str) or len(value) > _MAX_CHARS or not _can_be_kept(value):
             raise InvalidRequestError(
-                f"value must be a text of up to {_MAX_CHARS} characters without NUL",
+                f"value must be a text of up to {_MAX_CHARS} characters without NUL and without "
+                "half characters (surrogates)",
                 param="value",
             )
         await self._services.store.put_secret(
@@ -78,3 +79,12 @@ class Secrets:
         if not is_name or not await self._services.store.remove_secret(project, name):
             raise NotFoundError(f"project {project!r} has no secret {name[:64]!r}")
         return Response(status_code=204)
+
+
+def _can_be_kept(value: str) -> bool:
+    """Tell whether a text can be a variable of an environment."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value

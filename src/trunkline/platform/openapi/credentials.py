@@ -140,7 +140,7 @@ RESOURCE = Resource(
         ),
         "SecretList": _list("Secret"),
         "PutSecretRequest": obj(
-            "The secret", value=text("Its value", maxLength=65536, pattern="^[ -~]*$")
+            "The secret", value=text("Its value, without U+0000", maxLength=65536)
         ),
         "AuditEntry": obj(
             "Who did what, to what, from where, with what result",
