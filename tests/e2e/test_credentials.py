@@ -1,7 +1,7 @@
 """API keys, revocations, and what the end of a token means for a connection that is open."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx2
@@ -168,3 +168,108 @@ async def test_a_connection_ends_with_its_token_unless_a_newer_one_is_shown(
         # Somebody else's newer token is none of the connection's.
         assert await closed(left) == (1008, "the token has expired (on_expiry)")
         assert await ask(kept, "facts")
+
+
+def listener(token: str) -> httpx2.AsyncClient:
+    bearer = {"Authorization": f"Bearer {token}"}
+    return httpx2.AsyncClient(headers=bearer, timeout=60, trust_env=False)
+
+
+def invocation(platform: Platform, probe: str, session: str, hold: str) -> str:
+    place = f"{platform.endpoint}/agents/{probe}/endpoint/protocols/invocations"
+    return f"{place}?api-version=v1&agent_session_id={session}&hold={hold}"
+
+
+async def until_cut(lines: AsyncIterator[str]) -> None:
+    """Read a stream until it ends short of its end."""
+    with pytest.raises(httpx2.RemoteProtocolError):
+        async for _ in lines:
+            pass
+
+
+async def test_who_is_revoked_hears_no_more_of_any_stream_and_gets_no_answer(
+    platform: Platform, admin: httpx2.Client, probe: str
+) -> None:
+    olga, pia = (platform.token("--user", name) for name in ("olga", "pia"))
+    log = f"{platform.endpoint}/agents/{probe}/sessions/olgas:logstream?api-version=v1"
+    async with listener(olga) as hers, listener(pia) as other:
+        async with (
+            hers.stream("POST", invocation(platform, probe, "olgas", "stream")) as events,
+            hers.stream("GET", log) as printed,
+            other.stream("POST", invocation(platform, probe, "pias", "stream")) as unharmed,
+        ):
+            streams = [answer.aiter_lines() for answer in (events, printed, unharmed)]
+            assert [await anext(lines) for lines in streams] == [
+                "data: begun", "event: log", "data: begun",
+            ]  # fmt: skip
+            waiting = asyncio.create_task(
+                hers.post(invocation(platform, probe, "olgas", "answer"), content=b"{}")
+            )
+            body, has_sent = BodyInPieces(), asyncio.Event()
+            uploading = asyncio.create_task(
+                hers.put(
+                    f"{platform.endpoint}/agents/{probe}/endpoint/sessions/olgas/files/content",
+                    params={"api-version": "v1", "path": "late"},
+                    content=body.pieces(has_sent),
+                )
+            )
+            await has_sent.wait()
+            revoked = {"issuer": ISSUER, "subject": "olga"}
+            assert admin.post("/api/revocations", json=revoked).status_code == 201
+            await until_cut(streams[0])
+            await until_cut(streams[1])
+            answer = await waiting
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthenticated")
+            assert "revoked" in answer.json()["error"]["message"]
+            body.may_go_on.set()
+            assert (await uploading).status_code == 401
+            # Nothing was heard but silence, and the stream is still there.
+            rest = asyncio.ensure_future(anext(streams[2]))
+            assert (await asyncio.wait_for(rest, 5)) == ""
+            rest = asyncio.ensure_future(anext(streams[2]))
+            assert not (await asyncio.wait({rest}, timeout=0.5))[0]
+            rest.cancel()
+    assert olga not in platform.log()
+
+
+class BodyInPieces:
+    """A request's body whose second half comes when it is told to."""
+
+    def __init__(self) -> None:
+        self.may_go_on = asyncio.Event()
+
+    async def pieces(self, has_sent: asyncio.Event) -> AsyncIterator[bytes]:
+        yield b"first half"
+        has_sent.set()
+        await self.may_go_on.wait()
+        yield b"second half"
+
+
+async def test_a_stream_ends_with_its_token_unless_a_newer_one_is_shown(
+    platform: Platform, probe: str
+) -> None:
+    issuer = DevelopmentIssuer.open(platform.state_dir)
+    newer = issuer.issue("uma")
+    for session in ("heard", "unheard"):
+        async with platform.connect(probe, session, token=newer) as websocket:
+            await ask(websocket, "facts")
+    async with listener(issuer.issue("uma", 10)) as http:
+        async with (
+            http.stream("POST", invocation(platform, probe, "heard", "stream")) as kept,
+            http.stream("POST", invocation(platform, probe, "unheard", "stream")) as left,
+        ):
+            lines, others = kept.aiter_lines(), left.aiter_lines()
+            assert [await anext(lines), await anext(others)] == ["data: begun", "data: begun"]
+            answer = httpx2.post(
+                f"{platform.endpoint}/agents/{probe}/endpoint/tickets:renew",
+                params={"api-version": "v1"},
+                json={"agent_session_id": "heard"},
+                headers={"Authorization": f"Bearer {newer}"},
+                trust_env=False,
+            )
+            assert answer.status_code == 200, answer.text
+            await until_cut(others)
+            assert await anext(lines) == ""
+            silent = asyncio.ensure_future(anext(lines))
+            assert not (await asyncio.wait({silent}, timeout=1))[0]
+            silent.cancel()

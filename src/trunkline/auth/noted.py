@@ -11,6 +11,8 @@ class Note:
     def __init__(self) -> None:
         self.caller: Caller | None = None
         self.session_id: str | None = None
+        #: Whether somebody else is at work on it: an agent, or another process of the platform.
+        self.is_passed_on = False
 
 
 _present: ContextVar[Note | None] = ContextVar("trunkline_note", default=None)
@@ -33,3 +35,9 @@ def session_is(session_id: str) -> None:
     """Note which session it is about, if anybody wants to know."""
     if (note := _present.get()) is not None:
         note.session_id = session_id
+
+
+def passed_on() -> None:
+    """Note that somebody else is at work on it, if anybody wants to know."""
+    if (note := _present.get()) is not None:
+        note.is_passed_on = True

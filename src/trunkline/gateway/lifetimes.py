@@ -1,21 +1,24 @@
-"""How long an open connection outlives what it was let in with. One look at all, now and then.
+"""How long what is open outlives what it was let in with. One look at all, now and then.
 
-Revocations are fetched from the store every ``credential_check_s``, so what one process of the
-platform is told reaches the connections of all of them. When tokens count while a connection is
-open (``on_expiry``), those that are over are looked for at the same time: a frame costs nothing.
+Open are relayed connections, and HTTP requests that are being answered. Revocations are fetched
+from the store every ``credential_check_s``, so what one process of the platform is told reaches
+what is open at all of them. When tokens count while something is open (``on_expiry``), those that
+are over are looked for at the same time: a frame costs nothing.
 """
 
 import asyncio
 import datetime as dt
 import logging
 import time
+from collections.abc import Iterable
+from typing import Protocol
 
+from trunkline.auth.caller import Caller
 from trunkline.auth.identity import Identity
-from trunkline.gateway.relayed import Relayed
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.summary import ClosedBy
-from trunkline.protocol.close import CloseCode
 from trunkline.protocol.errors import TrunklineError
+from trunkline.protocol.ids import SessionKey
 from trunkline.store.interface import CredentialStore
 
 _log = logging.getLogger("trunkline.gateway")
@@ -26,8 +29,26 @@ _FORGET_EVERY_S = 600.0
 _AT_ONCE = 500
 
 
+class Outliving(Protocol):
+    """What is open, and may have to end: a connection, or a request that is being answered."""
+
+    expires_at: float
+    """When what the caller has shown ends, in Unix seconds."""
+
+    @property
+    def caller(self) -> Caller | None:
+        """Whom it is open to, once that is known."""
+
+    @property
+    def session(self) -> SessionKey | None:
+        """The session it is about, if it is about one."""
+
+    def close(self, reason: str, by: ClosedBy, *, limit: str = "") -> None:
+        """End it. Again is fine."""
+
+
 class Lifetimes:
-    """Closes connections whose callers may not be here any more."""
+    """Ends what is open to callers who may not be here any more."""
 
     def __init__(self, services: GatewayServices, store: CredentialStore) -> None:
         self._services = services
@@ -55,28 +76,31 @@ class Lifetimes:
         )
         counts = self._services.settings.on_expiry != "ignore"
         if has_changed or counts:
-            await self._look_at_all(has_changed=has_changed, counts=counts)
+            await self._look_at_all(self._services.relayed, counts=counts)
+        # There are few of them, and what ends one may be lost where its task is being cancelled.
+        await self._look_at_all(self._services.answering, counts=counts)
         await self._forget()
 
-    async def _look_at_all(self, *, has_changed: bool, counts: bool) -> None:
-        now = _unix_now()
-        for number, relayed in enumerate(tuple(self._services.relayed), 1):
+    async def _look_at_all(self, them: Iterable[Outliving], *, counts: bool) -> None:
+        now, revocations = _unix_now(), self._services.admission.revocations
+        for number, each in enumerate(tuple(them), 1):
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if has_changed and self._services.admission.revocations.covers(relayed.caller):
-                close_revoked(relayed)
-            elif counts and relayed.expires_at <= now:
-                await self._expired(relayed, now)
+            if each.caller is None:
+                continue
+            if revocations.covers(each.caller):
+                close_revoked(each)
+            elif counts and each.expires_at <= now:
+                await self._expired(each, each.caller, now)
 
-    async def _expired(self, relayed: Relayed, now: float) -> None:
-        if self._services.settings.on_expiry == "refresh":
-            renewed = await self._store.find_renewal(
-                relayed.agent.key, relayed.caller.identity.owner
-            )
+    async def _expired(self, each: Outliving, caller: Caller, now: float) -> None:
+        key = each.session
+        if self._services.settings.on_expiry == "refresh" and key is not None:
+            renewed = await self._store.find_renewal(key, caller.identity.owner)
             if renewed is not None and renewed.timestamp() > now:
-                relayed.expires_at = renewed.timestamp()
+                each.expires_at = renewed.timestamp()
                 return
-        _close(relayed, "the token has expired (on_expiry)", ClosedBy.LIMIT, limit="on_expiry")
+        each.close("the token has expired (on_expiry)", ClosedBy.LIMIT, limit="on_expiry")
 
     async def _forget(self) -> None:
         if time.monotonic() < self._forget_at:
@@ -86,13 +110,9 @@ class Lifetimes:
         await self._store.forget_credentials(renewals_before=now, revocations_before=now - _KEPT)
 
 
-def close_revoked(relayed: Relayed) -> None:
-    """Close the connection of a caller whose credential was revoked."""
-    _close(relayed, "what you came in with was revoked", ClosedBy.REVOCATION)
-
-
-def _close(relayed: Relayed, reason: str, by: ClosedBy, *, limit: str = "") -> None:
-    relayed.relay.close(CloseCode.POLICY_VIOLATION, reason, by, limit=limit)
+def close_revoked(each: Outliving) -> None:
+    """End what is open to a caller whose credential was revoked."""
+    each.close("what you came in with was revoked", ClosedBy.REVOCATION)
 
 
 def _unix_now() -> float:

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from trunkline.auth import noted
 from trunkline.auth.caller import Caller
 from trunkline.auth.grants import Permission
 from trunkline.gateway import routes
@@ -85,6 +86,7 @@ class Responses:
         most = self._services.settings.max_responses_body_bytes
         body = request.state.body = await limited(request, most).body()
         turn = await self._turn(parse_json_object(body, "the body"), owner, project, agent)
+        noted.session_is(turn.session.session_id)
         named = agent_headers(request, caller, self._services)
         # What passes by is read, so it must not be compressed.
         named["accept-encoding"] = "identity"
@@ -122,6 +124,7 @@ class Responses:
             _target(request, f"/responses/{tail}"),
         )
         key = SessionKey(project, agent, found.session_id)
+        noted.session_is(key.session_id)
         try:
             lease, answer = await reach(self._services, key, caller, _PROTOCOL, call.send)
         except ClientDisconnect:

@@ -13,7 +13,7 @@ from trunkline.gateway.limits import Place
 from trunkline.gateway.moved import MovedRelay
 from trunkline.gateway.relay import Relay
 from trunkline.gateway.services import GatewayServices
-from trunkline.gateway.summary import Summary
+from trunkline.gateway.summary import ClosedBy, Summary
 from trunkline.protocol import close
 from trunkline.protocol.ids import SessionKey
 from trunkline.runtimes.interface import Address
@@ -162,6 +162,15 @@ class Relayed:
         """The relay, once it has begun."""
         assert self._relay is not None
         return self._relay
+
+    @property
+    def session(self) -> SessionKey:
+        """The session it leads to."""
+        return self.agent.key
+
+    def close(self, reason: str, by: ClosedBy, *, limit: str = "") -> None:
+        """Close it for what its caller did, or didn't: with 1008."""
+        self.relay.close(close.CloseCode.POLICY_VIOLATION, reason, by, limit=limit)
 
     @property
     def counted_as(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from trunkline.auth.admission import Admission
 from trunkline.auth.origins import Origins
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.rates import Rates, RateSettings
+from trunkline.gateway.answering import Answering
 from trunkline.gateway.audit import AuditTrail
 from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.limits import ConnectionLimits
@@ -50,6 +51,8 @@ class GatewayServices:
     """Connections that are to be moved to another process: their files, and what was read."""
     relayed: set[Any] = field(default_factory=set)
     """The connections that are relayed now, each a `gateway.relayed.Relayed`."""
+    answering: set[Answering] = field(default_factory=set)
+    """The HTTP requests that are being answered."""
 
     def __post_init__(self) -> None:
         # Frozen is how everybody else sees it.

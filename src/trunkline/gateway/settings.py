@@ -46,13 +46,13 @@ class GatewaySettings:
 
     on_expiry: str = "ignore"
     """What the end of a token means for a connection it let in: `ignore` (nothing), `close` (1008),
-    or `refresh` (1008, unless the client has shown a newer one with `POST .../tickets:renew`). A
-    call often lasts longer than a token, and what has been revoked is cut off in any case: so the
-    default is to ignore it."""
+    or `refresh` (1008, unless the client has shown a newer one with `POST .../tickets:renew`). HTTP
+    requests that are still being answered end in the same cases. A call often lasts longer than a
+    token, and what has been revoked is cut off in any case: so the default is to ignore it."""
 
     credential_check_s: float = 2.0
-    """How often the open connections are looked at for callers whose credentials were revoked or,
-    if `on_expiry` says so, are over, in seconds."""
+    """How often open connections and HTTP requests are looked at for callers whose credentials were
+    revoked or, if `on_expiry` says so, are over, in seconds."""
 
     tls_certificate: Path | None = None
     """A file with the certificate to show, and those between it and its authority, in PEM. Then

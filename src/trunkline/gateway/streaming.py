@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from trunkline.aio.tasks import TaskOwner
+from trunkline.auth import noted
 from trunkline.gateway.sweep import Sweep
 from trunkline.gateway.upstream import ConnectError
 from trunkline.protocol import headers
@@ -81,6 +82,7 @@ class Call:
         self._body_is_read = asyncio.Event()
         self._caller_left = asyncio.Event()
         self.request_id = named[headers.REQUEST_ID]
+        noted.passed_on()
 
     async def send(self, lease: Lease) -> Answer:
         """Send it to a session's agent; see :meth:`send_on`."""

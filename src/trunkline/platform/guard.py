@@ -1,5 +1,7 @@
-"""Stands before every HTTP request: how often it may come, and what is recorded of it."""
+"""Stands before every HTTP request: how often it may come, for how long, and what is recorded."""
 
+import asyncio
+import logging
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -7,18 +9,20 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trunkline.auth import noted
+from trunkline.gateway.answering import Answering
 from trunkline.gateway.requests import marks_in
 from trunkline.gateway.responses import headers_for
 from trunkline.gateway.services import GatewayServices
-from trunkline.protocol.errors import RateLimitedError, envelope
+from trunkline.protocol.errors import RateLimitedError, TrunklineError, envelope
 
+_log = logging.getLogger("trunkline.http")
 #: What is worth a line although it changes nothing: what was in somebody's session.
 _READS: Final = frozenset({"stream_log", "download_file", "list_files", "stat_file"})
 _REFUSALS: Final = frozenset({401, 403, 429})
 
 
 class Guard:
-    """ASGI middleware: rates by address, and the audit log."""
+    """ASGI middleware: rates by address, ends that come early, and the audit log."""
 
     def __init__(self, app: ASGIApp, *, services: GatewayServices) -> None:
         self._app = app
@@ -32,26 +36,46 @@ class Guard:
         peer = scope["client"][0] if scope.get("client") else ""
         address = services.limits.proxies.client_of(peer, given.get("x-forwarded-for"))
         note = noted.begin()
+        answering = Answering(note, scope, services.projects)
+        request_id = marks_in(scope).request_id
         status = 0
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                answering.has_begun = True
             await send(message)
+
+        async def refuse(error: TrunklineError) -> None:
+            services.count_refusal(error)
+            answer = JSONResponse(envelope(error), error.status, headers=dict(headers_for(error)))
+            await answer(scope, receive, watched)
 
         try:
             services.rates.failures_by_address.check(address)
             services.rates.calls_by_address.take(address)
         except RateLimitedError as error:
-            services.count_refusal(error)
-            answer = JSONResponse(envelope(error), error.status, headers=dict(headers_for(error)))
-            await answer(scope, receive, watched)
+            await refuse(error)
         else:
-            await self._app(scope, receive, watched)
+            services.answering.add(answering)
+            try:
+                await self._app(scope, answering.receiving(receive), watched)
+            except asyncio.CancelledError:
+                if not answering.was_cut() or answering.error is None:
+                    raise
+                _log.info("cut off: %s: request_id=%s", answering.error, request_id)
+                # With a part of the answer out, returning short of its end makes uvicorn close
+                # the connection, so that the caller sees that it isn't whole.
+                if status == 0:
+                    await refuse(answering.error)
+                else:
+                    services.count_refusal(answering.error)
+            finally:
+                services.answering.discard(answering)
         if status == 401:
             services.rates.failures_by_address.count(address)
-        self._record(scope, note, status, address, marks_in(scope).request_id)
+        self._record(scope, note, status, address, request_id)
 
     def _record(
         self, scope: Scope, note: noted.Note, status: int, address: str, request_id: str

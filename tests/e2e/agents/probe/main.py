@@ -73,8 +73,21 @@ async def handle(websocket: WebSocket) -> None:
         await websocket.send_text(json.dumps(answer))
 
 
+async def for_ever():
+    try:
+        yield "data: begun\n\n"
+        await asyncio.Event().wait()
+    finally:
+        print("the listener has left", flush=True)
+
+
 @app.invoke_handler
 async def invoke(request: Request) -> Response:
+    match request.query_params.get("hold"):
+        case "answer":
+            await asyncio.Event().wait()
+        case "stream":
+            return StreamingResponse(for_ever(), media_type="text/event-stream")
     if request.query_params.get("stream"):
 
         async def parts():
