@@ -32,13 +32,20 @@ class Watch:
     """Everything a page asked for, and everything that went wrong in it."""
 
     requests: list[str] = field(default_factory=list)
+    fetched: list[str] = field(default_factory=list)
+    """Those that scripts made; the others are pages and what belongs to them."""
     problems: list[str] = field(default_factory=list)
 
     def on(self, page: Page) -> None:
-        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("request", self._asked)
         page.on("websocket", lambda socket: self.requests.append(socket.url))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("console", self._said)
+
+    def _asked(self, request: Any) -> None:
+        self.requests.append(request.url)
+        if request.resource_type in ("fetch", "xhr"):
+            self.fetched.append(request.url)
 
     def _said(self, message: Any) -> None:
         # A refused request is reported as an error by the browser, and shown by the page.

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,12 +29,15 @@ class OidcProvider:
     def issuer(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    def start(self) -> "OidcProvider":
+    def _command(self) -> list[str]:
         command = [str(bin_with("oidc") / "oidc-provider-mock"), "--port", str(self._port)]
         for name, claims in self._users.items():
             command += ["--user-claims", json.dumps({"sub": name} | claims)]
+        return command
+
+    def start(self) -> "OidcProvider":
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self._command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert self._process.stdout is not None
         seen = ""
@@ -73,3 +77,26 @@ class OidcProvider:
             form = {"grant_type": "authorization_code", "code": code, "redirect_uri": _BACK}
             answer = http.post("/oauth2/token", data=form, auth=(CLIENT, "any"))
             return str(answer.json()["id_token"])
+
+
+class StrictProvider(OidcProvider):
+    """The same, with all the checks that :mod:`tests.support.strict_provider` adds."""
+
+    def __init__(self, audience: str, token_s: int, **users: dict[str, Any]) -> None:
+        """Take whom its access tokens are for, and how long they are good."""
+        super().__init__(**users)
+        self._options = {"audience": audience, "token_s": token_s, "users": users}
+
+    def _command(self) -> list[str]:
+        options = json.dumps({**self._options, "port": self._port})
+        script = Path(__file__).with_name("strict_provider.py")
+        return [str(bin_with("oidc") / "python"), "-P", str(script), options]
+
+    def add_client(self, client_id: str, redirect_uri: str, secret: str = "") -> None:
+        body = {"id": client_id, "secret": secret, "redirect_uris": [redirect_uri]}
+        httpx2.post(f"{self.issuer}/tests/clients", json=body, trust_env=False).raise_for_status()
+
+    def refresh_tokens(self) -> list[str]:
+        """Return those that are good."""
+        got = httpx2.get(f"{self.issuer}/tests/refresh-tokens", trust_env=False)
+        return [str(token) for token in got.json()]

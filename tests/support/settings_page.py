@@ -7,6 +7,7 @@ TITLES = {
     "gateway": "The gateway",
     "auth": "Who may come in",
     "rates": "How often they may ask",
+    "console": "Who signs in to the console",
     "control": "The control plane",
     "store": "The store",
     "sessions": "Sessions",

@@ -5,14 +5,9 @@ a cookie goes to every port of a host, and so to whatever another user of the ma
 So whoever may write to the state directory makes a link, and the page makes the secret in it into
 short-lived tokens, which stay in its tab.
 
-Secrets are kept as files named by their hashes, so a link can be made without asking the platform,
-any of its processes takes it, and who reads a copy of the directory has none of them.
+Secrets are kept as files, so a link can be made without asking the platform.
 """
 
-import hashlib
-import json
-import os
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from trunkline.auth.issuer import DevelopmentIssuer
+from trunkline.console.kept import Secrets
 from trunkline.protocol.errors import AuthenticationError
 
 #: A link that was asked for is followed soon.
@@ -30,8 +26,7 @@ FIRST_LINK_LIFETIME_S: Final = 12 * 3600
 SIGN_IN_LIFETIME_S: Final = 12 * 3600
 #: A page gets a new token while it is open, so that one which leaks is soon worthless.
 TOKEN_LIFETIME_S: Final = 900
-_FOLDER: Final = "console"
-_SECRET_BYTES: Final = 24
+FOLDER: Final = "console"
 _AGAIN: Final = "`trunkline console` prints a link that does"
 
 
@@ -43,66 +38,13 @@ class Access:
         user: Who has signed in.
         token: A bearer token.
         expires_in_s: How long it is good.
-        renewal: What to get the next one with.
+        renewal: What to get the next one with; None if there is nothing.
     """
 
     user: str
     token: str
     expires_in_s: int
-    renewal: str
-
-
-class Secrets:
-    """Secrets of one kind, each for one user, until a time."""
-
-    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
-        self._folder = folder
-        self._clock = clock
-
-    def make(self, user: str, lifetime_s: float) -> str:
-        """Return a new one. Those that have expired are removed."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._sweep()
-        secret = secrets.token_urlsafe(_SECRET_BYTES)
-        descriptor = os.open(self._path(secret), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"user": user, "until": self._clock() + lifetime_s}, file)
-        return secret
-
-    def find(self, secret: str) -> str | None:
-        """Return whose it is, or None."""
-        return self._user_in(self._path(secret))
-
-    def take(self, secret: str) -> str | None:
-        """Return whose it is and make it worthless; of two who try, one gets it."""
-        path = self._path(secret)
-        mine = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        try:
-            path.rename(mine)
-        except FileNotFoundError:
-            return None
-        user = self._user_in(mine)
-        mine.unlink(missing_ok=True)
-        return user
-
-    def remove(self, secret: str) -> None:
-        """Make it worthless. Twice is fine."""
-        self._path(secret).unlink(missing_ok=True)
-
-    def _path(self, secret: str) -> Path:
-        return self._folder / hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
-
-    def _user_in(self, path: Path) -> str | None:
-        try:
-            held = json.loads(path.read_bytes())
-            return str(held["user"]) if held["until"] > self._clock() else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _sweep(self) -> None:
-        for path in self._folder.iterdir():
-            if self._user_in(path) is None:
-                path.unlink(missing_ok=True)
+    renewal: str | None
 
 
 class SignIns:
@@ -113,6 +55,7 @@ class SignIns:
         state_dir: Path,
         issuer: DevelopmentIssuer,
         *,
+        are_taken: bool = True,
         # Files outlive a process, so their times are of the wall's clock.
         clock: Callable[[], float] = time.time,  # noqa: TID251
     ) -> None:
@@ -121,11 +64,13 @@ class SignIns:
         Args:
             state_dir: The platform's.
             issuer: Makes the tokens.
+            are_taken: Whether the platform takes them.
             clock: Unix seconds.
         """
         self._issuer = issuer
+        self.are_taken = are_taken
         self._links = _links(state_dir, clock)
-        self._renewals = Secrets(state_dir / _FOLDER / "renewals", clock)
+        self._renewals = Secrets(state_dir / FOLDER / "renewals", clock)
 
     def redeem(self, key: str) -> Access:
         """Sign in with a link's key, which is used up by it.
@@ -133,10 +78,10 @@ class SignIns:
         Raises:
             AuthenticationError: If it isn't one, or not any more.
         """
-        user = self._links.take(key)
-        if user is None:
+        held = self._links.take(key)
+        if held is None:
             raise AuthenticationError(f"this link was used, or is too old; {_AGAIN}")
-        return self._access(user, self._renewals.make(user, SIGN_IN_LIFETIME_S))
+        return self._access(held.user, self._renewals.make(held.user, SIGN_IN_LIFETIME_S))
 
     def renew(self, renewal: str) -> Access:
         """Return a further token for a page that has signed in.
@@ -144,10 +89,10 @@ class SignIns:
         Raises:
             AuthenticationError: If it hasn't, has signed out, or did so too long ago.
         """
-        user = self._renewals.find(renewal)
-        if user is None:
+        held = self._renewals.find(renewal)
+        if held is None:
             raise AuthenticationError(f"you aren't signed in any more; {_AGAIN}")
-        return self._access(user, renewal)
+        return self._access(held.user, renewal)
 
     def forget(self, renewal: str) -> None:
         """Sign out. Twice is fine."""
@@ -180,4 +125,4 @@ def make_link(
 
 
 def _links(state_dir: Path, clock: Callable[[], float]) -> Secrets:
-    return Secrets(state_dir / _FOLDER / "links", clock)
+    return Secrets(state_dir / FOLDER / "links", clock)

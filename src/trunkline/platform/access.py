@@ -30,6 +30,8 @@ class Access:
 
     Attributes:
         admission: Tells who sends a request.
+        verifier: Tells whose a token is.
+        trusted: Whose tokens are accepted, each with its keys.
         issuer: The development issuer, whose public key is served.
         takes_development: Whether the development issuer's tokens are accepted.
         rates: How often they may ask.
@@ -39,6 +41,8 @@ class Access:
     """
 
     admission: Admission
+    verifier: TokenVerifier
+    trusted: tuple[tuple[Provider, KeySource], ...]
     issuer: DevelopmentIssuer
     takes_development: bool
     rates: Rates
@@ -88,6 +92,8 @@ def open_access(
     verifier = TokenVerifier(settings, issuers, opaque=opaque)
     return Access(
         admission=Admission(verifier),
+        verifier=verifier,
+        trusted=tuple(issuers),
         issuer=issuer,
         takes_development=takes_development,
         rates=Rates(platform.rates),

@@ -8,6 +8,7 @@ from typing import Any
 from trunkline import config
 from trunkline.auth.rates import RateSettings
 from trunkline.auth.settings import AuthSettings
+from trunkline.console.settings import ConsoleSettings
 from trunkline.control.settings import ControlSettings
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.runtimes.process.settings import ProcessSettings
@@ -19,6 +20,7 @@ COMPONENTS: Mapping[str, type[Any]] = {
     "gateway": GatewaySettings,
     "auth": AuthSettings,
     "rates": RateSettings,
+    "console": ConsoleSettings,
     "control": ControlSettings,
     "store": StoreSettings,
     "sessions": SessionSettings,
@@ -33,6 +35,7 @@ class PlatformSettings:
     gateway: GatewaySettings
     auth: AuthSettings
     rates: RateSettings
+    console: ConsoleSettings
     control: ControlSettings
     store: StoreSettings
     sessions: SessionSettings

@@ -16,8 +16,7 @@ from trunkline import config
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.local import user_name
 from trunkline.auth.pseudonym import Pseudonyms
-from trunkline.console.app import Console
-from trunkline.console.signin import FIRST_LINK_LIFETIME_S, SignIns, make_link
+from trunkline.console.signin import FIRST_LINK_LIFETIME_S, make_link
 from trunkline.control.agents import Agents
 from trunkline.control.api_keys import ApiKeys
 from trunkline.control.audit import Audit
@@ -46,6 +45,7 @@ from trunkline.platform.access import Access, open_access
 from trunkline.platform.app import build_app
 from trunkline.platform.arrival import Predecessor
 from trunkline.platform.certificate import Certificate
+from trunkline.platform.console import open_console
 from trunkline.platform.departure import Inheritance, Parts, Replacement
 from trunkline.platform.guard import Guard
 from trunkline.platform.handover import ReloadFailedError
@@ -216,7 +216,7 @@ async def _serve(
             *Sessions(control).routes(),
             *Logs(control).routes(),
             *Files(control, max_file_bytes=settings.control.max_file_bytes).routes(),
-            *Console(SignIns(state_dir, access.issuer)).routes(),
+            *open_console(settings, access, state_dir).routes(),
         ],
         health=health,
         metrics=heart.metrics,

@@ -104,6 +104,30 @@ def test_signing_in_renewing_and_signing_out(client: TestClient, key: str) -> No
     assert client.post("/console/renew", json=renewal).status_code == 401
 
 
+def test_the_ways_to_sign_in_are_told(client: TestClient) -> None:
+    got = client.get("/console/sign-in")
+    assert got.json() == {"links": True, "provider": None}
+    assert got.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("back", "status"),
+    [
+        ("http://127.0.0.1:8080/console/", 401),
+        ("https://127.0.0.1:8080/console/", 401),
+        ("http://elsewhere.example/console/", 400),
+        ("http://127.0.0.1:8080/other", 400),
+    ],
+)
+def test_a_code_comes_back_to_the_console_and_needs_a_provider(
+    client: TestClient, back: str, status: int
+) -> None:
+    body = {"code": "c", "verifier": "v", "nonce": "n", "redirect_uri": back}
+    assert client.post("/console/sign-in", json=body).status_code == status
+    assert client.post("/console/renew", json={"renewal": "provider.x"}).status_code == 401
+    assert client.post("/console/sign-out", json={"renewal": "provider.x"}).status_code == 204
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

@@ -96,6 +96,7 @@ signIn.addEventListener("change", () => show());
 async function enter() {
   try {
     await signIn.useLink();
+    await signIn.useAnswer();
     show();
   } catch (error) {
     show(error.message);

@@ -1,13 +1,26 @@
 /** Who has signed in. What it knows stays in this tab: see trunkline/console/signin.py. */
 
+import { answerIn, beginAt } from "./oauth.js";
+
 const PLACE = "trunkline.sign-in";
 const EARLY_MS = 60_000;
 
-/** @typedef {{user: string, token: string, until: number, renewal: string | null}} Held */
+/**
+ * @typedef {object} Held
+ * @property {string} user
+ * @property {string} token
+ * @property {number} until When the token ends.
+ * @property {number} renewAt When the next one is asked for.
+ * @property {string | null} renewal
+ */
+
+/** @typedef {import("./oauth.js").Invitation} Invitation */
 
 export class SignIn extends EventTarget {
   /** @type {Held | null} */ #held = null;
   /** @type {Promise<void> | null} */ #renewing = null;
+  /** Whether whoever signed out had signed in with the provider, which still knows them. */
+  leftProvider = false;
 
   constructor() {
     super();
@@ -30,21 +43,37 @@ export class SignIn extends EventTarget {
     this.#keep(await post("sign-in", { key }));
   }
 
+  /** Tell how one may sign in. @returns {Promise<{links: boolean, provider: Invitation | null}>} */
+  async ways() {
+    return (await ask("sign-in")).json();
+  }
+
+  /** Leave for the provider, which sends this tab back here. @param {Invitation} invitation */
+  async begin(invitation) {
+    location.assign(await beginAt(invitation));
+  }
+
+  /** Use what the provider sent this tab back with, if it has just done so. */
+  async useAnswer() {
+    const answer = answerIn(new URLSearchParams(location.search));
+    if (answer === null) return;
+    history.replaceState(null, "", location.pathname + (answer.hash ?? ""));
+    if (answer.problem !== undefined) throw new Error(answer.problem);
+    this.#keep(await post("sign-in", answer.proof));
+  }
+
   /** Use a bearer token that somebody pasted. @param {string} token */
   useToken(token) {
     const claims = claimsOf(token);
-    this.#set({
-      user: String(claims.preferred_username ?? claims.sub ?? "you"),
-      token,
-      until: claims.exp ? claims.exp * 1000 : Number.MAX_SAFE_INTEGER,
-      renewal: null,
-    });
+    const until = claims.exp ? claims.exp * 1000 : Number.MAX_SAFE_INTEGER;
+    const user = String(claims.preferred_username ?? claims.sub ?? "you");
+    this.#set({ user, token, until, renewAt: until, renewal: null });
   }
 
   /** Return a token that is good for a while yet. */
   async token() {
     if (this.#held === null) throw new Error("nobody has signed in");
-    if (this.#held.renewal !== null && Date.now() > this.#held.until - EARLY_MS) {
+    if (this.#held.renewal !== null && Date.now() > this.#held.renewAt) {
       this.#renewing ??= this.#renew().finally(() => (this.#renewing = null));
       await this.#renewing;
     }
@@ -54,6 +83,7 @@ export class SignIn extends EventTarget {
 
   async signOut() {
     const renewal = this.#held?.renewal;
+    this.leftProvider = renewal?.startsWith("provider.") ?? false;
     this.#set(null);
     if (renewal) await post("sign-out", { renewal }).catch(() => {});
   }
@@ -68,7 +98,9 @@ export class SignIn extends EventTarget {
   }
 
   #keep({ user, token, expires_in, renewal }) {
-    this.#set({ user, token, until: Date.now() + expires_in * 1000, renewal });
+    const lifeMs = expires_in * 1000;
+    const until = Date.now() + lifeMs;
+    this.#set({ user, token, until, renewAt: until - Math.min(EARLY_MS, lifeMs / 2), renewal });
   }
 
   /** @param {Held | null} held */
@@ -90,16 +122,15 @@ function claimsOf(token) {
   }
 }
 
-async function post(path, body) {
-  const response = await fetch(path, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-    credentials: "omit",
-  });
-  if (!response.ok) {
-    const said = await response.json().catch(() => null);
-    throw Object.assign(new Error(said?.error?.message ?? `status ${response.status}`), { status: response.status });
-  }
-  return response.status === 204 ? null : response.json();
+function post(path, body) {
+  return ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }).then(
+    (response) => (response.status === 204 ? null : response.json()),
+  );
+}
+
+async function ask(path, request = {}) {
+  const response = await fetch(path, { ...request, credentials: "omit" });
+  if (response.ok) return response;
+  const said = await response.json().catch(() => null);
+  throw Object.assign(new Error(said?.error?.message ?? `status ${response.status}`), { status: response.status });
 }
