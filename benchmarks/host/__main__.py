@@ -87,7 +87,7 @@ def cpu_us(load: Child, one: Contestant, frame_bytes: int, options: argparse.Nam
     # A fresh process each time: one of the hosts stops taking connections after a few turns.
     with contestants.running(one) as host:
         load.ask(
-            do="open", port=host.port, path=one.path, headers={}, frame_bytes=frame_bytes,
+            do="open", port=host.port, upgrades=[(one.path, {})], frame_bytes=frame_bytes,
             connections=options.connections,
         )  # fmt: skip
         load.ask(do="run", round_trips=_WARM_UP_TRIPS)

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from benchmarks.relay.measure import (
     DIRECT,
+    PARTS,
+    STRANGERS,
     VOICE_FRAME_BYTES,
     VOICE_INTERVAL_MS,
     Plan,
@@ -43,6 +45,9 @@ def parse(arguments: list[str] | None = None) -> Plan:
     parser.add_argument("--set-ups", type=int, default=400, help="connections set up a round")
     parser.add_argument("--voice-sessions", type=int, default=200, help="50 frames a second each")
     parser.add_argument("--voice-s", type=float, default=3.0, help="seconds of voices a turn")
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, help="measure this; more than once for more"
+    )
     parser.add_argument("--quick", action="store_true", help="two short rounds, to try it out")
     options = parser.parse_args(arguments)
     for name in (
@@ -57,6 +62,7 @@ def parse(arguments: list[str] | None = None) -> Plan:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     share = 6 if options.quick else 1
     return Plan(
+        parts=frozenset(options.only or PARTS),
         frame_sizes=FRAME_SIZES,
         rounds=2 if options.quick else options.rounds,
         round_trips=max(options.round_trips // share, 1),
@@ -102,12 +108,17 @@ def report(out: Console, plan: Plan, samples: Samples, compared: Mapping[str, st
         "proxies taking turns.\nA round trip is one masked binary frame to an echo server and "
         "the echo back: two frames.\nCPU is what the proxy's process used, user and system."
     )
-    for size in plan.frame_sizes:
-        out.print()
-        out.print(_frames_table(plan, samples, size))
-    for made in (_voice_table, _set_up_table, _memory_table):
-        out.print()
-        out.print(made(plan, samples))
+    made = {"voices": _voice_table, "set-ups": _set_up_table, "memory": _memory_table}
+    for part in PARTS:
+        if part not in plan.parts:
+            continue
+        if part == "frames":
+            tables = [_frames_table(plan, samples, size) for size in plan.frame_sizes]
+        else:
+            tables = [made[part](plan, samples)]
+        for each in tables:
+            out.print()
+            out.print(each)
 
 
 def _voice_table(plan: Plan, samples: Samples) -> Table:
@@ -136,15 +147,24 @@ def _voice_table(plan: Plan, samples: Samples) -> Table:
 def _set_up_table(plan: Plan, samples: Samples) -> Table:
     def row(name: str) -> list[str]:
         cells = [name]
-        for found in (samples.set_ups_per_s, samples.set_up_cpu_us):
+        for found in (samples.set_ups_per_s, samples.set_up_cpu_us, samples.whole_cpu_us):
             cells.append(f"{median(found[name, 0]):.0f}")
-            cells.append("" if name == OURS else middle(samples.ratios(found, OURS, name, 0)))
+            is_ours = name in (OURS, STRANGERS)
+            cells.append(middle(samples.ratios(found, name, "nginx", 0)) if is_ours else "")
         return cells
 
     return table(
         f"Setting up connections, {plan.set_ups} of them: {OURS} verifies a token for each",
-        ["", "a second", f"{OURS} / it", "CPU µs each", f"{OURS} / it"],
-        [row(name) for name in (OURS, *OTHERS)],
+        [
+            "",
+            "a second",
+            "/ nginx",
+            "CPU µs each",
+            "/ nginx",
+            "with its end",
+            "/ nginx",
+        ],
+        [row(name) for name in (OURS, STRANGERS, *OTHERS)],
     )
 
 

@@ -1,119 +1,179 @@
 """trunkline's gateway in a process of its own, in front of one upstream that is always there.
 
-Server, front door, token verification, upgrade and relay are the product's own. Only the
-session directory is replaced: it leases the same address to everybody.
+Server, front door, token verification, sessions, their store, upgrade, relay and records are the
+product's own, with default settings. Only the runtime is replaced: the agents it starts are the
+one upstream. Nobody is told that he comes too often.
 """
 
 import argparse
 import asyncio
+import datetime as dt
 import json
-import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 
 import uvloop
 
 from trunkline.auth.admission import Admission
-from trunkline.auth.identity import Identity
+from trunkline.auth.caller import Caller
 from trunkline.auth.issuer import DevelopmentIssuer
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.rates import Rates, RateSettings
 from trunkline.auth.settings import AuthSettings
 from trunkline.auth.verify import TokenVerifier, development
+from trunkline.control.api_keys import ApiKeyTokens
+from trunkline.gateway.audit import AuditTrail
 from trunkline.gateway.invocations import Invocations
+from trunkline.gateway.lifetimes import Lifetimes
 from trunkline.gateway.peers import Peers
-from trunkline.gateway.routes import Projects
+from trunkline.gateway.routes import PROTOCOL, Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.ticket_office import TicketOffice
 from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen
-from trunkline.protocol.ids import NodeId, SessionKey
-from trunkline.runtimes.interface import Address, ExitStatus
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionId, SessionKey
+from trunkline.runtimes.interface import Address, ExitStatus, InstanceSpec, Launch, LogSink
+from trunkline.sessions.directory import SessionDirectory
+from trunkline.sessions.launches import launch_to_json
+from trunkline.sessions.settings import SessionSettings
+from trunkline.store.interface import Store
+from trunkline.store.records import NewVersion
+from trunkline.store.sqlite.engine import open_sqlite
+from trunkline.telemetry.logs import set_up_logging
 from trunkline.telemetry.metrics import Metrics
 
-PATH = "/api/projects/default/agents/echo/endpoint/protocols/invocations_ws?api-version=v1"
+USER = "benchmark"
+_NODE = NodeId("benchmark")
+_PROJECT, _AGENT = ProjectName("default"), AgentName("echo")
+#: As many as the default settings let a thousand connections share, and more.
+_SESSIONS = 20
+_PATH = (
+    f"/api/projects/{_PROJECT}/agents/{_AGENT}/endpoint/protocols/{PROTOCOL}"
+    "?api-version=v1&agent_session_id="
+)
 
 
-class FixedLease:
-    """A lease on the one upstream."""
+class _Upstream:
+    """Stands for an agent's process."""
 
-    version = SimpleNamespace(version="1")
-    log = SimpleNamespace(
-        event=lambda reason, message: None, connections=SimpleNamespace(append=lambda event: None)
-    )
-
-    def __init__(self, key: SessionKey, address: Address) -> None:
-        self.key = key
-        self.address = address
-
-    async def wait_exited(self) -> ExitStatus:
-        await asyncio.Event().wait()
-        return ExitStatus(code=0)
-
-    def release(self) -> None:
-        pass
-
-
-class FixedSessions:
-    """Stands for the session directory."""
+    pid = 0
 
     def __init__(self, address: Address) -> None:
-        self._address = address
+        self.address = address
+        self._has_ended = asyncio.Event()
 
-    async def acquire(self, key: SessionKey, caller: Identity, *, protocol: str) -> FixedLease:
-        return FixedLease(key, self._address)
+    async def wait_exited(self) -> ExitStatus:
+        await self._has_ended.wait()
+        return ExitStatus(code=0)
+
+    async def stop(self) -> ExitStatus:
+        self._has_ended.set()
+        return await self.wait_exited()
 
 
-class _Store:
-    async def ping(self) -> None:
-        pass
+class _Runtime:
+    """Stands for the runtime: whatever it is to start is there already."""
 
-    async def find_node(self, node: NodeId) -> None:
-        return None
+    name = "benchmark"
+
+    def __init__(self, address: Address) -> None:
+        self._instance = _Upstream(address)
+
+    async def start(self, spec: InstanceSpec, logs: LogSink) -> _Upstream:
+        return self._instance
+
+    async def aclose(self) -> None:
+        await self._instance.stop()
+
+
+async def _deploy(store: Store) -> None:
+    await store.add_node(_NODE, dt.datetime.now(dt.UTC), "http://127.0.0.1:1")
+    version, _ = await store.add_version(
+        NewVersion(
+            project=_PROJECT,
+            agent=_AGENT,
+            definition={"protocol_versions": [{"protocol": PROTOCOL, "version": "2.0.0"}]},
+            description=None,
+            metadata={},
+            content_hash="",
+            code_sha256="",
+            builder=_NODE,
+        )
+    )
+    launch = Launch(command=("echo",), working_dir="/", environment={})
+    await store.finish_version(version, launch=launch_to_json(launch))
 
 
 async def serve(upstream_port: int, state_dir: Path) -> None:
-    issuer = DevelopmentIssuer.open(state_dir)
-    metrics, settings, store = Metrics(), GatewaySettings(), _Store()
-    peers = Peers(store, connect_timeout_s=settings.connect_timeout_s)
-    services = GatewayServices(
-        settings=settings,
-        projects=Projects(settings.projects),
-        admission=Admission(
-            TokenVerifier(AuthSettings(), development(AuthSettings(), issuer.jwks()))
-        ),
-        pseudonyms=Pseudonyms.open(state_dir),
-        sessions=FixedSessions(Address(port=upstream_port)),  # type: ignore[arg-type]
-        peers=peers,
-        tickets=TicketOffice(None),  # type: ignore[arg-type]
-        metrics=metrics,
-        # What is measured is what the gateway can, not what it lets one address do.
-        rates=Rates(RateSettings(**dict.fromkeys(RateSettings.__dataclass_fields__, 0.0))),
-    )
-    app = build_app(
-        Invocations(services).routes(),
-        health=Health(store),  # type: ignore[arg-type]
-        metrics=metrics,
-        issuer=issuer,
-        peers=peers,
-    )
-    with listen("127.0.0.1", 0) as sock:
+    async with AsyncExitStack() as stack:
+        issuer = DevelopmentIssuer.open(state_dir)
+        metrics, settings = Metrics(), GatewaySettings()
+        store = await open_sqlite(state_dir / "trunkline.db")
+        stack.push_async_callback(store.aclose)
+        await _deploy(store)
+        sessions = SessionDirectory(
+            SessionSettings(),
+            store=store,
+            runtime=_Runtime(Address(port=upstream_port)),  # type: ignore[arg-type]
+            sessions_dir=state_dir / "sessions",
+            metrics=metrics,
+            node=_NODE,
+        )
+        stack.push_async_callback(sessions.aclose)
+        verifier = TokenVerifier(
+            AuthSettings(),
+            development(AuthSettings(), issuer.jwks()),
+            opaque=[ApiKeyTokens(store)],
+        )
+        services = GatewayServices(
+            settings=settings,
+            projects=Projects(settings.projects),
+            admission=Admission(verifier),
+            pseudonyms=Pseudonyms.open(state_dir),
+            sessions=sessions,
+            peers=Peers(store, connect_timeout_s=settings.connect_timeout_s),
+            tickets=TicketOffice(store),
+            metrics=metrics,
+            # What is measured is what the gateway can, not what it lets one address do.
+            rates=Rates(RateSettings(**{each.name: 1e6 for each in fields(RateSettings)})),
+            audit=AuditTrail(store, kept_for=dt.timedelta(days=1)),
+        )
+        stack.push_async_callback(services.tasks.aclose)
+        for work in (services.audit, Lifetimes(services, store)):
+            services.tasks.spawn(work.run(), name=type(work).__name__)
+        app = build_app(
+            Invocations(services).routes(),
+            health=Health(store),
+            metrics=metrics,
+            issuer=issuer,
+            peers=services.peers,
+        )
+        caller = await verifier.identify_token(issuer.issue(USER))
+        paths = [await _start_session(sessions, caller, f"s{n}") for n in range(_SESSIONS)]
+        sock = stack.enter_context(listen("127.0.0.1", 0))
 
         def ready() -> None:
-            said = {"port": sock.getsockname()[1], "path": PATH, "token": issuer.issue("benchmark")}
-            print(json.dumps(said), flush=True)
+            print(json.dumps({"port": sock.getsockname()[1], "paths": paths}), flush=True)
 
         await Server(app, services, on_ready=ready, on_drain=lambda: None).serve([sock])
-        await services.tasks.aclose()
+
+
+async def _start_session(sessions: SessionDirectory, caller: Caller, name: str) -> str:
+    key = SessionKey(_PROJECT, _AGENT, SessionId(name))
+    (await sessions.acquire(key, caller, protocol=PROTOCOL)).release()
+    return f"{_PATH}{name}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--upstream", type=int, required=True)
-    with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as folder:
-        uvloop.run(serve(parser.parse_args().upstream, Path(folder)))
+    parser.add_argument("--state-dir", type=Path, required=True)
+    options = parser.parse_args()
+    set_up_logging()
+    uvloop.run(serve(options.upstream, options.state_dir))
 
 
 if __name__ == "__main__":

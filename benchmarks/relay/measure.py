@@ -10,6 +10,8 @@ from benchmarks.relay.proxies import Target
 from benchmarks.support.processes import Child, ChildError
 
 DIRECT = "direct"
+#: What set-ups are filed under whose tokens nobody has seen before.
+STRANGERS = "trunkline, each a new token"
 _WARM_UP_TRIPS = 500
 _WARM_UP_CONNECTIONS = 50
 _SETTLE_S = 0.3
@@ -17,12 +19,15 @@ _SETTLE_S = 0.3
 VOICE_FRAME_BYTES = 640
 VOICE_INTERVAL_MS = 20
 _VOICE_WARM_UP_S = 0.3
+#: What can be measured, in the order of the report.
+PARTS = ("frames", "voices", "set-ups", "memory")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How much is measured."""
 
+    parts: frozenset[str] = frozenset(PARTS)
     frame_sizes: tuple[int, ...]
     rounds: int
     round_trips: int
@@ -59,6 +64,8 @@ class Samples:
     #: By target, with a frame size of 0: connections set up a second, and what each cost.
     set_ups_per_s: Found = field(default_factory=_nothing_found)
     set_up_cpu_us: Found = field(default_factory=_nothing_found)
+    #: The same with the connection's end.
+    whole_cpu_us: Found = field(default_factory=_nothing_found)
     #: At the pace of speech; the CPU is that of a frame there and its echo.
     voice_p50_us: Found = field(default_factory=_nothing_found)
     voice_p99_us: Found = field(default_factory=_nothing_found)
@@ -80,7 +87,7 @@ def measure(
 ) -> Samples:
     samples = Samples()
     # First, while no heap has room left over from frames.
-    for target in targets:
+    for target in targets if "memory" in plan.parts else ():
         if target.name != DIRECT:
             progress(f"{plan.idle_connections} idle connections through {target.name}")
             samples.idle_kib[target.name] = _idle_kib(load, target, plan.idle_connections)
@@ -89,27 +96,34 @@ def measure(
         turn = number % len(targets)
         in_turn = targets[turn:] + targets[:turn]
         where = f"round {number + 1} of {plan.rounds}"
-        for size in plan.frame_sizes:
+        for size in plan.frame_sizes if "frames" in plan.parts else ():
             for target in in_turn:
                 progress(f"{where}: {size} bytes, {target.name}")
                 _measure_frames(load, target, size, plan, samples)
-        for target in in_turn:
+        for target in in_turn if "set-ups" in plan.parts else ():
             progress(f"{where}: setting up connections, {target.name}")
             _measure_set_up(load, target, plan, samples)
-        if number < plan.voice_rounds:
+            if target.new_token is not None:
+                _measure_set_up(load, target, plan, samples, are_strangers=True)
+        if number < plan.voice_rounds and "voices" in plan.parts:
             for target in in_turn:
                 progress(f"{where}: voices, {target.name}")
                 _measure_voice(load, target, plan, samples)
     return samples
 
 
-def _measure_set_up(load: Child, target: Target, plan: Plan, samples: Samples) -> None:
-    key = target.name, 0
+def _measure_set_up(
+    load: Child, target: Target, plan: Plan, samples: Samples, *, are_strangers: bool = False
+) -> None:
+    key = STRANGERS if are_strangers else target.name, 0
     before = target.child.cpu_ns()
-    found = _open(load, target, 1, plan.set_ups)
+    found = _open(load, target, 1, plan.set_ups, are_strangers=are_strangers)
     samples.set_up_cpu_us[key].append((target.child.cpu_ns() - before) / 1000 / plan.set_ups)
     samples.set_ups_per_s[key].append(plan.set_ups / found["seconds"])
     load.ask(do="close")
+    # The client's side is closed by now; the proxy still has to notice.
+    time.sleep(_SETTLE_S)
+    samples.whole_cpu_us[key].append((target.child.cpu_ns() - before) / 1000 / plan.set_ups)
 
 
 def _measure_voice(load: Child, target: Target, plan: Plan, samples: Samples) -> None:
@@ -165,13 +179,14 @@ def _idle_kib(load: Child, target: Target, connections: int) -> float:
     return grown / 1024 / connections
 
 
-def _open(load: Child, target: Target, size: int, connections: int) -> dict[str, float]:
+def _open(
+    load: Child, target: Target, size: int, connections: int, *, are_strangers: bool = False
+) -> dict[str, float]:
     try:
         found: dict[str, float] = load.ask(
             do="open",
             port=target.port,
-            path=target.path,
-            headers=dict(target.headers),
+            upgrades=target.upgrades(connections, are_strangers=are_strangers),
             frame_bytes=size,
             connections=connections,
         )

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.relay.gateway_under_test import USER
 from benchmarks.support.processes import Child, Children
+from trunkline.auth.issuer import DevelopmentIssuer
 from trunkline.gateway.carrier import IS_BUILT
 
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy"}
@@ -74,8 +76,27 @@ class Target:
     name: str
     child: Child
     port: int
-    path: str = "/"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ("/",)
+    token: str = ""
+    new_token: Callable[[], str] | None = None
+
+    def upgrades(
+        self, most: int, *, are_strangers: bool = False
+    ) -> list[tuple[str, dict[str, str]]]:
+        """Return paths and headers of upgrades, for as many connections to take turns with.
+
+        Args:
+            most: How many connections there will be.
+            are_strangers: Whether each of them has a token that nobody has seen before.
+        """
+        if self.new_token is None:
+            return [(path, {}) for path in self.paths]
+        count = most if are_strangers else len(self.paths)
+        tokens = [self.new_token() if are_strangers else self.token for _ in range(count)]
+        return [
+            (self.paths[number % len(self.paths)], {"Authorization": f"Bearer {token}"})
+            for number, token in enumerate(tokens)
+        ]
 
 
 def find_proxies() -> dict[str, str]:
@@ -150,9 +171,12 @@ def start_targets(children: Children, paths: Mapping[str, str], folder: Path) ->
     """Start the upstream and every proxy in front of it; the upstream itself comes first."""
     echo = children.start_python("upstream", "benchmarks.relay.echo_server")
     upstream: int = echo.read()["port"]
+    state_dir = folder / "state"
+    issuer = DevelopmentIssuer.open(state_dir)
     gateway = children.start_python(
-        "trunkline", "benchmarks.relay.gateway_under_test", "--upstream", str(upstream)
-    )
+        "trunkline", "benchmarks.relay.gateway_under_test",
+        "--upstream", str(upstream), "--state-dir", str(state_dir),
+    )  # fmt: skip
     said = gateway.read()
     return [
         Target("direct", echo, upstream),
@@ -160,8 +184,9 @@ def start_targets(children: Children, paths: Mapping[str, str], folder: Path) ->
             "trunkline",
             gateway,
             said["port"],
-            said["path"],
-            {"Authorization": f"Bearer {said['token']}"},
+            tuple(said["paths"]),
+            issuer.issue(USER),
+            lambda: issuer.issue(USER),
         ),
         _start_nginx(children, paths["nginx"], folder, upstream),
         _start_haproxy(children, paths["haproxy"], folder, upstream),

@@ -89,9 +89,7 @@ async def _measure(store: Store, size: int, calls: int) -> dict[str, float]:
                 _PROJECT, _AGENT, Page(limit=20, after=f"session-{size // 2}")
             ),
         ),
-        "touch": await _median_us(
-            calls, lambda n: store.touch_session(one(n), now, now + _LIFETIME)
-        ),
+        "touch": await _median_us(calls, lambda n: store.touch_sessions({one(n): now}, _LIFETIME)),
         "claim and release": await _median_us(calls, claim),
         "look for expired ones": await _median_us(calls, lambda _: store.expire_sessions(now)),
     }

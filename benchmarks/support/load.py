@@ -6,6 +6,7 @@ whatever has come back, as somebody does who speaks.
 """
 
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -128,18 +129,25 @@ class Load:
         self._connections: list[Connection] = []
 
     async def open(
-        self, port: int, path: str, headers: dict[str, str], frame_bytes: int, connections: int
+        self,
+        port: int,
+        upgrades: list[tuple[str, dict[str, str]]],
+        frame_bytes: int,
+        connections: int,
     ) -> dict[str, Any]:
+        """Open connections, which take turns with the upgrades' paths and headers."""
         loop = asyncio.get_running_loop()
         payload = bytes(i * 7 % 251 for i in range(frame_bytes))
-        head = upgrade_head(path, headers)
+        heads = itertools.cycle([upgrade_head(path, headers) for path, headers in upgrades])
         frame, echo = masked_frame(payload), plain_frame(payload)
         started = time.perf_counter()
         for first in range(0, connections, _CONNECT_AT_ONCE):
             batch = range(first, min(first + _CONNECT_AT_ONCE, connections))
             made = await asyncio.gather(
                 *(
-                    loop.create_connection(lambda: Connection(head, frame, echo), "127.0.0.1", port)
+                    loop.create_connection(
+                        lambda: Connection(next(heads), frame, echo), "127.0.0.1", port
+                    )
                     for _ in batch
                 )
             )

@@ -265,7 +265,8 @@ class SessionDirectory:
         key = record.key
         with self._files_in_use.one(key):
             await self._refuse_gone(record)
-            await self._processes.touch(key)
+            self._processes.uses.note(key)
+            await self._processes.uses.tell()
             is_made = not self.homes.path(record.home).exists()
             path = await asyncio.to_thread(self.homes.prepare, record.home)
             if is_made:

@@ -39,6 +39,7 @@ from trunkline.sessions.leaving import Leaving
 from trunkline.sessions.log import SessionLog, SessionLogs
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease, Slot
+from trunkline.sessions.uses import Uses
 from trunkline.store.interface import Store
 from trunkline.store.records import ClaimOutcome, SessionRecord, SessionStatus, VersionRecord
 from trunkline.telemetry.metrics import Metrics
@@ -68,6 +69,7 @@ class SessionProcesses:
         #: What the store couldn't be told yet.
         self._unreleased: dict[SessionKey, tuple[dt.datetime, SessionStatus]] = {}
         self._tasks = TaskOwner()
+        self.uses = Uses(store, settings.lifetime)
         self._is_closing = False
         #: Until when, by the monotonic clock, nobody can have taken this process for dead.
         self.surely_alive_until = math.inf
@@ -123,10 +125,10 @@ class SessionProcesses:
         slot.idle_timeout_s = self._idle_timeout_of(version)
         try:
             instance = await self._running(slot, record, version)
-            await self.touch(record.key)
         except BaseException:
             self._returned(slot)
             raise
+        self.uses.note(record.key)
         return Lease(slot, instance, version, self.logs.of(record.home), self._returned)
 
     def _slot_of(self, record: SessionRecord) -> Slot:
@@ -140,11 +142,6 @@ class SessionProcesses:
         if slot is None:
             slot = self._slots[record.key] = Slot(record.key, record.home)
         return slot
-
-    async def touch(self, key: SessionKey) -> None:
-        """Record that the session is used."""
-        now = _now()
-        await self._store.touch_session(key, now, now + self._settings.lifetime)
 
     def _idle_timeout_of(self, version: VersionRecord) -> float:
         own = (version.definition.get("session_configuration") or {}).get("idle_timeout_seconds")
@@ -160,7 +157,7 @@ class SessionProcesses:
             return
         if slot.instance is not None and slot.stopping is None:
             self._start_idle_clock(slot)
-            self._tasks.spawn(self.touch(slot.key), name=f"touch:{slot.key}")
+            self.uses.note(slot.key)
         self._forget_if_unused(slot)
 
     def _forget_if_unused(self, slot: Slot) -> None:
@@ -376,6 +373,8 @@ class SessionProcesses:
     async def _release(self, slot: Slot, status: SessionStatus) -> None:
         at = _now()
         try:
+            # From here on the session expires.
+            await self.uses.tell()
             await self._store.release_session(slot.key, self._node, at, status)
         except UnavailableError:
             # It isn't running, whatever the store goes on saying: that is mended later.
@@ -383,6 +382,7 @@ class SessionProcesses:
 
     async def release_late(self) -> None:
         """Tell the store what it couldn't be told before."""
+        await self.uses.tell()
         for key, (at, status) in list(self._unreleased.items()):
             if key not in self._slots:
                 await self._store.release_session(key, self._node, at, status)
@@ -419,6 +419,7 @@ class SessionProcesses:
             slot.stop_idle_clock()
         await self._runtime.aclose()
         await self._tasks.aclose()
+        await self.uses.aclose()
 
 
 def _now() -> dt.datetime:

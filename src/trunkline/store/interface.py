@@ -200,10 +200,10 @@ class SessionStore(Protocol):
     async def count_running(self, project: ProjectName, agent: AgentName) -> int:
         """Return how many of the agent's sessions a node runs."""
 
-    async def touch_session(
-        self, key: SessionKey, at: dt.datetime, expires_at: dt.datetime
+    async def touch_sessions(
+        self, uses: Mapping[SessionKey, dt.datetime], lifetime: dt.timedelta
     ) -> None:
-        """Record a session's use."""
+        """Record when sessions were used; there is at least one. They expire a lifetime later."""
 
     async def claim_session(
         self, key: SessionKey, node: NodeId, *, home: str | None = None, most: int | None = None

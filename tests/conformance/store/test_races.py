@@ -242,7 +242,10 @@ async def test_a_sessions_use_is_recorded_while_it_is_claimed(stores: list[Store
     uses = [T0 + dt.timedelta(seconds=number) for number in range(1, 21)]
     await together(
         [
-            *(stores[n % 3].touch_session(key(), at, at) for n, at in enumerate(uses)),
+            *(
+                stores[n % 3].touch_sessions({key(): at}, dt.timedelta(0))
+                for n, at in enumerate(uses)
+            ),
             stores[0].claim_session(key(), NODE),
         ]  # type: ignore[list-item]
     )

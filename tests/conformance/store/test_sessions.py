@@ -88,9 +88,8 @@ async def test_times_come_back_in_utc(store: Store) -> None:
 async def test_touching_a_session(store: Store) -> None:
     await store.add_session(session())
     later, end = T0 + dt.timedelta(seconds=1), T0 + dt.timedelta(days=31)
-    await store.touch_session(key(), later, end)
+    await store.touch_sessions({key(): later, key("other"): later}, end - later)
     assert await store.find_session(key()) == session(last_accessed_at=later, expires_at=end)
-    await store.touch_session(key("other"), later, end)
     assert await store.find_session(key("other")) is None
 
 
@@ -214,7 +213,7 @@ async def test_one_that_is_used_again_is_not_deleted_for_having_expired(store: S
     await store.claim_session(key(), NODE)
     assert await store.mark_session_deleting(key(), expired_at=now) is None
     await store.release_session(key(), NODE, T0, SessionStatus.IDLE)
-    await store.touch_session(key(), now, now + dt.timedelta(seconds=1))
+    await store.touch_sessions({key(): now}, dt.timedelta(seconds=1))
     assert await store.mark_session_deleting(key(), expired_at=now) is None
     later = now + dt.timedelta(seconds=1)
     assert await store.mark_session_deleting(key(), expired_at=later) is not None

@@ -35,6 +35,7 @@ from trunkline.store.sql.store import SqlStore
 NODE, PROJECT, AGENT = NodeId("node-1"), ProjectName("p"), AgentName("a")
 KEY = SessionKey(PROJECT, AGENT, SessionId("s"))
 T0 = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+NOTHING = dt.timedelta(0)
 #: Parts of the password that a careless message would have.
 PIECES = (PASSWORD, "s3cret", "with@odd", "odd:characters", "s3cret%2F")
 
@@ -189,7 +190,7 @@ async def test_a_connection_closed_while_idle_is_not_used_again(
     async with opened(url) as store:
         await store.add_node(NODE, T0, "http://n")
         for _ in range(3):
-            await store.touch_session(KEY, T0, T0)
+            await store.touch_sessions({KEY: T0}, NOTHING)
             (pid,) = backends(postgres)
             postgres.execute(f"select pg_terminate_backend({pid}, 5000)")
         assert [record.node for record in await store.list_nodes()] == [NODE]
@@ -251,7 +252,7 @@ async def test_a_server_that_hangs_holds_nobody_for_ever(
 ) -> None:
     monkeypatch.setattr(connections, "_GRACE_S", 0.2)
     async with opened(url, timeout_s=1, pool_size=1) as store:
-        for call in (store.ping, lambda: store.touch_session(KEY, T0, T0)):
+        for call in (store.ping, lambda: store.touch_sessions({KEY: T0}, NOTHING)):
             (pid,) = backends(postgres)
             os.kill(pid, signal.SIGSTOP)
             try:
@@ -286,7 +287,7 @@ def locked(url: str) -> Iterator[psycopg.Connection[Any]]:
 async def test_who_waits_too_long_is_told_that_it_is_busy(url: str) -> None:
     async with opened(url, timeout_s=1) as store:
         with locked(url):
-            for call in (store.add_version(new()), store.touch_session(KEY, T0, T0)):
+            for call in (store.add_version(new()), store.touch_sessions({KEY: T0}, NOTHING)):
                 with pytest.raises(UnavailableError, match="busy; try again"):
                     await call
             # Nobody who only reads waits for those who write.
@@ -297,7 +298,9 @@ async def test_who_waits_too_long_is_told_that_it_is_busy(url: str) -> None:
 async def test_there_are_only_so_many_connections(postgres: PostgresServer, url: str) -> None:
     async with opened(url, pool_size=3, timeout_s=5) as store:
         with locked(url):
-            waiting = [asyncio.create_task(store.touch_session(KEY, T0, T0)) for _ in range(20)]
+            waiting = [
+                asyncio.create_task(store.touch_sessions({KEY: T0}, NOTHING)) for _ in range(20)
+            ]
             await asyncio.to_thread(wait_for_backends, postgres, 3)
         await asyncio.gather(*waiting)
         assert len(backends(postgres)) == 3
@@ -307,10 +310,10 @@ async def test_there_are_only_so_many_connections(postgres: PostgresServer, url:
 async def test_who_finds_no_connection_in_time_is_told(url: str) -> None:
     async with opened(url, pool_size=1, timeout_s=1) as store:
         with locked(url):
-            calls = [store.touch_session(KEY, T0, T0) for _ in range(3)]
+            calls = [store.touch_sessions({KEY: T0}, NOTHING) for _ in range(3)]
             results = await asyncio.gather(*calls, return_exceptions=True)
         assert {str(result) for result in results} == {"the store is busy; try again"}
-        await store.touch_session(KEY, T0, T0)
+        await store.touch_sessions({KEY: T0}, NOTHING)
 
 
 async def test_a_sign_of_life_waits_for_nobody(url: str) -> None:
@@ -318,7 +321,7 @@ async def test_a_sign_of_life_waits_for_nobody(url: str) -> None:
     async with opened(url, pool_size=1) as store:
         await store.add_node(NODE, T0, "http://n")
         with locked(url):
-            busy = [asyncio.create_task(store.touch_session(KEY, T0, T0)) for _ in range(3)]
+            busy = [asyncio.create_task(store.touch_sessions({KEY: T0}, NOTHING)) for _ in range(3)]
             await asyncio.sleep(0)
             assert await store.heartbeat(NODE, T0 + dt.timedelta(seconds=1))
             assert not any(task.done() for task in busy)

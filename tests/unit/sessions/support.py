@@ -26,7 +26,7 @@ from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease
 from trunkline.sessions.upkeep import Upkeep
 from trunkline.store.interface import Store
-from trunkline.store.records import NewVersion, VersionRecord
+from trunkline.store.records import NewVersion, SessionStatus, VersionRecord
 from trunkline.store.sqlite.engine import open_sqlite
 from trunkline.telemetry.metrics import Metrics
 
@@ -134,9 +134,8 @@ class World:
 
     async def until_settled(self, session_id: str = "s") -> None:
         """Wait until the directory has done all that follows from a process's end."""
-        names = {f"{word}:{key(session_id)}" for word in ("watch", "stop", "touch")}
-        tasks = [task for task in asyncio.all_tasks() if task.get_name() in names]
-        if tasks:
+        names = {f"{word}:{key(session_id)}" for word in ("watch", "stop")}
+        while tasks := [task for task in asyncio.all_tasks() if task.get_name() in names]:
             await asyncio.wait(tasks)
 
 
@@ -209,5 +208,15 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.005)
 
 
+async def until_deleting(w: World) -> None:
+    """Wait until the session is marked as being deleted."""
+
+    async def is_deleting() -> bool:
+        found = await w.store.find_session(key())
+        return found is not None and found.status is SessionStatus.DELETING
+
+    await until(is_deleting)
+
+
 __all__ = ["ANNA", "BERTA", "LAUNCH", "NODE", "FakeInstance", "World", "key", "metric",
-           "new_version", "until", "upkeep_of", "world"]  # fmt: skip
+           "new_version", "until", "until_deleting", "upkeep_of", "world"]  # fmt: skip

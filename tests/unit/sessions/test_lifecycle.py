@@ -11,6 +11,7 @@ from tests.unit.sessions.support import (
     BERTA,
     key,
     metric,
+    until_deleting,
     upkeep_of,
     world,
 )
@@ -130,9 +131,7 @@ async def test_a_session_deleted_while_it_starts_does_not_stay(tmp_path: Path) -
         waiting = asyncio.create_task(w.acquire())
         await w.runtime.begun.wait()
         deleting = asyncio.create_task(w.delete())
-        while (found := await w.store.find_session(key())) is not None:
-            if found.status is SessionStatus.DELETING:
-                break
+        await until_deleting(w)
         w.runtime.may_start.set()
         with pytest.raises(ConflictError, match="was deleted while it started"):
             await waiting
@@ -212,7 +211,7 @@ async def test_what_was_not_used_for_its_lifetime_is_gone(tmp_path: Path) -> Non
         record = await w.store.find_session(key())
         assert record is not None
         past = record.created_at - dt.timedelta(days=1)
-        await w.store.touch_session(key(), past, past)
+        await w.store.touch_sessions({key(): past}, dt.timedelta(0))
         await upkeep._clear_up()
         assert await w.store.find_session(key()) is None
         assert not home.exists()
@@ -226,9 +225,7 @@ async def test_files_in_use_keep_a_deletion_waiting(tmp_path: Path) -> None:
         assert record is not None
         async with w.sessions.files_of(record) as files:
             deleting = asyncio.create_task(w.delete())
-            while (found := await w.store.find_session(key())) is not None:
-                if found.status is SessionStatus.DELETING:
-                    break
+            await until_deleting(w)
             files.make_folder("still/there")
             assert not deleting.done()
         await deleting

@@ -101,7 +101,7 @@ async def test_two_callers_of_an_expired_session_get_one_new_one(w: World) -> No
     await w.sessions.stop(key())
     await w.until_settled()
     long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=31)
-    await w.store.touch_session(key(), long_ago, long_ago)
+    await w.store.touch_sessions({key(): long_ago}, dt.timedelta(0))
     expired = await record_of(w)
     find, is_stale = w.store.find_session, True
 

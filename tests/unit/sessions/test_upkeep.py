@@ -17,6 +17,7 @@ from tests.unit.sessions.support import (
     World,
     key,
     until,
+    until_deleting,
     upkeep_of,
     world,
 )
@@ -131,9 +132,7 @@ async def test_a_deletion_waits_for_whoever_runs_the_session(w: World) -> None:
     await held_by_other(w)
     home = w.runtime.specs[0].home
     deleting = asyncio.create_task(w.delete())
-    while (found := await w.store.find_session(key())) is not None:
-        if found.status is SessionStatus.DELETING:
-            break
+    await until_deleting(w)
     await asyncio.sleep(0.05)
     assert not deleting.done()
     assert home.exists()

@@ -188,6 +188,8 @@ async def test_a_call_cancelled_while_it_runs_is_done_whole(tmp_path: Path) -> N
         with pytest.raises(asyncio.CancelledError):
             await queued
         may_go_on.set()
+        # Behind it in the thread.
+        await store.ping()
         agent = await store.find_agent(ProjectName("p"), AgentName("a"))
         assert agent is not None
         # The one that waited its turn never ran.

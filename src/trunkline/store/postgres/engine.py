@@ -32,7 +32,7 @@ from trunkline.store.postgres.failures import CONTENTION
 from trunkline.store.postgres.schema import migrate
 from trunkline.store.postgres.target import Target
 from trunkline.store.settings import StoreSettings
-from trunkline.store.sql.engine import Db, Row
+from trunkline.store.sql.engine import Db, Row, first
 from trunkline.store.sql.queries import load_queries
 from trunkline.store.sql.store import SqlStore
 
@@ -91,6 +91,11 @@ class PostgresEngine:
             lambda connection: work(_Statements(connection, self._sql))
         )
 
+    async def find(self, name: str, make: Callable[[Row], _T], **values: Any) -> _T | None:
+        # Nothing is kept: another process may have changed it.
+        row = await self.read(lambda db: first(db.rows(name, **values)))
+        return make(row) if row else None
+
     async def write(self, work: Callable[[Db], _T]) -> _T:
         return await self._connections.run(
             lambda connection: _patiently(lambda: self._alone(connection, work))
@@ -99,6 +104,11 @@ class PostgresEngine:
     async def step(self, name: str, **values: Any) -> Sequence[Row]:
         return await self._connections.run(
             lambda connection: _patiently(lambda: self._step(connection, name, values))
+        )
+
+    async def steps(self, name: str, many: Sequence[Mapping[str, Any]]) -> None:
+        await self._connections.run(
+            lambda connection: _patiently(lambda: self._step(connection, name, *many))
         )
 
     async def sign(self, name: str, **values: Any) -> Sequence[Row]:
@@ -119,12 +129,13 @@ class PostgresEngine:
             raise
         return result
 
-    def _step(self, connection: Rows, name: str, values: Mapping[str, Any]) -> Sequence[Row]:
-        # Two statements in one go, and until both are done one transaction.
+    def _step(self, connection: Rows, name: str, *many: Mapping[str, Any]) -> Sequence[Row]:
+        # The statements go in one go, and until all are done they are one transaction.
+        statement = self._sql[name].encode()
         with connection.pipeline():
             connection.execute(_LOCK_SHARED)
-            cursor = connection.execute(self._sql[name].encode(), _plain(values))
-        return cursor.fetchall() if cursor.description is not None else ()
+            cursors = [connection.execute(statement, _plain(values)) for values in many]
+        return cursors[-1].fetchall() if cursors[-1].description is not None else ()
 
     async def aclose(self) -> None:
         await self._connections.aclose()

@@ -30,10 +30,7 @@ class SqlAgents:
     _engine: Engine
 
     async def find_agent(self, project: ProjectName, agent: AgentName) -> AgentRecord | None:
-        row = await self._engine.read(
-            lambda db: first(db.rows("find_agent", project=project, agent=agent))
-        )
-        return agent_from(row) if row else None
+        return await self._engine.find("find_agent", agent_from, project=project, agent=agent)
 
     async def list_agents(self, project: ProjectName, page: Page) -> PageOf[AgentRecord]:
         return await self._engine.read(
@@ -100,10 +97,9 @@ class SqlAgents:
     ) -> VersionRecord | None:
         if not is_version_id(version):
             return None
-        row = await self._engine.read(
-            lambda db: first(db.rows("find_version", project=project, agent=agent, version=version))
+        return await self._engine.find(
+            "find_version", version_from, project=project, agent=agent, version=version
         )
-        return version_from(row) if row else None
 
     async def list_versions(
         self, project: ProjectName, agent: AgentName, page: Page, *, with_drafts: bool = False

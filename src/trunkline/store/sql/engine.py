@@ -25,6 +25,13 @@ class Engine(Protocol):
         states.
         """
 
+    async def find(self, name: str, make: Callable[[Row], _T], **values: Any) -> _T | None:
+        """Return what ``make`` makes of the only row the statement of that name finds, or None.
+
+        It is for what every call asks. It sees what was committed before, by whomever, and may
+        return what it returned before if nothing was: nobody may change that.
+        """
+
     async def write(self, work: Callable[[Db], _T]) -> _T:
         """Run ``work`` as if nobody else were there: all of it, or, if it raises, nothing.
 
@@ -37,6 +44,14 @@ class Engine(Protocol):
 
         It is for what happens often. It sees the row as it is when it changes it, and no
         ``write`` runs at the same time, but other steps do.
+        """
+
+    async def steps(self, name: str, many: Sequence[Mapping[str, Any]]) -> None:
+        """Run a statement that may be a ``step`` for each of several rows, in one go.
+
+        Args:
+            name: The statement's name.
+            many: Its values for each row, in an order that everybody keeps to.
         """
 
     async def sign(self, name: str, **values: Any) -> Sequence[Row]:

@@ -21,8 +21,7 @@ class SqlSessions:
     _engine: Engine
 
     async def find_session(self, key: SessionKey) -> SessionRecord | None:
-        row = await self._engine.read(lambda db: first(db.rows("find_session", **key_of(key))))
-        return session_from(row) if row else None
+        return await self._engine.find("find_session", session_from, **key_of(key))
 
     async def add_session(self, record: SessionRecord) -> tuple[SessionRecord, bool]:
         return await self._engine.write(lambda db: _add_session(db, record))
@@ -42,11 +41,15 @@ class SqlSessions:
         )
         return row["n"] if row else 0
 
-    async def touch_session(
-        self, key: SessionKey, at: dt.datetime, expires_at: dt.datetime
+    async def touch_sessions(
+        self, uses: Mapping[SessionKey, dt.datetime], lifetime: dt.timedelta
     ) -> None:
-        await self._engine.step(
-            "touch_session", **key_of(key), at=text_of(at), expires_at=text_of(expires_at)
+        await self._engine.steps(
+            "touch_session",
+            [
+                {**key_of(key), "at": text_of(at), "expires_at": text_of(at + lifetime)}
+                for key, at in sorted(uses.items())
+            ],
         )
 
     async def claim_session(

@@ -1,15 +1,16 @@
-"""SQLite as an engine: one file, one connection, one thread that uses it."""
+"""SQLite as an engine: one file, a thread that works on it, and a connection to look things up."""
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trunkline.store.sql.engine import Db, Row
+from trunkline.store.sql.engine import Db, Row, first
 from trunkline.store.sql.queries import load_queries
 from trunkline.store.sql.store import SqlStore
+from trunkline.store.sqlite.lookups import BusyError, Lookups
 from trunkline.store.sqlite.schema import migrate
 
 _T = TypeVar("_T")
@@ -25,9 +26,9 @@ async def open_sqlite(path: Path) -> SqlStore:
 
 
 class _Statements:
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, sql: Mapping[str, str]) -> None:
         self._db = db
-        self._sql = load_queries()
+        self._sql = sql
 
     def rows(self, name: str, **values: Any) -> Sequence[Row]:
         # A Row is a mapping in all but its registration.
@@ -37,26 +38,32 @@ class _Statements:
 class SqliteEngine:
     """One SQLite file.
 
-    One thread does all the work, so a cancelled caller never leaves half of it. Write-ahead
-    logging lets other processes read while this one writes, and ``synchronous=normal`` keeps
-    what was committed through a crash of the process.
+    One thread does all the work but looking up single rows, so a cancelled caller never leaves
+    half of it. Write-ahead logging lets others read while it writes, and ``synchronous=normal``
+    keeps what was committed through a crash of the process.
     """
 
-    def __init__(self, db: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, thread: ThreadPoolExecutor, lookups: Lookups,
+        sql: Mapping[str, str],
+    ) -> None:  # fmt: skip
         self._db = db
         self._thread = thread
-        self._statements = _Statements(db)
+        self._lookups = lookups
+        self._statements = _Statements(db, sql)
 
     @classmethod
     async def open(cls, path: Path) -> "SqliteEngine":
         """Open the file; see :func:`open_sqlite`."""
+        sql = load_queries()
         thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         try:
             db = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+            lookups = Lookups(path, sql)
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        return cls(db, thread)
+        return cls(db, thread, lookups, sql)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -65,11 +72,25 @@ class SqliteEngine:
         # Nobody else writes between two statements: there is one thread.
         return await self._run(lambda: work(self._statements))
 
+    async def find(self, name: str, make: Callable[[Row], _T], **values: Any) -> _T | None:
+        try:
+            return self._lookups.find(name, make, values)
+        except BusyError:
+            row = await self.read(lambda db: first(db.rows(name, **values)))
+            return make(row) if row else None
+
     async def write(self, work: Callable[[Db], _T]) -> _T:
         return await self._run(lambda: self._transact(work))
 
     async def step(self, name: str, **values: Any) -> Sequence[Row]:
         return await self.write(lambda db: db.rows(name, **values))
+
+    async def steps(self, name: str, many: Sequence[Mapping[str, Any]]) -> None:
+        def work(db: Db) -> None:
+            for values in many:
+                db.rows(name, **values)
+
+        await self.write(work)
 
     async def sign(self, name: str, **values: Any) -> Sequence[Row]:
         # Nobody shares the file, so nobody waits for it.
@@ -87,6 +108,7 @@ class SqliteEngine:
 
     async def aclose(self) -> None:
         # Closing a closed connection does nothing; a thread that was shut down takes no work.
+        self._lookups.close()
         try:
             await self._run(self._db.close)
         except RuntimeError:
