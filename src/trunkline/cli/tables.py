@@ -10,6 +10,7 @@ from trunkline.client import Version
 
 def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their column names."""
+    rows = [[_shown(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         table.load_terminal().print_table(columns, rows)
     else:
@@ -19,7 +20,18 @@ def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def put_fields(fields: Iterable[tuple[str, str]]) -> None:
     """Print names with their values, one pair a line, for addresses to be copied from."""
-    _put_plain(("FIELD", "VALUE"), fields)
+    _put_plain(("FIELD", "VALUE"), [[_shown(cell) for cell in pair] for pair in fields])
+
+
+def _shown(cell: str) -> str:
+    # Some of what is listed was chosen by whoever sent a request. What would steer a terminal is
+    # shown instead of done.
+    if cell.isprintable():
+        return cell
+    return "".join(
+        char if char.isprintable() or char.isspace() else char.encode("unicode_escape").decode()
+        for char in cell
+    )
 
 
 def _put_plain(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +32,16 @@ class Where:
     state_dir: Path | None = None
     insecure_http: bool = False
 
-    def open(self) -> Project:
-        """Return the project that is meant, with a token for it."""
-        return open_project(self.endpoint, self.state_dir, insecure_http=self.insecure_http)
+    def open(self, roles: Sequence[str] | None = None) -> Project:
+        """Return the project that is meant, with a token for it.
+
+        Args:
+            roles: What a token that is made for this may do; None for what the platform's
+                settings say. A token of the environment does what it does.
+        """
+        return open_project(
+            self.endpoint, self.state_dir, insecure_http=self.insecure_http, roles=roles
+        )
 
     def of_agent(self, agent: str, session_id: str | None) -> tuple["Where", str, str | None]:
         """Return where an agent is, its name and the session, of a name or a whole address."""
@@ -45,14 +52,23 @@ class Where:
         return where, address.agent, session_id or address.session_id
 
 
-def open_project(endpoint: str | None, state_dir: Path | None, *, insecure_http: bool) -> Project:
-    """Return the project that is meant, with a token for it."""
+def open_project(
+    endpoint: str | None,
+    state_dir: Path | None,
+    *,
+    insecure_http: bool,
+    roles: Sequence[str] | None = None,
+) -> Project:
+    """Return the project that is meant, with a token for it; ``roles`` as for :class:`Where`."""
     env = config.environment()
     if (endpoint or env.get("TRUNKLINE_ENDPOINT")) == LOCAL:
         running = running_here(Path.cwd())
         endpoint, state_dir = running.url, state_dir or running.state_dir
     where = resolve_endpoint(endpoint, env)
-    token = choose_token(where, env.get("TRUNKLINE_TOKEN"), lambda: local_token(state_dir))
+    wanted = None if roles is None else list(roles)
+    token = choose_token(
+        where, env.get("TRUNKLINE_TOKEN"), lambda: local_token(state_dir, roles=wanted)
+    )
     return Project(where, token, allow_insecure_http=insecure_http)
 
 

@@ -15,6 +15,7 @@ for many conversations, make one :class:`Project`.
 Only what is listed in ``__all__`` is promised to stay.
 """
 
+from trunkline.client._access import ProjectAccess
 from trunkline.client._connect import ClosedError, Connection, Message
 from trunkline.client._development import development_token
 from trunkline.client._endpoint import (
@@ -33,7 +34,18 @@ from trunkline.client._files import SessionFiles
 from trunkline.client._frames import FrameTap
 from trunkline.client._invoke import Invocation
 from trunkline.client._logs import LogQuery, LogStream
-from trunkline.client._models import Agent, EndedConnection, File, SecretName, Session, Version
+from trunkline.client._models import (
+    Agent,
+    ApiKey,
+    AuditEntry,
+    EndedConnection,
+    File,
+    NewApiKey,
+    Revocation,
+    SecretName,
+    Session,
+    Version,
+)
 from trunkline.client._open import connect
 from trunkline.client._project import BuildFailedError, Project
 from trunkline.client._resume import DEFAULT_BACKOFF, RESUMABLE, Backoff, ResumingConnection
@@ -45,6 +57,8 @@ __all__ = [
     "RESUMABLE",
     "Agent",
     "AgentAddress",
+    "ApiKey",
+    "AuditEntry",
     "Backoff",
     "BadAnswerError",
     "BuildFailedError",
@@ -63,9 +77,12 @@ __all__ = [
     "LogStream",
     "Message",
     "MissingTokenError",
+    "NewApiKey",
     "Project",
+    "ProjectAccess",
     "RefusedError",
     "ResumingConnection",
+    "Revocation",
     "SecretName",
     "ServerEvent",
     "Session",

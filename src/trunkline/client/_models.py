@@ -44,6 +44,48 @@ class SecretName(Resource):
     updated_at: int
 
 
+class ApiKey(Resource):
+    """One of a project's API keys, without what it is used with."""
+
+    id: str
+    name: str = ""
+    roles: list[str] = []
+    created_by: str = ""
+    created_at: int | None = None
+    expires_at: int | None = None
+
+
+class NewApiKey(ApiKey):
+    """An API key that was just made, with what it is used with."""
+
+    key: str = Field(repr=False)
+
+
+class Revocation(Resource):
+    """An identity, and until when what it was issued is worth nothing."""
+
+    issuer: str
+    subject: str
+    revoked_at: int | None = None
+    revoked_by: str = ""
+
+
+class AuditEntry(Resource):
+    """Something that was recorded: who did what, to what, from where, with what result."""
+
+    id: str
+    at: str
+    action: str
+    status: int
+    agent: str | None = None
+    agent_session_id: str | None = None
+    identity: str | None = None
+    acting_for: str | None = None
+    credential: str | None = None
+    address: str | None = None
+    request_id: str | None = None
+
+
 class VersionError(Resource):
     """Why a version failed."""
 

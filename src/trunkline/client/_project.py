@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx2
 
 from trunkline import config
+from trunkline.client._access import ProjectAccess
 from trunkline.client._connect import Connecting, Connection, dial
 from trunkline.client._development import environment_token
 from trunkline.client._endpoint import Endpoint, resolve_endpoint
@@ -24,17 +25,16 @@ from trunkline.client._models import (
     Agent,
     ConnectionList,
     EndedConnection,
-    Page,
     SecretName,
     Session,
     Version,
 )
+from trunkline.client._pages import pages
 from trunkline.client._resume import DEFAULT_BACKOFF, Backoff, ResumingConnection
 from trunkline.client._tokens import TokenSource
 from trunkline.protocol import headers
 from trunkline.protocol.errors import TrunklineError
 
-_PAGE = 100
 _HASH_BLOCK_BYTES = 1024 * 1024
 #: A model may think for long before the first byte of its answer.
 INVOKE_TIMEOUT_S = 1800.0
@@ -188,7 +188,7 @@ class Project:
 
     async def list_agents(self) -> AsyncIterator[Agent]:
         """Yield the project's agents, newest first."""
-        async for document in self._pages(f"{self.endpoint.url}/agents"):
+        async for document in pages(self._http, f"{self.endpoint.url}/agents"):
             yield Agent.read(document)
 
     async def get_agent(self, agent: str) -> Agent:
@@ -197,7 +197,7 @@ class Project:
 
     async def list_versions(self, agent: str) -> AsyncIterator[Version]:
         """Yield an agent's versions, newest first."""
-        async for document in self._pages(f"{self.endpoint.agent_url(agent)}/versions"):
+        async for document in pages(self._http, f"{self.endpoint.agent_url(agent)}/versions"):
             yield Version.read(document)
 
     async def get_version(self, agent: str, version: str) -> Version:
@@ -270,7 +270,7 @@ class Project:
 
     async def list_sessions(self, agent: str) -> AsyncIterator[Session]:
         """Yield the caller's sessions with an agent, newest first."""
-        async for document in self._pages(self.endpoint.sessions_url(agent)):
+        async for document in pages(self._http, self.endpoint.sessions_url(agent)):
             yield Session.read(document)
 
     async def get_session(self, agent: str, session_id: str) -> Session:
@@ -335,6 +335,11 @@ class Project:
     def _secret_url(self, name: str) -> str:
         return f"{self.endpoint.url}/secrets/{quote(name, safe='')}"
 
+    @property
+    def access(self) -> ProjectAccess:
+        """Who may come in: API keys, revocations and the audit log. For admins."""
+        return ProjectAccess(self._http)
+
     async def update_agent(self, agent: str, changes: Mapping[str, Any]) -> Agent:
         """Change an agent's endpoint or card, by merge patch, and return it as it is then."""
         url = self.endpoint.agent_url(agent)
@@ -382,17 +387,6 @@ class Project:
 
     def _version_url(self, agent: str, version: str) -> str:
         return f"{self.endpoint.agent_url(agent)}/versions/{quote(version, safe='')}"
-
-    async def _pages(self, url: str) -> AsyncIterator[dict[str, Any]]:
-        query = {"limit": str(_PAGE)}
-        while True:
-            page = Page.read(json_of(await self._http.get(url, query)))
-            for document in page.data:
-                yield document
-            # A page that names no last id, or the one asked after, has nothing after it.
-            if not (page.has_more and page.last_id) or page.last_id == query.get("after"):
-                return
-            query["after"] = page.last_id
 
 
 def _sha256(file: IO[bytes]) -> str:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from trunkline.auth.grants import Grant
 from trunkline.cli import options, output
+from trunkline.cli.admin import check_grants
 from trunkline.cli.identity import TOKEN_LIFETIME_S, local_token
 from trunkline.cli.options import StateDirOption, command_app
 
@@ -44,16 +44,8 @@ def token(
 
     Whoever can read the platform's state directory can make tokens for anybody.
     """
-    for grant in role or ():
-        _check_grant(grant)
+    check_grants(role or ())
     output.put(local_token(_checked(state_dir), user, expires_in, role or None))
-
-
-def _check_grant(text: str) -> None:
-    try:
-        Grant.parse(text)
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc), param_hint="--role") from None
 
 
 def _checked(state_dir: Path | None) -> Path | None:
