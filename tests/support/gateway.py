@@ -58,6 +58,12 @@ class FakeLease:
     def address(self) -> Address:
         return self._sessions.address
 
+    def rests_with(self, sleeper: object) -> None:
+        """Sleep never."""
+
+    def stay_awake(self, why: str) -> None:
+        """Be awake as ever."""
+
     async def wait_exited(self) -> ExitStatus:
         return await asyncio.shield(self._sessions.exited)
 

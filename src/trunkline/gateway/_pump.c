@@ -39,6 +39,7 @@ enum {
     EVENTS_AT_ONCE = 64,
     STACK_BYTES = 256 * 1024,
     OPCODE = 0x0f,
+    CONTROL = 0x8,
     CLOSE = 0x8,
     MASKED = 0x80,
     LENGTH = 0x7f,
@@ -58,6 +59,7 @@ struct flow {
     uint8_t *rest;           /* read, and the reason why the pair comes back */
     uint64_t left;           /* of the frame under way: payload, and its mask */
     uint64_t frames;
+    uint64_t controls;       /* of the frames since it was given */
     uint64_t bytes;
 };
 
@@ -129,6 +131,7 @@ static size_t follow(struct flow *flow, const uint8_t *data, size_t size, uint64
             return at;
         }
         flow->frames++;
+        flow->controls += (data[at] & CONTROL) != 0;
         left = length + (data[at + 1] & MASKED ? 4 : 0);
         at += need;
     }
@@ -527,10 +530,11 @@ static PyObject *taken(const struct flow *flow)
     /* A header that isn't whole has been read, and nobody was told of it. */
     const char *rest = (const char *)(flow->rest != NULL ? flow->rest : flow->head);
     uint32_t rest_bytes = flow->rest != NULL ? flow->rest_bytes : flow->head_bytes;
-    return Py_BuildValue("KKKy#y#", flow->frames, flow->bytes - rest_bytes, flow->left, rest,
+    return Py_BuildValue("KKKy#y#K", flow->frames, flow->bytes - rest_bytes, flow->left, rest,
                          (Py_ssize_t)rest_bytes,
                          flow->unsent != NULL ? (char *)flow->unsent + flow->unsent_at : "",
-                         (Py_ssize_t)(flow->unsent != NULL ? flow->unsent_bytes : 0));
+                         (Py_ssize_t)(flow->unsent != NULL ? flow->unsent_bytes : 0),
+                         flow->controls);
 }
 
 static PyObject *pump_remove(PyObject *self, PyObject *argument)
@@ -579,8 +583,9 @@ static PyObject *pump_counters(PyObject *self, PyObject *argument)
         return NULL;
     struct flow flows[2] = {pair->flows[0], pair->flows[1]};
     leave(pump);
-    return Py_BuildValue("(KKI)(KKI)", flows[0].frames, flows[0].bytes, flows[0].unsent_bytes,
-                         flows[1].frames, flows[1].bytes, flows[1].unsent_bytes);
+    return Py_BuildValue("(KKIK)(KKIK)", flows[0].frames, flows[0].bytes, flows[0].unsent_bytes,
+                         flows[0].controls, flows[1].frames, flows[1].bytes,
+                         flows[1].unsent_bytes, flows[1].controls);
 }
 
 static PyObject *pump_take_out(PyObject *self, PyObject *nothing)
@@ -624,9 +629,9 @@ static PyMethodDef pump_methods[] = {
     {"add", pump_add, METH_VARARGS,
      "add(one, other)\n--\n\nCarry between two sockets, each (fd, left, frames, bytes); return an id."},
     {"remove", pump_remove, METH_O,
-     "remove(id)\n--\n\nStop carrying; return (frames, bytes, left, rest, unsent) of each socket."},
+     "remove(id)\n--\n\nStop carrying; return (frames, bytes, left, rest, unsent, controls) of each."},
     {"counters", pump_counters, METH_O,
-     "counters(id)\n--\n\nReturn (frames, bytes, waiting) of each."},
+     "counters(id)\n--\n\nReturn (frames, bytes, waiting, controls) of each."},
     {"take_out", pump_take_out, METH_NOARGS,
      "take_out()\n--\n\nReturn the ids of pairs that aren't carried any more."},
     {"fileno", pump_fileno, METH_NOARGS,

@@ -3,10 +3,10 @@ from typing import final
 #: Descriptor, bytes left of the frame under way, frames so far, bytes so far.
 _Given = tuple[int, int, int, int]
 #: Frames, bytes, bytes left of the frame under way, what was read and not followed, what waits to
-#: be sent to the other socket.
-_Taken = tuple[int, int, int, bytes, bytes]
-#: Frames, bytes, bytes that wait to be sent to the other socket.
-_Counters = tuple[int, int, int]
+#: be sent to the other socket; how many of the frames since it was given were control frames.
+_Taken = tuple[int, int, int, bytes, bytes, int]
+#: Frames, bytes, bytes that wait to be sent to the other socket; control frames as above.
+_Counters = tuple[int, int, int, int]
 
 @final
 class Pump:

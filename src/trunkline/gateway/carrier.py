@@ -41,6 +41,7 @@ class Taken(NamedTuple):
         left: Bytes that the frame under way still has.
         rest: Bytes that were read and neither followed nor counted.
         unsent: Bytes that were followed and that the other socket has yet to get.
+        controls: How many of the frames since it was given were control frames.
     """
 
     frames: int
@@ -48,14 +49,19 @@ class Taken(NamedTuple):
     left: int
     rest: bytes
     unsent: bytes
+    controls: int = 0
 
 
 class Counters(NamedTuple):
-    """One direction while it is carried; ``waiting_bytes`` wait for the other socket."""
+    """One direction while it is carried; ``waiting_bytes`` wait for the other socket.
+
+    Of its frames, ``controls`` are control frames that came since it is carried.
+    """
 
     frames: int
     bytes_read: int
     waiting_bytes: int
+    controls: int = 0
 
 
 class Carried:

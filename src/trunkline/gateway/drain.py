@@ -92,6 +92,8 @@ class Drain:
                 if await upstream.tell_draining(address, _TELL_TIMEOUT_S):
                     self._told_at[address] = time.monotonic()
 
+        for relayed in self._services.relayed:
+            relayed.agent.stay_awake("the platform's drain")
         # Only trunkline's own hosts listen on a socket, and only they know what this means.
         addresses = {
             address

@@ -60,6 +60,7 @@ class Leg(asyncio.Protocol):
         "bytes_read",
         "bytes_seen",
         "close_due",
+        "controls_before",
         "is_full",
         "is_held",
         "is_lost",
@@ -91,6 +92,8 @@ class Leg(asyncio.Protocol):
         #: A close frame of ours for this leg that waits for its peer's frame to end.
         self.close_due: bytes | None = None
         self.sent_close = False
+        #: Control frames that its scanner had seen when the pump took over.
+        self.controls_before = 0
         # What the last look at it saw, see the relay's look().
         self.bytes_seen = 0
         self.active_at = 0.0

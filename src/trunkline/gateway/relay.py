@@ -12,12 +12,15 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.gateway.carrier import Carried, Carrier, Taken
+from trunkline.gateway.doze import Doze
 from trunkline.gateway.leg import Leg
 from trunkline.gateway.moved import MovedLeg, MovedRelay
+from trunkline.gateway.overdue import TimeLimits
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import ClosedBy, Summary
 from trunkline.protocol.close import CloseCode, encode_close
 from trunkline.protocol.frames import FrameScanner
+from trunkline.sessions.suspension import Traffic
 
 
 class Relay:
@@ -28,20 +31,19 @@ class Relay:
         "_carried",
         "_carrier",
         "_client_is_gone",
+        "_doze",
         "_ended",
         "_explain_loss",
-        "_frames_seen",
         "_has_ended",
         "_is_closing",
         "_is_encrypted",
-        "_looked_at",
         "_loop",
         "_may_carry",
         "_on_end",
         "_settings",
-        "_started_at",
         "_tasks",
         "_timer",
+        "_times",
         "_unsent_bytes",
         "_was_cut",
         "downstream",
@@ -74,7 +76,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._tasks: TaskOwner | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._started_at = time.monotonic()
+        self._times = TimeLimits(settings, time.monotonic())
         self._carrier = carrier
         self._carried: Carried | None = None
         self._is_encrypted = any(
@@ -82,12 +84,11 @@ class Relay:
         )
         self._may_carry = carrier.is_available and not self._is_encrypted
         self._is_closing = False
+        self._doze: Doze | None = None
         self._client_is_gone = False
         self._has_ended = False
         self._unsent_bytes: int | None = None
         self._was_cut = False
-        self._frames_seen = 0
-        self._looked_at = self._started_at
         self._ended: tuple[ClosedBy, int, str, str] | None = None
         self.downstream = Leg(self, downstream, FrameScanner(settings.max_frame_bytes))
         self.upstream = Leg(self, upstream, FrameScanner(settings.max_frame_bytes))
@@ -98,11 +99,11 @@ class Relay:
 
     def resume(self, moved: MovedRelay) -> None:
         """Start where another relay left off whose connections these were."""
-        self._started_at = moved.started_at
+        self._times.started_at = moved.started_at
         pairs = ((self.downstream, moved.downstream), (self.upstream, moved.upstream))
         for leg, state in pairs:
             leg.active_at, leg.bytes_seen = state.active_at, state.bytes_read
-        self._frames_seen = moved.downstream.frames
+        self._times.frames_seen = moved.downstream.frames
         self._go_on(pairs)
 
     def hold(self) -> None:
@@ -169,7 +170,7 @@ class Relay:
             leg.transport.set_protocol(asyncio.Protocol())
             leg.transport.abort()
             leg.peer = leg
-        return MovedRelay(downstream, upstream, self._started_at)
+        return MovedRelay(downstream, upstream, self._times.started_at)
 
     def _is_settled(self) -> bool:
         """Whether all that was read is sent, and nothing needs a decision."""
@@ -188,7 +189,7 @@ class Relay:
             self._loop.call_soon(self._carry)
 
     def _carry(self) -> None:
-        if self._has_ended:
+        if self._has_ended or self._doze is not None:
             return
         legs = (self.downstream, self.upstream)
         if not (self._is_settled() and all(leg.scanner.is_plain for leg in legs)):
@@ -196,6 +197,7 @@ class Relay:
             return
         for leg in legs:
             leg.transport.pause_reading()
+            leg.controls_before = leg.scanner.controls
         self._carried = self._carrier.carry(
             self.downstream.given, self.upstream.given, self._take_back
         )
@@ -213,6 +215,7 @@ class Relay:
         for leg, counters in zip(legs, self._carried.counters(), strict=True):
             leg.bytes_read = counters.bytes_read
             leg.scanner.frames = counters.frames
+            leg.scanner.controls = leg.controls_before + counters.controls
             leg.peer.waiting_bytes = counters.waiting_bytes
 
     def _take_back(self) -> None:
@@ -223,7 +226,8 @@ class Relay:
         pairs = tuple(zip(legs, self._carried.take_back(), strict=True))
         self._carried = None
         self._may_carry = True
-        for leg in legs:
+        for leg, taken in pairs:
+            leg.scanner.controls = leg.controls_before + taken.controls
             # Before the bytes at hand are written: if they fill the peer's buffer, the pause that
             # follows must be the last word.
             leg.transport.resume_reading()
@@ -240,6 +244,49 @@ class Relay:
         for leg, state in pairs:
             if state.rest:
                 leg.data_received(state.rest)
+
+    # While the agent is frozen
+
+    def traffic(self) -> Traffic | None:
+        """Return what went over it both ways; None while something else is going on."""
+        if self._is_closing or self._has_ended or self._timer is not None:
+            return None
+        self.refresh()
+        legs = (self.downstream, self.upstream)
+        if self._carried is None and not all(leg.scanner.is_between_frames for leg in legs):
+            return None
+        return Traffic(
+            sum(leg.scanner.frames - leg.scanner.controls for leg in legs),
+            sum(leg.bytes_read for leg in legs),
+        )
+
+    def fall_asleep(self, wake: Callable[[str], None]) -> bool:
+        """Answer the client's pings from here on, and call ``wake`` for anything else.
+
+        Returns:
+            Whether that can be done. If not, nothing has changed.
+        """
+        self._take_back()
+        legs = (self.downstream, self.upstream)
+        if self._has_ended or not (
+            self._is_settled()
+            and all(leg.scanner.is_plain and leg.scanner.is_between_frames for leg in legs)
+        ):
+            return False
+        self._may_carry = False
+        self._doze = Doze(self.downstream, wake)
+        return True
+
+    def wake(self) -> None:
+        """Go on with the agent. One that isn't asleep stays as it is."""
+        doze, self._doze = self._doze, None
+        if doze is not None:
+            self._may_carry = self._carrier.is_available and not self._is_encrypted
+            doze.end()
+
+    def _rouse(self, why: str) -> None:
+        if self._doze is not None:
+            self._doze.wake(why)
 
     def on_attention(self, leg: Leg) -> None:
         """Look at what the scanner of a leg has just seen: a close frame, or a limit."""
@@ -266,51 +313,19 @@ class Relay:
 
     def look(self, now: float) -> None:
         """Hold the limits that only time decides. To be called about once a second."""
-        client, agent, settings = self.downstream, self.upstream, self._settings
         quiet_s = self.quiet_s(now)
         if self._is_closing:
             return
-        age_s = now - self._started_at
-        if 0 < settings.max_connection_s <= age_s:
-            self._close_for_limit(
-                CloseCode.GOING_AWAY,
-                "max_connection_s",
-                "connections last {} s (max_connection_s); connect again with the same session id",
-            )
-            return
-        if 0 < settings.idle_connection_s <= quiet_s:
-            self._close_for_limit(
-                CloseCode.GOING_AWAY,
-                "idle_connection_s",
-                "not a byte for {} s (idle_connection_s); connect again with the same session id",
-            )
-            return
-        if settings.max_frames_per_s:
-            frames = client.scanner.frames - self._frames_seen
-            # A second's worth may come at once.
-            if frames > settings.max_frames_per_s * max(now - self._looked_at, 1.0):
-                self._close_for_limit(
-                    CloseCode.POLICY_VIOLATION,
-                    "max_frames_per_s",
-                    "more than {} frames a second (max_frames_per_s)",
-                )
-                return
-            self._frames_seen, self._looked_at = client.scanner.frames, now
-        for leg, who in ((client, "client"), (agent, "agent")):
-            if 0 < settings.stalled_reader_s <= leg.stalled_s(now):
-                self._close_for_limit(
-                    CloseCode.TRY_AGAIN_LATER,
-                    "stalled_reader_s",
-                    f"the {who} read nothing for {{}} s (stalled_reader_s)",
-                )
-                return
+        found = self._times.overdue(self.downstream, self.upstream, quiet_s, now)
+        if found is not None:
+            self.close(found.code, found.reason, ClosedBy.LIMIT, limit=found.limit)
 
     def quiet_s(self, now: float) -> float:
         """Return for how long nothing has come from either side, to about a second."""
         self.refresh()
         self.downstream.note_activity(now)
         self.upstream.note_activity(now)
-        return now - max(self.downstream.active_at, self.upstream.active_at, self._started_at)
+        return now - max(self.downstream.active_at, self.upstream.active_at, self._times.started_at)
 
     def drain(self) -> None:
         """Close because the platform is told to stop. Twice is fine."""
@@ -322,18 +337,16 @@ class Relay:
 
     def abort(self) -> None:
         """Cut both connections."""
+        self._rouse("the connection's end")
         self._take_back()
         self._was_cut = True
         for leg in (self.downstream, self.upstream):
             if not leg.is_lost:
                 leg.transport.abort()
 
-    def _close_for_limit(self, code: int, limit: str, words: str) -> None:
-        reason = words.format(f"{getattr(self._settings, limit):g}")
-        self.close(code, reason, ClosedBy.LIMIT, limit=limit)
-
     def close(self, code: int, reason: str, by: ClosedBy, *, limit: str = "") -> None:
         """Close both connections with a close frame between frames. Twice is fine."""
+        self._rouse("the connection's end")
         self._take_back()
         if self._is_closing:
             return
@@ -378,6 +391,7 @@ class Relay:
             self._finish()
 
     def _gone(self, leg: Leg) -> None:
+        self._rouse("the connection's end")
         # What is still buffered for the other side has this long to go out, and no longer.
         self._start_timer()
         if leg.peer.is_lost:
@@ -468,7 +482,7 @@ class Relay:
                 frames_out=agent.scanner.frames,
                 bytes_in=client.bytes_read,
                 bytes_out=agent.bytes_read,
-                age_s=now - self._started_at,
+                age_s=now - self._times.started_at,
                 quiet_in_s=client.quiet_s(now),
                 quiet_out_s=agent.quiet_s(now),
                 was_cut=self._was_cut,

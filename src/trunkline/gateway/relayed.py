@@ -37,6 +37,12 @@ class Agent(Protocol):
     def event(self, reason: str, message: str) -> None:
         """Write to the session's log."""
 
+    def rests_with(self, relay: Relay) -> None:
+        """Let it sleep while the relay has no need of it."""
+
+    def stay_awake(self, why: str) -> None:
+        """Have it go on, if it is frozen, and freeze it no more."""
+
     def release(self) -> None:
         """Give back what was held while the connection was open."""
 
@@ -61,6 +67,12 @@ class LocalAgent:
 
     def event(self, reason: str, message: str) -> None:
         self._hold.log.event(reason, message)
+
+    def rests_with(self, relay: Relay) -> None:
+        self._hold.rests_with(relay)
+
+    def stay_awake(self, why: str) -> None:
+        self._hold.stay_awake(why)
 
     def release(self) -> None:
         self._hold.release()
@@ -89,6 +101,12 @@ class RemoteAgent:
         pass
 
     def event(self, reason: str, message: str) -> None:
+        pass
+
+    def rests_with(self, relay: Relay) -> None:
+        pass
+
+    def stay_awake(self, why: str) -> None:
         pass
 
     def release(self) -> None:
@@ -196,6 +214,7 @@ class Relayed:
         if moved is not None:
             relay.resume(moved)
         self._connections.add(relay.downstream)
+        self.agent.rests_with(relay)
         services.sweep.add(relay)
         services.relayed.add(self)
         services.metrics.connections.inc()

@@ -21,6 +21,8 @@ class Check:
     is_ok: bool
     text: str
     """What there is, or what is missing and why."""
+    is_needed: bool = True
+    """Whether it is a fault if it is missing."""
 
 
 def check_relay() -> Check:
@@ -59,4 +61,6 @@ async def check_sandbox(env: Mapping[str, str]) -> list[Check]:
             + ("" if level.ground is not None else "; agents run without one"),
         )
     ]
-    return checks + [Check(f"sandbox {p.name}", p.is_active, p.text) for p in level.protections]
+    checks += [Check(f"sandbox {p.name}", p.is_active, p.text) for p in level.protections]
+    suspend = level.suspends
+    return [*checks, Check("sandbox suspend", suspend.is_active, suspend.text, is_needed=False)]

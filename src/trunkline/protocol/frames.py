@@ -8,6 +8,7 @@ needs to count frames, hold a frame limit, and put a close frame of its own betw
 from trunkline.protocol.close import CloseInfo
 
 _OPCODE = 0x0F
+_CONTROL = 0x8
 _CLOSE = 0x8
 _MASKED = 0x80
 _LENGTH = 0x7F
@@ -19,6 +20,7 @@ class FrameScanner:
 
     Attributes:
         frames: How many frame headers were let through, control frames included.
+        controls: How many of those were control frames.
         close: What the close frame said, once one has been read whole.
         oversize_bytes: The announced payload of the frame that was refused, else 0.
     """
@@ -30,6 +32,7 @@ class FrameScanner:
         "_is_stopping",
         "_left",
         "close",
+        "controls",
         "frames",
         "max_frame_bytes",
         "oversize_bytes",
@@ -38,6 +41,7 @@ class FrameScanner:
     def __init__(self, max_frame_bytes: int) -> None:
         self.max_frame_bytes = max_frame_bytes
         self.frames = 0
+        self.controls = 0
         self.close: CloseInfo | None = None
         self.oversize_bytes = 0
         self._left = 0
@@ -116,6 +120,8 @@ class FrameScanner:
                 header += 4
             if header + length == size and length <= self.max_frame_bytes and length != 127:
                 self.frames += 1
+                if data[0] & _CONTROL:
+                    self.controls += 1
                 return data
         position = 0
         # Where letting through ends, or -1 while it doesn't.
@@ -156,6 +162,8 @@ class FrameScanner:
                     cut = position
                 else:
                     self.frames += 1
+                    if data[position] & _CONTROL:
+                        self.controls += 1
             left = length
             if second & _MASKED:
                 left += 4

@@ -94,6 +94,8 @@ class InstanceSpec:
     """How many processors it may use, where the runtime can bound that."""
     memory_bytes: int = 2 * 1024**3
     """How much memory it may use, where the runtime can bound that."""
+    may_freeze: bool = False
+    """Whether it may be frozen while it has nothing to do, where the runtime can do that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,43 @@ class Passed:
     """Open files that go with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What an agent does of its own accord."""
+
+    cpu_s: float | None
+    """Seconds that it has used a processor, all told. None: it isn't known."""
+    connections_out: int
+    """Connections that it has open to elsewhere, as far as that is known."""
+    connections_made: int
+    """All that it ever opened, likewise."""
+
+
+class FreezerFailedError(Exception):
+    """An agent couldn't be frozen; ``str`` is one sentence."""
+
+
+class Freezer(Protocol):
+    """Stops an agent where it is, and lets it go on. It keeps its memory and its connections."""
+
+    def freeze(self) -> None:
+        """Begin to freeze it; `is_frozen` says when nothing of it runs any more.
+
+        Raises:
+            FreezerFailedError: If that can't be done.
+        """
+
+    def thaw(self) -> None:
+        """Let it go on, if it is frozen."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing of it runs."""
+
+    def doing(self) -> Doing:
+        """Return what it does of its own accord."""
+
+
 class Instance(Protocol):
     """One running agent process, ready to take connections."""
 
@@ -141,6 +180,10 @@ class Instance(Protocol):
     @property
     def pid(self) -> int:
         """Its process id on this machine."""
+
+    @property
+    def freezer(self) -> Freezer | str:
+        """What freezes it, or why nothing does. It is thawed for its end by itself."""
 
     async def wait_exited(self) -> ExitStatus:
         """Wait for the process to end and its last output to be written to the log.

@@ -48,6 +48,8 @@ class Arriving:
         slot = Slot(key, data["home"])
         slot.version = VersionId(data["version"])
         slot.idle_timeout_s = data["idle_timeout_s"]
+        # One that wasn't passed on comes from a platform that didn't know how to freeze.
+        slot.suspend_after_s = data.get("suspend_after_s", 0.0)
         slot.leases = data["leases"]
         log = self._logs.of(slot.home)
         log.take_over(

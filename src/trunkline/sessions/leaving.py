@@ -101,6 +101,7 @@ class Leaving:
             clock = slot.idle_clock
             left_s = None if clock is None else max(clock.when() - loop.time(), 0.0)
             slot.stop_idle_clock()
+            slot.wake("the platform's reload")
             passed = slot.instance.pass_on()
             self._passed[slot.key] = slot, slot.leases
             log = self._logs.of(slot.home)
@@ -111,6 +112,7 @@ class Leaving:
                 "version": slot.version,
                 "leases": slot.leases,
                 "idle_timeout_s": slot.idle_timeout_s,
+                "suspend_after_s": slot.suspend_after_s,
                 "idle_left_s": left_s,
                 "unfinished": {
                     stream: base64.b64encode(rest).decode() for stream, rest in unfinished.items()
@@ -144,6 +146,7 @@ class Leaving:
             successor.event(*event)
         for key, (slot, leases) in self._passed.items():
             assert slot.instance is not None
+            slot.end_suspension("the platform's reload")
             slot.instance.let_go()
             if slot.watching is not None:
                 slot.watching.cancel()

@@ -39,6 +39,7 @@ from trunkline.sessions.leaving import Leaving
 from trunkline.sessions.log import SessionLog, SessionLogs
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease, Slot
+from trunkline.sessions.suspension import Suspension, suspend_after_s
 from trunkline.sessions.uses import Uses
 from trunkline.store.interface import Store
 from trunkline.store.records import ClaimOutcome, SessionRecord, SessionStatus, VersionRecord
@@ -122,6 +123,7 @@ class SessionProcesses:
         slot = self._slot_of(record)
         slot.leases += 1
         slot.stop_idle_clock()
+        slot.wake("a request")
         slot.idle_timeout_s = self._idle_timeout_of(version)
         try:
             instance = await self._running(slot, record, version)
@@ -246,6 +248,7 @@ class SessionProcesses:
         self, slot: Slot, record: SessionRecord, version: VersionRecord
     ) -> Instance:
         assert version.launch is not None, "only active versions are bound to sessions"
+        slot.suspend_after_s = suspend_after_s(version.definition, self._settings.suspend_after_s)
         hidden = await self.secrets.open(version) if self.secrets is not None else {}
         spec = InstanceSpec(
             key=slot.key,
@@ -261,6 +264,7 @@ class SessionProcesses:
             stop_timeout_s=self._settings.stop_timeout_s,
             cpu=parse_cpu(version.definition.get("cpu") or DEFAULT_CPU),
             memory_bytes=parse_memory_bytes(version.definition.get("memory") or DEFAULT_MEMORY),
+            may_freeze=slot.suspend_after_s > 0,
         )
         log = self.logs.of(record.home)
         # Another process may have run it since, and written to its log.
@@ -288,6 +292,22 @@ class SessionProcesses:
         slot.watching = self._tasks.spawn(
             self._watch(slot, instance, log), name=f"watch:{slot.key}"
         )
+        if slot.suspend_after_s > 0:
+            self._begin_suspension(slot, instance, log)
+
+    def _begin_suspension(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
+        if isinstance(instance.freezer, str):
+            log.event("NotFrozen", f"it stays awake while idle: {instance.freezer}")
+            return
+        slot.suspension = Suspension(
+            slot,
+            instance.freezer,
+            slot.suspend_after_s,
+            may_freeze=lambda: self.leaving.gate.phase is Phase.OPEN and not self._is_closing,
+            tell=log.event,
+            metrics=self._metrics,
+        )
+        slot.suspending = self._tasks.spawn(slot.suspension.run(), name=f"suspend:{slot.key}")
 
     def _take_over(
         self, slot: Slot, instance: Instance, log: SessionLog, idle_left_s: float | None
@@ -301,6 +321,7 @@ class SessionProcesses:
         # Holding the log here keeps its file open while the agent lives.
         status = await instance.wait_exited()
         self._metrics.sessions_running.dec()
+        slot.end_suspension("its end")
         if slot.instance is instance:
             slot.instance = None
             slot.stop_idle_clock()
@@ -363,6 +384,7 @@ class SessionProcesses:
 
     async def _run_stop(self, slot: Slot, instance: Instance) -> None:
         try:
+            slot.end_suspension("its end")
             await instance.stop()
             slot.instance = None
             await self._release(slot, SessionStatus.IDLE)

@@ -13,6 +13,12 @@ class SessionSettings:
     files stay, and the next connection starts it again. A definition's
     `session_configuration.idle_timeout_seconds` wins."""
 
+    suspend_after_s: float = 0.0
+    """Seconds without a frame or request after which a session's agent is frozen until the next
+    one, if it does nothing of its own accord meanwhile. 0 is never, and the default: what a
+    frozen agent wanted to do later, by a timer, waits as well, and only its author knows whether
+    there is such a thing. A definition's variable `TRUNKLINE_SUSPEND_AFTER_S` wins."""
+
     ready_timeout_s: float = 60.0
     """Seconds an agent has from its start until `GET /readiness` answers 200. Models take
     seconds to load; a minute is long enough for those and short enough to hear of a hang."""
@@ -66,6 +72,8 @@ class SessionSettings:
             raise ValueError("lifetime_s must be between 1 and ten years")
         if self.reload_wait_s <= 0:
             raise ValueError("reload_wait_s must be more than 0")
+        if self.suspend_after_s < 0:
+            raise ValueError("suspend_after_s must not be negative")
         if self.max_running < 0:
             raise ValueError("max_running must not be negative")
         if self.node_timeout_s < 3 * self.upkeep_interval_s:

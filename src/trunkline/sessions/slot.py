@@ -7,6 +7,7 @@ from typing import Any
 from trunkline.protocol.ids import SessionKey, VersionId
 from trunkline.runtimes.interface import Address, ExitStatus, Instance
 from trunkline.sessions.log import SessionLog
+from trunkline.sessions.suspension import Sleeper, Suspension
 from trunkline.store.records import VersionRecord
 
 
@@ -16,7 +17,12 @@ class Slot:
     def __init__(self, key: SessionKey, home: str) -> None:
         self.key = key
         self.home = home
-        self.leases = 0
+        self.leases: int = 0
+        #: Those of the leases that are connections which know how to sleep.
+        self.sleepers: dict[Hold, Sleeper] = {}
+        self.suspend_after_s = 0.0
+        self.suspension: Suspension | None = None
+        self.suspending: asyncio.Task[None] | None = None
         self.instance: Instance | None = None
         self.starting: asyncio.Task[Instance] | None = None
         self.watching: asyncio.Task[None] | None = None
@@ -40,6 +46,19 @@ class Slot:
         """What is under way for it."""
         known = (self.starting, self.watching, self.stopping)
         return [task for task in known if task is not None and not task.done()]
+
+    def wake(self, why: str) -> None:
+        """Have its agent go on, if it is frozen."""
+        if self.suspension is not None:
+            self.suspension.wake(why)
+
+    def end_suspension(self, why: str) -> None:
+        """Have its agent go on, and freeze it no more."""
+        self.wake(why)
+        self.suspension = None
+        if self.suspending is not None:
+            self.suspending.cancel()
+            self.suspending = None
 
     def stop_idle_clock(self) -> None:
         """Don't count idle time any more."""
@@ -78,10 +97,19 @@ class Hold:
         """Wait for the agent's process to end."""
         return await self._instance.wait_exited()
 
+    def rests_with(self, sleeper: Sleeper) -> None:
+        """Let the agent sleep while a connection of this lease has no need of it."""
+        self._slot.sleepers[self] = sleeper
+
+    def stay_awake(self, why: str) -> None:
+        """Have the agent go on, if it is frozen, and freeze it no more."""
+        self._slot.end_suspension(why)
+
     def release(self) -> None:
         """Give the lease back. Twice is fine."""
         if self._is_held:
             self._is_held = False
+            self._slot.sleepers.pop(self, None)
             self._on_return(self._slot)
 
 

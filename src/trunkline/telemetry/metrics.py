@@ -41,6 +41,16 @@ class Metrics:
         self.sessions_running = Gauge(
             "trunkline_sessions_running", "Sessions that have a process now.", registry=registry
         )
+        self.sessions_frozen = Gauge(
+            "trunkline_sessions_frozen",
+            "Sessions whose process is frozen now, because nothing was said for long.",
+            registry=registry,
+        )
+        self.session_thaws = Counter(
+            "trunkline_session_thaws",
+            "Times that a session's process was frozen and went on.",
+            registry=registry,
+        )
         self.session_starts = Counter(
             "trunkline_session_starts",
             "Starts of a session's process, by outcome (ready, failed).",

@@ -138,10 +138,11 @@ def pumped(rig: Rig, parts: list[bytes]) -> tuple[bytes, FrameScanner]:
             is_out = rig.number in rig.pump.take_out()
         if is_out:
             break
-    (frames, count, left, rest, unsent), _ = rig.pump.remove(rig.number)
+    (frames, count, left, rest, unsent, controls), _ = rig.pump.remove(rig.number)
     received += drained(rig.agent) + unsent
     scanner = FrameScanner(LIMIT)
     scanner.skip(frames, left)
+    scanner.controls = controls
     received += scanner.feed(rest)
     received += scanner.feed(b"".join(parts)[count + len(rest) :])
     return received, scanner
@@ -164,8 +165,8 @@ def test_it_follows_frames_as_the_scanner_does(
     finally:
         rig.close()
     assert received == expected
-    assert (other.frames, other.left, other.close, other.oversize_bytes) == (
-        scanner.frames, scanner.left, scanner.close, scanner.oversize_bytes
+    assert (other.frames, other.controls, other.left, other.close, other.oversize_bytes) == (
+        scanner.frames, scanner.controls, scanner.left, scanner.close, scanner.oversize_bytes
     )  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def test_both_directions_are_carried_and_counted(rig: Rig) -> None:
     assert rig.read(len(there) * 3) == there * 3
     rig.agent.sendall(frame(b"z", masked=False))
     assert rig.client.recv(100) == frame(b"z", masked=False)
-    assert rig.pump.counters(rig.number) == ((3, 3 * len(there), 0), (1, 3, 0))
+    assert rig.pump.counters(rig.number) == ((3, 3 * len(there), 0, 0), (1, 3, 0, 0))
 
 
 def test_it_goes_on_inside_a_frame(pump: Pump) -> None:
@@ -193,7 +194,7 @@ def test_an_end_of_stream_gives_the_pair_back(rig: Rig) -> None:
     rig.wait_out()
     assert rig.read(len(frame(b"last"))) == frame(b"last")
     taken, _ = rig.pump.remove(rig.number)
-    assert taken == (1, len(frame(b"last")), 0, b"", b"")
+    assert taken == (1, len(frame(b"last")), 0, b"", b"", 0)
     assert rig.downstream.recv(10) == b""
 
 
@@ -206,7 +207,7 @@ def test_a_reader_that_takes_nothing_stops_the_sender(pump: Pump) -> None:
         while sent < 8 * 2**20:
             sent += rig.client.send(block[sent % len(block) :])
     assert sent < 8 * 2**20
-    (_, taken_in, waiting), _ = pump.counters(rig.number)
+    (_, taken_in, waiting, _), _ = pump.counters(rig.number)
     assert 0 < waiting <= 65536
     received = bytearray()
     while len(received) < sent:
@@ -231,7 +232,7 @@ def test_what_waits_for_a_slow_reader_is_given_back(pump: Pump) -> None:
         with contextlib.suppress(BlockingIOError):
             at = len(sent) % len(block)
             sent += block[at : at + rig.client.send(block[at:])]
-    (frames, count, left, rest, unsent), _ = pump.remove(rig.number)
+    (frames, count, left, rest, unsent, _), _ = pump.remove(rig.number)
     assert rest == b""
     assert drained(rig.agent) + unsent == bytes(sent[:count])
     scanner = FrameScanner(LIMIT)
@@ -323,7 +324,7 @@ def test_pairs_come_and_go_under_traffic_and_no_byte_is_lost(pump: Pump) -> None
     frames_seen = 0
     while len(received) < count * len(block):
         received += drained(rig.agent)
-        (frames, bytes_in, left, rest, unsent), other = pump.remove(rig.number)
+        (frames, bytes_in, left, rest, unsent, _), other = pump.remove(rig.number)
         received += drained(rig.agent) + unsent
         # Go on as the relay would: what was cut off is followed again.
         scanner = FrameScanner(LIMIT)

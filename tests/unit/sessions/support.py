@@ -45,6 +45,7 @@ class FakeInstance:
     def __init__(self, number: int, may_stop: asyncio.Event) -> None:
         self.address = Address(path=f"/agent-{number}.sock")
         self.pid = number
+        self.freezer: Any = "it is a fake"
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.stop_asked = asyncio.Event()
         self._may_stop = may_stop

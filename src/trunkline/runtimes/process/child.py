@@ -15,12 +15,19 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from trunkline.runtimes.interface import ExitStatus
+
 
 @cache
 def _dying_with_parent() -> tuple[str, ...]:
     """Return what to put in front of a command so that it ends if the platform is killed."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+
+
+def exit_status(returncode: int) -> ExitStatus:
+    """Return what a return code in Python's form says."""
+    return ExitStatus(signal=-returncode) if returncode < 0 else ExitStatus(code=returncode)
 
 
 class Started(Protocol):

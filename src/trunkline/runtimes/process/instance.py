@@ -18,12 +18,14 @@ from trunkline.protocol.errors import SessionNotReadyError
 from trunkline.runtimes.interface import (
     Address,
     ExitStatus,
+    Freezer,
     InstanceSpec,
     LogSink,
     LogStream,
     Passed,
 )
-from trunkline.runtimes.process.child import Child, Spawn, Started, start_child
+from trunkline.runtimes.process.child import Child, Spawn, Started, exit_status, start_child
+from trunkline.runtimes.process.freezing import BoxFreezer
 from trunkline.runtimes.process.listening import Endpoint
 from trunkline.runtimes.process.output import OutputPipe
 from trunkline.runtimes.process.readiness import find_ready, next_delay_s
@@ -40,11 +42,6 @@ _NOT_RUN = ExitStatus(code=127)
 #: How long a sandbox may take to be made; it takes a few milliseconds.
 _ENTER_TIMEOUT_S = 20.0
 _ENDED_WELL = ExitStatus(code=0)
-
-
-def exit_status(returncode: int) -> ExitStatus:
-    """Return what a return code in Python's form says."""
-    return ExitStatus(signal=-returncode) if returncode < 0 else ExitStatus(code=returncode)
 
 
 def _reason(error: OSError | SandboxFailedError) -> str:
@@ -108,6 +105,7 @@ class ProcessInstance:
         self._measuring = around.measuring
         self._box = box
         self._limits: LimitWatch | None = None
+        self._freezer = None if box is None else BoxFreezer(box, lambda: self._limits)
         self._child: Child | None = None
         self._address: Address | None = None
         self._endpoint: Endpoint | None = None
@@ -135,6 +133,12 @@ class ProcessInstance:
     def pid(self) -> int:
         assert self._child is not None, "not spawned yet"
         return self._child.pid
+
+    @property
+    def freezer(self) -> Freezer | str:
+        if self._freezer is None or self._box is None:
+            return "it has no sandbox"
+        return self._box.why_not_frozen or self._freezer
 
     async def wait_exited(self) -> ExitStatus:
         return await asyncio.shield(self._life)
@@ -320,7 +324,14 @@ class ProcessInstance:
             resources.callback(self._endpoint.remove)
         for pipe in self._pipes:
             resources.callback(pipe.close)
-        resources.callback(self._child.signal_group, signal.SIGKILL)
+        resources.callback(self._signal, signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # A frozen process takes no signal; on some kernels not even the one that kills.
+        if self._freezer is not None:
+            self._freezer.thaw()
+        if self._child is not None:
+            self._child.signal_group(number)
 
     def _pipe(self, stream: LogStream, read_fd: int | None = None) -> OutputPipe:
         return OutputPipe(
@@ -352,7 +363,7 @@ class ProcessInstance:
         launcher = self._spares.take(self.spec.node)
         child, ending = launcher.child, launcher.ending
         self._child = child
-        resources.callback(child.signal_group, signal.SIGKILL)
+        resources.callback(self._signal, signal.SIGKILL)
         try:
             await box.prepare(
                 launcher,
@@ -453,7 +464,7 @@ class ProcessInstance:
             self._on_limit(limit)
             self._logs.event(reason, message)
 
-        return LimitWatch(box, box.folders, box.limits, tell=tell, end=child.signal_group)
+        return LimitWatch(box, box.folders, box.limits, tell=tell, end=self._signal)
 
     async def _drain(self, pipes: list[OutputPipe]) -> None:
         try:
@@ -475,12 +486,12 @@ class ProcessInstance:
         if child is None or self._exited.is_set():
             return
         self._logs.event("Stopping", "SIGTERM")
-        child.signal_group(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(self.spec.stop_timeout_s):
                 await self._exited.wait()
         except TimeoutError:
             limit = f"{self.spec.stop_timeout_s:g} s (stop_timeout_s)"
             self._logs.event("Stopping", f"SIGKILL: it still ran after {limit}")
-            child.signal_group(signal.SIGKILL)
+            self._signal(signal.SIGKILL)
             await self._exited.wait()

@@ -181,8 +181,11 @@ class ProcessRuntime:
         return Box(ground, spec, network, tasks=self._tasks, tell=logs.event)
 
     async def end_leftovers(self, node: NodeId) -> int:
+        cgroups, prefix = find_cgroups(), f"trunkline-{node}-"
+        # Of version 1, what is frozen can't be killed.
+        await asyncio.to_thread(cgroups.thaw_stale, prefix)
         ended = await asyncio.to_thread(leftovers.end_leftovers, node)
-        await asyncio.to_thread(find_cgroups().remove_stale, f"trunkline-{node}-")
+        await asyncio.to_thread(cgroups.remove_stale, prefix)
         return ended
 
     async def aclose(self) -> None:

@@ -13,13 +13,20 @@ from pathlib import Path
 from trunkline.aio.tasks import TaskOwner
 from trunkline.aio.threads import in_thread
 from trunkline.protocol.environment import AGENT_SOCKET, DEFAULT_PORT, HOME, PORT
-from trunkline.runtimes.interface import Address, InstanceSpec, Passed
+from trunkline.runtimes.interface import (
+    Address,
+    Doing,
+    FreezerFailedError,
+    InstanceSpec,
+    Passed,
+)
 from trunkline.runtimes.process.sandbox import view as views
 from trunkline.runtimes.process.sandbox.accounts import Accounts
 from trunkline.runtimes.process.sandbox.bridge import PortBridge
 from trunkline.runtimes.process.sandbox.cgroups import Cgroups, Group, Limits, Usage
 from trunkline.runtimes.process.sandbox.control import Control
 from trunkline.runtimes.process.sandbox.egress import PROXY_PORT, EgressProxy, Resolver
+from trunkline.runtimes.process.sandbox.freezer import Freezer
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
 from trunkline.runtimes.process.sandbox.seccomp import program
@@ -166,6 +173,7 @@ class Box:
         self._group = self._ground.cgroups.make(
             f"trunkline-{self._spec.node}-{self._directory.name}",
             self.limits,
+            may_freeze=self._spec.may_freeze,
         )
         self._plan = Plan(
             command=launch.command,
@@ -265,6 +273,7 @@ class Box:
             "name": self._directory.name,
             "folders": [str(folder) for folder in self._group.folders],
             "version": self._group.version,
+            "freezer": None if self._group.freezer is None else self._group.freezer.describe(),
             "files": [file is not None for file in files],
             "is_bridged": self._bridge is not None,
             "path": address.path,
@@ -291,7 +300,13 @@ class Box:
         """Look after a sandbox that another process of the platform made; return its address."""
         data, files = passed.data, list(passed.files)
         self._place(self._ground.run_dir / data["name"])
-        self._group = Group([Path(folder) for folder in data["folders"]], data["version"])
+        # One that wasn't passed on comes from a platform that didn't know how to freeze.
+        freezer = data.get("freezer")
+        self._group = Group(
+            [Path(folder) for folder in data["folders"]],
+            data["version"],
+            None if freezer is None else Freezer.from_description(freezer),
+        )
         has_control, has_way_out = data["files"]
         if has_control:
             connection = socket.socket(fileno=files.pop(0))
@@ -308,6 +323,46 @@ class Box:
     async def _reopen(self, bridge: PortBridge) -> None:
         (self._directory / "port.sock").unlink(missing_ok=True)
         await bridge.open(str(self._directory / "port.sock"))
+
+    # Being frozen
+
+    @property
+    def why_not_frozen(self) -> str:
+        """Why it can't be frozen; nothing if it can."""
+        if self._group is not None and self._group.freezer is not None:
+            return ""
+        found = self._ground.cgroups.freezer
+        return found if isinstance(found, str) else "it wasn't started to be frozen"
+
+    def freeze(self) -> None:
+        """Begin to stop all of it where it is.
+
+        Raises:
+            FreezerFailedError: If that can't be done.
+        """
+        if self._group is None or self._group.freezer is None:
+            raise FreezerFailedError(self.why_not_frozen)
+        try:
+            self._group.freezer.freeze()
+        except OSError as error:
+            raise FreezerFailedError(error.strerror or str(error)) from error
+
+    def thaw(self) -> None:
+        """Let it go on, if it is frozen."""
+        if self._group is not None and self._group.freezer is not None:
+            self._group.freezer.thaw()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing of it runs."""
+        freezer = None if self._group is None else self._group.freezer
+        return freezer is not None and freezer.is_frozen
+
+    def doing(self) -> Doing:
+        """Return what it does of its own accord."""
+        freezer = None if self._group is None else self._group.freezer
+        cpu_s = None if freezer is None else freezer.cpu_s()
+        return Doing(cpu_s, self._proxy.open, self._proxy.made)
 
     def usage(self) -> Usage:
         """Return what was counted of its limits so far."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline.runtimes.process.sandbox.freezer import Freezer, FreezerPlace, find_freezer
+
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
 _FOLDER_MODE = 0o755
@@ -52,18 +54,30 @@ class Hierarchy:
 class Cgroups:
     """Makes groups, below the platform's own."""
 
-    def __init__(self, hierarchies: list[Hierarchy], missing: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        hierarchies: list[Hierarchy],
+        missing: Mapping[str, str],
+        freezer: FreezerPlace | str = "no control groups",
+    ) -> None:
         self._hierarchies = hierarchies
         #: Controllers that can't be used, and why.
         self.missing = dict(missing)
+        #: Where agents can be frozen, or why they can't.
+        self.freezer = freezer
 
     @property
     def version(self) -> int:
         """1 or 2; 0 without any."""
         return self._hierarchies[0].version if self._hierarchies else 0
 
-    def make(self, name: str, limits: Limits) -> "Group":
+    def make(self, name: str, limits: Limits, *, may_freeze: bool = False) -> "Group":
         """Make a group with its limits.
+
+        Args:
+            name: Its name.
+            limits: What its processes may use.
+            may_freeze: Whether it is to be one that can be frozen, where that can be had.
 
         Raises:
             OSError: If the kernel refuses.
@@ -77,6 +91,8 @@ class Cgroups:
                 for file, value in _values(hierarchy, limits):
                     with _optional(file):
                         (folder / file).write_text(value)
+            if may_freeze and isinstance(self.freezer, FreezerPlace):
+                group.freezer = self.freezer.make(name)
         except BaseException:
             group.remove()
             raise
@@ -84,24 +100,36 @@ class Cgroups:
 
     def remove_stale(self, prefix: str) -> None:
         """Remove empty groups whose names begin so: of platforms that were killed."""
-        for hierarchy in self._hierarchies:
-            for folder in hierarchy.folder.glob(f"{prefix}*"):
+        places = [hierarchy.folder for hierarchy in self._hierarchies]
+        if isinstance(self.freezer, FreezerPlace):
+            places += [self.freezer.folder, self.freezer.accounting]
+        for place in dict.fromkeys(places):
+            for folder in place.glob(f"{prefix}*"):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
+
+    def thaw_stale(self, prefix: str) -> None:
+        """Let those go on that were frozen when their platform was killed: they end then."""
+        if isinstance(self.freezer, FreezerPlace):
+            self.freezer.thaw_all(prefix)
 
 
 class Group:
     """The groups of one agent, one folder for each hierarchy."""
 
-    def __init__(self, folders: list[Path], version: int) -> None:
+    def __init__(self, folders: list[Path], version: int, freezer: Freezer | None = None) -> None:
         self.folders = folders
         self.version = version
+        self.freezer = freezer
 
     def open_to_join(self) -> list[int]:
         """Return descriptors: who writes ``0`` to each joins. They are the caller's to close."""
         # A thread may move itself alone, which is far cheaper than moving a process.
         name = "tasks" if self.version == 1 else "cgroup.procs"
-        return [os.open(folder / name, os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders]
+        files = [folder / name for folder in self.folders]
+        if self.freezer is not None:
+            files += self.freezer.joins
+        return [os.open(file, os.O_WRONLY | os.O_CLOEXEC) for file in dict.fromkeys(files)]
 
     def usage(self) -> Usage:
         """Return what was counted; a group that is gone has counted nothing."""
@@ -115,7 +143,8 @@ class Group:
 
     def remove(self) -> None:
         """Remove it; all that were in it have ended. Twice is fine."""
-        for folder in self.folders:
+        also = () if self.freezer is None else self.freezer.folders
+        for folder in dict.fromkeys((*self.folders, *also)):
             for _ in range(_REMOVE_TRIES):
                 try:
                     folder.rmdir()
@@ -125,7 +154,7 @@ class Group:
                     time.sleep(_REMOVE_PAUSE_S)
                 else:
                     break
-        self.folders = []
+        self.folders, self.freezer = [], None
 
 
 _COUNTERS: Mapping[int, Mapping[str, Mapping[str, str]]] = {
@@ -224,13 +253,16 @@ def find_cgroups(
             found.append(Hierarchy(folder, 1, (controller,)))
         else:
             missing[controller] = f"{folder} can't be written to"
+    freezer = find_freezer(places, is_usable)
     if not found and not missing and "" in places:
         ours = pids or (os.getpid(), os.getppid())
-        return _version_2(places[""], tuple(map(str, ours)), is_usable)
+        cgroups = _version_2(places[""], tuple(map(str, ours)), is_usable)
+        cgroups.freezer = freezer
+        return cgroups
     for controller in CONTROLLERS:
         if controller not in missing and not any(controller in h.controllers for h in found):
             missing[controller] = f"this machine has no control group controller {controller!r}"
-    return Cgroups(found, missing)
+    return Cgroups(found, missing, freezer)
 
 
 def _places(mounts: str, own: str) -> dict[str, Path]:

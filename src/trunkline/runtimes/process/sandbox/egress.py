@@ -109,6 +109,8 @@ class EgressProxy:
         self._server: asyncio.Server | None = None
         self._listener: socket.socket | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        #: Connections that the agent has opened so far.
+        self.made = 0
 
     async def serve(self, sock: socket.socket) -> None:
         """Take connections on a socket that listens in the session's network."""
@@ -117,6 +119,11 @@ class EgressProxy:
         self._server = await asyncio.start_server(
             self._on_connection, sock=sock, limit=_MAX_HEAD_BYTES
         )
+
+    @property
+    def open(self) -> int:
+        """How many connections there are now, both ends counted."""
+        return len(self._open)
 
     @property
     def file(self) -> int | None:
@@ -139,6 +146,7 @@ class EgressProxy:
             writer.transport.abort()
             return
         self._open.add(writer)
+        self.made += 1
         self._tasks.spawn(self._handle(reader, writer), name="sandbox:egress")
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -55,6 +55,8 @@ class Level:
     ground: Ground | None
     """None: there is no sandbox."""
     protections: tuple[Protection, ...]
+    suspends: Protection = Protection("suspend", False, "agents without a sandbox aren't frozen")
+    """Whether idle agents can be frozen. It protects nothing, so nobody requires it."""
 
     @property
     def lacking(self) -> tuple[Protection, ...]:
@@ -74,7 +76,8 @@ def describe(level: Level) -> list[str]:
     lines = ["isolation: each session's agent is in a sandbox"]
     lines += [f"  {each.name}: {each.text}" for each in level.protections if each.is_active]
     lines += [f"  {each.name}: NOT protected: {each.text}" for each in level.lacking]
-    return lines
+    words = "" if level.suspends.is_active else "NOT possible: "
+    return [*lines, f"  {level.suspends.name}: {words}{level.suspends.text}"]
 
 
 async def find_level(settings: ProcessSettings, run_dir: Path, resolver: Resolver) -> Level:
@@ -107,7 +110,7 @@ async def _best(settings: ProcessSettings, run_dir: Path, resolver: Resolver) ->
     for ground in grounds:
         why = await _try(ground, NetworkPolicy(settings.network))
         if why is None:
-            return Level(ground, tuple(_protections(ground, settings)))
+            return Level(ground, tuple(_protections(ground, settings)), _suspends(ground))
         reasons.append(why)
     return _nothing("; ".join(dict.fromkeys(reasons)))
 
@@ -155,6 +158,14 @@ def _protections(ground: Ground, settings: ProcessSettings) -> list[Protection]:
         )
     )
     return found
+
+
+def _suspends(ground: Ground) -> Protection:
+    found = ground.cgroups.freezer
+    if isinstance(found, str):
+        return Protection("suspend", False, found)
+    text = f"idle agents that may be are frozen (control groups {found.version})"
+    return Protection("suspend", True, text)
 
 
 def _network_protection(policy: NetworkPolicy) -> Protection:

@@ -74,6 +74,8 @@ class LimitWatch:
         self._judged = Usage()
         self._told: set[str] = set()
         self._home_bytes_at_start: int | None = None
+        self._may_look = asyncio.Event()
+        self._may_look.set()
         self.killed_for = ""
         """Why it was ended, if it was for a limit."""
 
@@ -87,6 +89,7 @@ class LimitWatch:
         loop = asyncio.get_running_loop()
         next_measure = 0.0
         while not self.killed_for:
+            await self._may_look.wait()
             self.look(self._watched.usage())
             if loop.time() >= next_measure:
                 async with measuring:
@@ -95,6 +98,14 @@ class LimitWatch:
                 self._measured(sizes)
                 next_measure = loop.time() + (loop.time() - begun) / _MEASURING_SHARE
             await asyncio.sleep(interval_s)
+
+    def pause(self) -> None:
+        """Look no more for now: it is frozen, and uses nothing."""
+        self._may_look.clear()
+
+    def go_on(self) -> None:
+        """Look again after `pause`."""
+        self._may_look.set()
 
     def look(self, usage: Usage) -> None:
         """Take what was counted, and tell of what is new."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from trunkline.runtimes.process.sandbox.cgroups import Limits, Usage, find_cgroups
+from trunkline.runtimes.process.sandbox.freezer import Freezer, FreezerPlace
 
 LIMITS = Limits(cpu=1.5, memory_bytes=1024**3, pids=64, home_bytes=1)
 V2_OWN = "0::/system.slice/trunkline.service\n"
@@ -102,3 +103,80 @@ def test_version_1_has_a_folder_for_each_controller(tmp_path: Path) -> None:
 def test_nothing_is_told_as_nothing(own: str) -> None:
     found = find_cgroups(mounts="", own=own)
     assert found.missing.keys() == {"memory", "cpu", "pids"}
+
+
+def test_version_2_freezes_the_group_that_bounds(tmp_path: Path) -> None:
+    v2_tree(tmp_path)
+    found = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,))
+    group = found.make("g", LIMITS, may_freeze=True)
+    (folder,) = group.folders
+    freezer = group.freezer
+    assert freezer is not None
+    assert freezer.folders == (folder,)
+    (folder / "cgroup.procs").write_text("")
+    assert len(group.open_to_join()) == 1
+    freezer.freeze()
+    assert (folder / "cgroup.freeze").read_text() == "1"
+    assert not freezer.is_frozen
+    (folder / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    assert freezer.is_frozen
+    (folder / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\n")
+    assert freezer.cpu_s() == 1.5
+    again = Freezer.from_description(freezer.describe())
+    again.thaw()
+    assert (folder / "cgroup.freeze").read_text() == "0"
+
+
+def test_version_1_freezes_in_a_group_of_its_own(tmp_path: Path) -> None:
+    text, own = "", ""
+    for number, name in enumerate(("memory", "cpu,cpuacct", "pids", "freezer"), 1):
+        (tmp_path / name).mkdir()
+        text += f"cgroup {tmp_path / name} cgroup rw,relatime,{name} 0 0\n"
+        own += f"{number}:{name}:/\n"
+    found = find_cgroups(mounts=text, own=own)
+    assert found.make("plain", LIMITS).freezer is None
+    group = found.make("g", LIMITS, may_freeze=True)
+    freezer = group.freezer
+    assert freezer is not None
+    assert freezer.folders == (tmp_path / "freezer/g", tmp_path / "cpu,cpuacct/g")
+    for folder in (*group.folders, *freezer.folders):
+        (folder / "tasks").write_text("")
+    # The folder that bounds and counts processor time is one, and joined once.
+    assert len(group.open_to_join()) == 4
+    freezer.freeze()
+    assert (tmp_path / "freezer/g/freezer.state").read_text() == "FROZEN"
+    assert freezer.is_frozen
+    (tmp_path / "cpu,cpuacct/g/cpuacct.usage").write_text("2500000000\n")
+    assert freezer.cpu_s() == 2.5
+    found.thaw_stale("g")
+    assert (tmp_path / "freezer/g/freezer.state").read_text() == "THAWED"
+    assert not freezer.is_frozen
+
+
+def test_version_2_beside_version_1_is_where_agents_are_frozen(tmp_path: Path) -> None:
+    text, own = f"cgroup2 {tmp_path}/unified cgroup2 rw 0 0\n", "0::/\n"
+    for number, name in enumerate(("memory", "cpu", "cpuacct", "pids", "freezer"), 1):
+        (tmp_path / name).mkdir()
+        text += f"cgroup {tmp_path / name} cgroup rw,relatime,{name} 0 0\n"
+        own += f"{number}:{name}:/\n"
+    (tmp_path / "unified").mkdir()
+    found = find_cgroups(mounts=text, own=own)
+    assert (found.version, found.missing) == (1, {})
+    assert found.freezer == FreezerPlace(2, tmp_path / "unified", tmp_path / "unified")
+    # Where that may not be written to, version 1 does it.
+    found = find_cgroups(mounts=text, own=own, is_usable=lambda folder: folder.name != "unified")
+    assert found.freezer == FreezerPlace(1, tmp_path / "freezer", tmp_path / "cpuacct")
+
+
+def test_who_can_not_freeze_says_why(tmp_path: Path) -> None:
+    v2_tree(tmp_path)
+    found = find_cgroups(
+        mounts=mounts(tmp_path), own=V2_OWN, pids=(7,), is_usable=lambda folder: False
+    )
+    assert isinstance(found.freezer, str)
+    assert "can't be written to" in found.freezer
+    assert found.make("g", LIMITS, may_freeze=True).freezer is None
+    text = f"cgroup {tmp_path} cgroup rw,freezer 0 0\n"
+    found = find_cgroups(mounts=text, own="1:freezer:/\n")
+    assert found.freezer == "no control group counts processor time (cpuacct)"
+    assert find_cgroups(mounts="", own="").freezer == "this machine's control groups can't freeze"
