@@ -31,6 +31,14 @@ InsecureOption = Annotated[
 OutputOption = Annotated[
     Format, typer.Option("--output", "-o", help="How to print data.", show_default=True)
 ]
+UserOption = Annotated[
+    str | None,
+    typer.Option(
+        "--user-identity",
+        metavar="ID",
+        help="Act for this user; it takes the role impersonator.",
+    ),
+]
 SessionOption = Annotated[
     str | None,
     typer.Option("--session-id", "-s", metavar="ID", help="The session."),

@@ -18,12 +18,20 @@ class SessionMemory:
     Several commands may run at once: the file is replaced as a whole, and the last one wins.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, user_identity: str | None = None) -> None:
+        """Open the memory.
+
+        Args:
+            state_dir: The state directory it is kept in.
+            user_identity: On whose behalf the sessions are used, if not one's own: they are
+                nobody else's, and kept apart.
+        """
         self._path = state_dir / _FILE
+        self._user_identity = user_identity
 
     def find(self, endpoint: str, agent: str) -> str | None:
         """Return the id of the last session with an agent, if there was one."""
-        known = self._read().get(_key(endpoint, agent))
+        known = self._read().get(self._key(endpoint, agent))
         return known if isinstance(known, str) else None
 
     def remember(self, endpoint: str, agent: str, session_id: str) -> None:
@@ -32,7 +40,7 @@ class SessionMemory:
         A directory that can't be written is no reason to fail a conversation.
         """
         sessions = self._read()
-        key = _key(endpoint, agent)
+        key = self._key(endpoint, agent)
         if sessions.get(key) == session_id:
             return
         sessions.pop(key, None)
@@ -48,8 +56,8 @@ class SessionMemory:
     def forget(self, endpoint: str, agent: str, session_id: str) -> None:
         """Forget a session that is gone, if it is the one that is kept."""
         sessions = self._read()
-        if sessions.get(_key(endpoint, agent)) == session_id:
-            del sessions[_key(endpoint, agent)]
+        if sessions.get(self._key(endpoint, agent)) == session_id:
+            del sessions[self._key(endpoint, agent)]
             with contextlib.suppress(OSError):
                 self._write(json.dumps(sessions, indent=1))
 
@@ -72,6 +80,6 @@ class SessionMemory:
             draft.unlink(missing_ok=True)
             raise
 
-
-def _key(endpoint: str, agent: str) -> str:
-    return f"{endpoint}/agents/{agent}"
+    def _key(self, endpoint: str, agent: str) -> str:
+        user = "" if self._user_identity is None else f"{self._user_identity} at "
+        return f"{user}{endpoint}/agents/{agent}"

@@ -35,6 +35,7 @@ COMMANDS = {
     "show": Entry("agents", "Show one agent.", "show_app"),
     "endpoint": Entry("endpoint", "Show how an agent is reached, and change it."),
     "delete": Entry("delete", "Delete an agent, or one version of it."),
+    "code": Entry("code", "Fetch the code of a version."),
     "sessions": Entry("sessions", "Make, list, show, stop and delete an agent's sessions."),
     "files": Entry("files", "Move files into and out of a session's home."),
     "env": Entry("env", "Keep the values that fill an agent.yaml."),

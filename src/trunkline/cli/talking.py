@@ -14,7 +14,6 @@ from typing import Any
 
 import typer
 
-from trunkline import config
 from trunkline.cli import output
 from trunkline.cli.conversation import Conversation
 from trunkline.cli.exits import ExitCode
@@ -83,7 +82,7 @@ class TalkOptions:
 
 def talk(agent: str, where: Where, options: TalkOptions) -> None:
     """Hold one conversation, and end the command with its exit code."""
-    memory = SessionMemory(where.state_dir or config.default_state_dir())
+    memory = where.memory()
     where, agent, session_id = where.of_agent(agent, options.session_id)
 
     async def work() -> int:

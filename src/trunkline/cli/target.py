@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trunkline import config
 from trunkline.cli.identity import local_token
+from trunkline.cli.state import SessionMemory
 from trunkline.client import (
     Endpoint,
     EndpointError,
@@ -31,6 +32,7 @@ class Where:
     endpoint: str | None = None
     state_dir: Path | None = None
     insecure_http: bool = False
+    user_identity: str | None = None
 
     def open(self, roles: Sequence[str] | None = None) -> Project:
         """Return the project that is meant, with a token for it.
@@ -40,8 +42,16 @@ class Where:
                 settings say. A token of the environment does what it does.
         """
         return open_project(
-            self.endpoint, self.state_dir, insecure_http=self.insecure_http, roles=roles
+            self.endpoint,
+            self.state_dir,
+            insecure_http=self.insecure_http,
+            roles=roles,
+            user_identity=self.user_identity,
         )
+
+    def memory(self) -> SessionMemory:
+        """Return what is remembered of the sessions used from here."""
+        return SessionMemory(self.state_dir or config.default_state_dir(), self.user_identity)
 
     def of_agent(self, agent: str, session_id: str | None) -> tuple["Where", str, str | None]:
         """Return where an agent is, its name and the session, of a name or a whole address."""
@@ -58,6 +68,7 @@ def open_project(
     *,
     insecure_http: bool,
     roles: Sequence[str] | None = None,
+    user_identity: str | None = None,
 ) -> Project:
     """Return the project that is meant, with a token for it; ``roles`` as for :class:`Where`."""
     env = config.environment()
@@ -69,7 +80,7 @@ def open_project(
     token = choose_token(
         where, env.get("TRUNKLINE_TOKEN"), lambda: local_token(state_dir, roles=wanted)
     )
-    return Project(where, token, allow_insecure_http=insecure_http)
+    return Project(where, token, allow_insecure_http=insecure_http, user_identity=user_identity)
 
 
 def choose_token(

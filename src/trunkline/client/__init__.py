@@ -16,6 +16,7 @@ Only what is listed in ``__all__`` is promised to stay.
 """
 
 from trunkline.client._access import ProjectAccess
+from trunkline.client._code import DownloadedCode
 from trunkline.client._connect import ClosedError, Connection, Message
 from trunkline.client._development import development_token
 from trunkline.client._endpoint import (
@@ -65,6 +66,7 @@ __all__ = [
     "ClosedError",
     "Connection",
     "Credential",
+    "DownloadedCode",
     "EndedConnection",
     "Endpoint",
     "EndpointError",

@@ -10,6 +10,7 @@ from trunkline.client._endpoint import API_VERSION, Endpoint, InsecureEndpointEr
 from trunkline.client._errors import BadAnswerError, RefusedError, UnreachableError
 from trunkline.client._tokens import TokenSource, get_token, prepared
 from trunkline.protocol import headers
+from trunkline.protocol.errors import InvalidRequestError
 
 USER_AGENT = "trunkline-client"
 CONNECT_TIMEOUT_S = 10.0
@@ -29,11 +30,13 @@ class Http:
         token: TokenSource | None,
         *,
         allow_insecure_http: bool = False,
+        user_identity: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._token = prepared(token)
         self._allow_insecure_http = allow_insecure_http
+        self._on_behalf = _on_behalf(user_identity)
         # A proxy can't reach this machine's own addresses, whatever the environment says.
         self._client = httpx2.AsyncClient(
             transport=transport,
@@ -44,7 +47,7 @@ class Http:
         )
 
     async def authorization(self) -> dict[str, str]:
-        """Return the header that says who is calling.
+        """Return the headers that say who is calling, and for whom.
 
         Raises:
             InsecureEndpointError: If the token would be readable on the way.
@@ -53,7 +56,10 @@ class Http:
         endpoint = self.endpoint
         if endpoint.scheme == "http" and not (endpoint.is_loopback or self._allow_insecure_http):
             raise InsecureEndpointError(endpoint)
-        return {"authorization": f"Bearer {await get_token(self._token)}"}
+        return {
+            "authorization": f"Bearer {await get_token(self._token)}",
+            **self._on_behalf,
+        }
 
     async def get(self, url: str, query: Mapping[str, str] | None = None) -> Answer:
         """Get one document.
@@ -146,6 +152,16 @@ class Http:
         if isinstance(exc, httpx2.ConnectError) and "attempts failed" in reason:
             reason = ""
         return UnreachableError(self.endpoint.base, reason, is_connected=is_connected)
+
+
+def _on_behalf(user_identity: str | None) -> dict[str, str]:
+    if user_identity is None:
+        return {}
+    if not user_identity or not user_identity.isascii() or not user_identity.isprintable():
+        raise InvalidRequestError(
+            "a user's identity is sent in a header: it has to be printable ASCII, and not empty"
+        )
+    return {headers.USER_IDENTITY: user_identity}
 
 
 def json_of(answer: Answer) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import httpx2
 
 from trunkline import config
 from trunkline.client._access import ProjectAccess
+from trunkline.client._code import DownloadedCode, download_code
 from trunkline.client._connect import Connecting, Connection, dial
 from trunkline.client._development import environment_token
 from trunkline.client._endpoint import Endpoint, resolve_endpoint
+from trunkline.client._errors import BadAnswerError
 from trunkline.client._files import SessionFiles, session_url
 from trunkline.client._frames import FrameTap
 from trunkline.client._http import Http, json_of
@@ -69,6 +71,7 @@ class Project:
         token: TokenSource | None = None,
         *,
         allow_insecure_http: bool = False,
+        user_identity: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Describe the project; nothing is sent yet.
@@ -78,11 +81,20 @@ class Project:
             token: The bearer token, something to call for one before each request, or a
                 credential of ``azure-identity``.
             allow_insecure_http: Send the token over plain http to another machine, too.
+            user_identity: For whom to act, where the token may; the platform refuses it to
+                others. None for nobody but the caller.
             transport: How HTTP requests get there, for tests.
+
+        Raises:
+            InvalidRequestError: If the user's identity can't be sent in a header.
         """
         self.endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         self._http = Http(
-            self.endpoint, token, allow_insecure_http=allow_insecure_http, transport=transport
+            self.endpoint,
+            token,
+            allow_insecure_http=allow_insecure_http,
+            user_identity=user_identity,
+            transport=transport,
         )
 
     @classmethod
@@ -98,7 +110,7 @@ class Project:
         return cls(endpoint, environment_token(endpoint, env))
 
     async def authorization(self) -> Mapping[str, str]:
-        """Return the header that says who calls, for whoever sends requests without this client.
+        """Return the headers that say who calls, for whoever sends requests without this client.
 
         Raises:
             MissingTokenError: If there is no token.
@@ -186,6 +198,34 @@ class Project:
         ) as answer:
             yield Invocation(self._http, answer)
 
+    @asynccontextmanager
+    async def get_invocation(
+        self, agent: str, invocation_id: str, *, session_id: str | None = None
+    ) -> AsyncIterator[Invocation]:
+        """Ask an agent how an invocation it accepted is going, and give its answer.
+
+        Args:
+            agent: The agent's name.
+            invocation_id: What the first answer's ``invocation_id`` said.
+            session_id: The session it runs in, as the first answer said.
+        """
+        query = {headers.QUERY_SESSION_ID: session_id} if session_id else {}
+        url = self.endpoint.protocol_url(agent, f"invocations/{quote(invocation_id, safe='')}")
+        async with self._http.stream("GET", url, query) as answer:
+            yield Invocation(self._http, answer)
+
+    async def create_conversation(self, agent: str) -> str:
+        """Begin a conversation of the ``responses`` protocol; return its id.
+
+        Raises:
+            BadAnswerError: If the platform doesn't name it.
+        """
+        url = self.endpoint.protocol_url(agent, "openai/conversations")
+        made = json_of(await self._http.request("POST", url, json={})).get("id")
+        if not isinstance(made, str) or not made:
+            raise BadAnswerError("the platform made a conversation and didn't name it")
+        return made
+
     async def list_agents(self) -> AsyncIterator[Agent]:
         """Yield the project's agents, newest first."""
         async for document in pages(self._http, f"{self.endpoint.url}/agents"):
@@ -267,6 +307,21 @@ class Project:
         """Return what was printed while a version's environment was built."""
         answer = await self._http.get(f"{self._version_url(agent, version)}/buildlog")
         return answer.text
+
+    async def download_code(
+        self, agent: str, into: IO[bytes], *, version: str | None = None
+    ) -> DownloadedCode:
+        """Write the zip a version was made of to a file that is open here.
+
+        Args:
+            agent: The agent's name.
+            into: Where to. After an error there may be part of it.
+            version: Whose code; the newest version's if None.
+
+        Raises:
+            BadAnswerError: If what arrived isn't what the platform says it sent.
+        """
+        return await download_code(self._http, self.endpoint.agent_url(agent), version, into)
 
     async def list_sessions(self, agent: str) -> AsyncIterator[Session]:
         """Yield the caller's sessions with an agent, newest first."""

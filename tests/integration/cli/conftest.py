@@ -47,6 +47,10 @@ class FakePlatform:
     deleted_sessions: list[str] = field(default_factory=list)
     changes: list[tuple[str, str, Any]] = field(default_factory=list)
     agent_endpoint: dict[str, Any] | None = None
+    code: bytes = b""
+    code_sha256: str = ""
+    invocation_answers: list[Response] = field(default_factory=list)
+    users: list[str | None] = field(default_factory=list)
 
     def reset(self) -> None:
         """Forget everything; one server is enough for all tests."""
@@ -68,6 +72,12 @@ class FakePlatform:
                 Route(
                     f"{_AGENT}/endpoint/protocols/openai/responses", self.respond, methods=["POST"]
                 ),
+                Route(
+                    f"{_AGENT}/endpoint/protocols/openai/conversations",
+                    self.create_conversation,
+                    methods=["POST"],
+                ),
+                Route(f"{_AGENT}/code:download", self.download_code),
                 Route(f"{_AGENT}/versions", self.create_version, methods=["POST"]),
                 Route(f"{_AGENT}/versions/{{version}}", self.get_version),
                 Route(f"{_AGENT}/versions/{{version}}/buildlog", self.get_build_log),
@@ -81,6 +91,7 @@ class FakePlatform:
                 ),
                 Route(f"{_AGENT}/sessions/{{session}}:logstream", self.stream_log),
                 Route(f"{_AGENT}/endpoint/protocols/invocations", self.invoke, methods=["POST"]),
+                Route(f"{_AGENT}/endpoint/protocols/invocations/{{id}}", self.get_invocation),
                 WebSocketRoute(f"{_AGENT}/endpoint/protocols/invocations_ws", self.talk),
             ]
         )
@@ -137,6 +148,7 @@ class FakePlatform:
         return PlainTextResponse("".join(f"build line {n}\n" for n in range(60)))
 
     async def list_sessions(self, request: Request) -> Response:
+        self.users.append(request.headers.get("x-ms-user-identity"))
         if request.path_params["agent"] == "idle":
             return JSONResponse({"data": []})
         return JSONResponse({"data": [session("old", 1000), session("new", 2000)]})
@@ -172,6 +184,8 @@ class FakePlatform:
 
     async def respond(self, request: Request) -> Response:
         asked = await request.json()
+        if "conversation" in asked:
+            asked["input"] += f" in {asked['conversation']['id']}"
         if not asked["stream"]:
             content = [{"type": "output_text", "text": "once upon"}]
             return JSONResponse({"object": "response", "output": [{"content": content}]})
@@ -185,6 +199,19 @@ class FakePlatform:
             events[-1] = {"type": "response.failed", "response": {"error": {"message": "no idea"}}}
         text = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
         return Response(text, media_type="text/event-stream")
+
+    async def create_conversation(self, _request: Request) -> Response:
+        return JSONResponse({"id": "conv_1", "object": "conversation"})
+
+    async def download_code(self, request: Request) -> Response:
+        version = request.query_params.get("agent_version", "3")
+        head = {"x-ms-code-zip-sha256": self.code_sha256, "x-ms-agent-version": version}
+        return Response(self.code, media_type="application/zip", headers=head)
+
+    async def get_invocation(self, request: Request) -> Response:
+        assert request.path_params["id"] == "i-1"
+        assert request.query_params["agent_session_id"] == "s-invoke"
+        return self.invocation_answers.pop(0)
 
     async def delete_session(self, request: Request) -> Response:
         self.deleted_sessions.append(request.path_params["session"])
@@ -207,7 +234,13 @@ class FakePlatform:
             return refusal(
                 424, "session_not_ready", "it isn't up", **{"x-agent-session-id": "s-broken"}
             )
+        self.users.append(request.headers.get("x-ms-user-identity"))
         body = await request.body()
+        if body == b"long":
+            head = {"x-agent-session-id": "s-invoke", "x-agent-invocation-id": "i-1"}
+            return JSONResponse(
+                {"invocation_id": "i-1", "status": "running"}, 202, {**head, "retry-after": "0"}
+            )
         if body == b"stream":
             events = b'data: {"n": 1}\n\nevent: other\ndata: two\n\ndata: [DONE]\n\n'
             return Response(events, media_type="text/event-stream")

@@ -1,11 +1,16 @@
 """sessions, delete, endpoint and invoke, against a stand-in for a platform."""
 
+import hashlib
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
+from starlette.responses import JSONResponse
 
-from tests.integration.cli.conftest import FakePlatform, Run
+from tests.integration.cli.conftest import FakePlatform, Run, refusal
+from trunkline.cli import polling
 from trunkline.cli.exits import ExitCode
 
 AGENT_YAML = """\
@@ -163,6 +168,11 @@ class TestInvoke:
         [
             (("--version", "2", "--session-id", "s"), "has its version already"),
             (("--conversation-id", "c"), "needs --protocol responses"),
+            (("--new-conversation",), "needs --protocol responses"),
+            (
+                ("-p", "responses", "--new-conversation", "--conversation-id", "c"),
+                "give --conversation-id or --new-conversation, not both",
+            ),
             (("--client-header", "authorization: x"), "begin with x-client-"),
             (("--client-header", "x-client-a"), "begin with x-client-"),
         ],
@@ -171,6 +181,117 @@ class TestInvoke:
         done = cli("invoke", "echo", "hi", *options)
         assert done.code == ExitCode.USAGE
         assert said in " ".join(done.err.split())
+
+
+class TestConversations:
+    def test_one_is_begun(self, cli: Run) -> None:
+        done = cli("invoke", "echo", "a time", "-p", "responses", "--new-conversation")
+        assert (done.code, done.out) == (0, "once a time in conv_1\n")
+        assert "conversation conv_1" in done.err
+
+
+class TestLongInvocations:
+    """The agent answers 202, and works on."""
+
+    def answers(self, platform: FakePlatform, *statuses: str) -> None:
+        # It isn't known at once; then it is, and says how often to ask.
+        platform.invocation_answers = [refusal(404, "not_found", "no such invocation")] + [
+            JSONResponse({"status": status, "sum": 3}, headers={"retry-after": "0"})
+            for status in statuses
+        ]
+
+    def test_it_is_asked_for_until_it_is_done(
+        self, cli: Run, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(polling, "POLL_EVERY_S", 0.01)
+        self.answers(platform, "running", "Completed")
+        done = cli("invoke", "echo", "long", "-o", "json")
+        assert (done.code, done.json["body"]) == (0, {"status": "Completed", "sum": 3})
+        assert "accepted; waiting" in done.err
+        assert platform.invocation_answers == []
+
+    @pytest.mark.parametrize("status", ["failed", "cancelled"])
+    def test_how_it_ended_is_the_exit_code(
+        self, cli: Run, platform: FakePlatform, status: str
+    ) -> None:
+        self.answers(platform, status)
+        done = cli("invoke", "echo", "long")
+        assert done.code == ExitCode.FAILED
+        assert json.loads(done.out) == {"status": status, "sum": 3}
+        assert f"the invocation ended as {status}" in done.err
+
+    def test_the_wait_has_an_end(self, cli: Run, platform: FakePlatform) -> None:
+        platform.invocation_answers = [
+            JSONResponse({"status": "running"}, headers={"retry-after": "30"})
+        ]
+        done = cli("invoke", "echo", "long", "--timeout-s", "1")
+        assert done.code == ExitCode.FAILED
+        assert "isn't over after 1 s; it goes on" in done.err
+
+    def test_nobody_has_to_wait(self, cli: Run) -> None:
+        done = cli("invoke", "echo", "long", "--no-wait")
+        assert (done.code, json.loads(done.out)["status"]) == (0, "running")
+
+
+class TestOnBehalfOf:
+    def test_the_user_is_named_on_each_request(self, cli: Run, platform: FakePlatform) -> None:
+        assert cli("invoke", "echo", "hi", "--user-identity", "alice").code == 0
+        assert cli("sessions", "list", "echo", "--user-identity", "alice").code == 0
+        assert cli("sessions", "list", "echo").code == 0
+        assert platform.users == ["alice", "alice", None]
+
+    def test_her_sessions_are_remembered_apart(self, cli: Run, platform: FakePlatform) -> None:
+        cli("invoke", "echo", "hi", "--user-identity", "alice")
+        platform.log_answers = [b"data: x\n\n", b"data: x\n\n"]
+        assert "(session: s-invoke)" in cli("monitor", "echo", "--user-identity", "alice").err
+        assert "(session: new)" in cli("monitor", "echo").err
+
+    @pytest.mark.parametrize("name", ["", "zoë", "a\nx-admin: 1"])
+    def test_what_no_header_carries(self, cli: Run, platform: FakePlatform, name: str) -> None:
+        done = cli("invoke", "echo", "hi", "--user-identity", name)
+        assert done.code == ExitCode.USAGE
+        assert "printable ASCII" in done.err
+        assert platform.users == []
+
+
+class TestCode:
+    def give(self, platform: FakePlatform) -> None:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("main.py", "print(1)\n")
+            archive.writestr("lib/tool.py", "TWO = 2\n")
+        platform.code = packed.getvalue()
+        platform.code_sha256 = hashlib.sha256(platform.code).hexdigest()
+
+    def test_download(self, cli: Run, platform: FakePlatform) -> None:
+        self.give(platform)
+        done = cli("code", "download", "echo")
+        assert (done.code, done.out) == (0, 'Downloaded agent "echo" (version 3) -> echo-3\n')
+        assert Path("echo-3/main.py").read_text() == "print(1)\n"
+        assert Path("echo-3/lib/tool.py").read_text() == "TWO = 2\n"
+        again = cli("code", "download", "echo")
+        assert again.code == ExitCode.USAGE
+        assert "echo-3 isn't empty" in again.err
+
+    def test_as_a_zip_of_a_version(self, cli: Run, platform: FakePlatform) -> None:
+        self.give(platform)
+        done = cli(
+            "code", "download", "echo", "--version", "2", "--zip", "--dest", "a", "-o", "json"
+        )
+        assert done.json == {
+            "agent": "echo", "version": "2", "path": "a/echo-2.zip",
+            "sha256": platform.code_sha256, "size": len(platform.code),
+        }  # fmt: skip
+        assert Path("a/echo-2.zip").read_bytes() == platform.code
+        assert [path.name for path in Path("a").iterdir()] == ["echo-2.zip"]
+
+    def test_what_arrives_damaged_is_not_kept(self, cli: Run, platform: FakePlatform) -> None:
+        self.give(platform)
+        platform.code_sha256 = "0" * 64
+        done = cli("code", "download", "echo")
+        assert done.code == ExitCode.FAILED
+        assert "arrived damaged" in done.err
+        assert list(Path().iterdir()) == []
 
 
 def test_an_azure_yaml_is_deployed_by_folder_or_name(cli: Run, platform: FakePlatform) -> None:

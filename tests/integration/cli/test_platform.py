@@ -199,6 +199,26 @@ def test_invoke(box: Box) -> None:
     assert (done.returncode, done.stdout) == (0, '{"a": 1}'), done.stderr
 
 
+def test_acting_for_somebody_takes_a_role(box: Box) -> None:
+    refused = box.run("sessions", "list", "parrot", "--user-identity", "alice")
+    assert refused.returncode == 1
+    assert "takes the role impersonator" in refused.stderr
+    token = box.run("token", "--role", "invoker", "--role", "impersonator").stdout.strip()
+    box.env["TRUNKLINE_TOKEN"] = token
+    try:
+        done = box.run("invoke", "parrot", "hi", "--user-identity", "alice")
+    finally:
+        del box.env["TRUNKLINE_TOKEN"]
+    assert (done.returncode, done.stdout) == (0, "hi"), done.stderr
+
+
+def test_the_code_comes_back(box: Box) -> None:
+    done = box.run("code", "download", "parrot", "--dest", "back")
+    assert done.returncode == 0, done.stderr
+    back = box.project / "back"
+    assert (back / "main.py").read_text() == MAIN_PY
+
+
 def test_a_wrong_token(box: Box) -> None:
     box.env["TRUNKLINE_TOKEN"] = "wrong"
     try:

@@ -53,13 +53,19 @@ def connect(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Talk to an agent: lines of stdin become text frames, text frames become lines of stdout.
 
     Ctrl-C closes the conversation with 1000. Exits with 3 if it was closed with another code.
     """
-    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
     wanted = TalkOptions(
         session_id=session_id,
         send_file=send_file,
@@ -114,6 +120,7 @@ def record_call(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Talk to an agent as `connect` does, and write every frame down with its time.
@@ -142,5 +149,6 @@ def record_call(  # noqa: PLR0913 - one parameter per option
         endpoint=endpoint,
         state_dir=state_dir,
         insecure_http=insecure_http,
+        user_identity=user_identity,
         output_format=output_format,
     )

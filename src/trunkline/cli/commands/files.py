@@ -1,22 +1,20 @@
 """``trunkline files``: the files in a session's home."""
 
 import contextlib
-import secrets
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-from trunkline import config
 from trunkline.cli import options, output
 from trunkline.cli.output import Format
 from trunkline.cli.running import run
 from trunkline.cli.session import find_session
-from trunkline.cli.state import SessionMemory
 from trunkline.cli.tables import put_table, time_text
-from trunkline.cli.target import open_project
+from trunkline.cli.target import Where
+from trunkline.cli.writing import written_whole
 from trunkline.client import File, SessionFiles
 
 app = options.command_app(
@@ -50,11 +48,18 @@ def upload_file(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
 ) -> None:
     """Put a file into the session's home; it is there once all of it has arrived.
 
     Without --target-path it keeps its name; one that ends with / is a folder.
     """
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
     target = target_path or ""
     if file == _STDIO and not _name_in(target):
         raise typer.BadParameter("stdin has no name: say where with --target-path")
@@ -66,7 +71,7 @@ def upload_file(  # noqa: PLR0913 - one parameter per option
         async def work(files: SessionFiles) -> None:
             await files.upload(target, source)
 
-        _with_files(agent, session_id, (endpoint, state_dir, insecure_http), work)
+        _with_files(agent, session_id, where, work)
     output.say(f"Uploaded {file} -> {target}")
 
 
@@ -86,23 +91,30 @@ def download_file(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
 ) -> None:
     """Fetch a file from the session's home; - as the --target-path is stdout.
 
     Without --target-path it goes into the current folder under its name. A file that is there
     is replaced once all of the new one has arrived.
     """
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
     name = PurePosixPath(path).name
     target = Path(target_path or name)
     if target_path != _STDIO and target.is_dir():
         target /= name
 
-    with _written_whole(None if target_path == _STDIO else target) as into:
+    with written_whole(None if target_path == _STDIO else target) as into:
 
         async def work(files: SessionFiles) -> None:
             await files.download(path, into)
 
-        _with_files(agent, session_id, (endpoint, state_dir, insecure_http), work)
+        _with_files(agent, session_id, where, work)
     if target_path != _STDIO:
         output.say(f"Downloaded {path} -> {target}")
 
@@ -122,14 +134,21 @@ def list_files(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """List what is in a folder of the session's home (also: ls)."""
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work(files: SessionFiles) -> list[File]:
         return [file async for file in files.list(path)]
 
-    found = _with_files(agent, session_id, (endpoint, state_dir, insecure_http), work)
+    found = _with_files(agent, session_id, where, work)
     if output_format is Format.JSON:
         output.put_json([file.as_dict() for file in found])
     elif not found:
@@ -147,14 +166,21 @@ def stat_file(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Show one file or folder."""
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work(files: SessionFiles) -> File:
         return await files.stat(path)
 
-    found = _with_files(agent, session_id, (endpoint, state_dir, insecure_http), work)
+    found = _with_files(agent, session_id, where, work)
     if output_format is Format.JSON:
         output.put_json(found.as_dict())
     else:
@@ -162,7 +188,7 @@ def stat_file(  # noqa: PLR0913 - one parameter per option
 
 
 @app.command("mkdir", epilog=options.examples("trunkline files mkdir echo data/in"))
-def make_folder(
+def make_folder(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     path: RemoteArgument,
     *,
@@ -170,13 +196,20 @@ def make_folder(
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
 ) -> None:
     """Make a folder and those above it."""
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work(files: SessionFiles) -> None:
         await files.mkdir(path)
 
-    _with_files(agent, session_id, (endpoint, state_dir, insecure_http), work)
+    _with_files(agent, session_id, where, work)
     output.say(f"Created {path}")
 
 
@@ -194,49 +227,37 @@ def delete_file(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
 ) -> None:
     """Remove a file or an empty folder (also: remove, rm)."""
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work(files: SessionFiles) -> None:
         await files.delete(path, recursive=recursive)
 
-    _with_files(agent, session_id, (endpoint, state_dir, insecure_http), work)
+    _with_files(agent, session_id, where, work)
     output.say(f"Removed {path}")
 
 
 def _with_files(
     agent: str,
     session_id: str | None,
-    where: tuple[str | None, Path | None, bool],
+    where: Where,
     work: Callable[[SessionFiles], Awaitable[_T]],
 ) -> _T:
-    endpoint, state_dir, insecure_http = where
-    memory = SessionMemory(state_dir or config.default_state_dir())
-
     async def whole() -> _T:
-        async with open_project(endpoint, state_dir, insecure_http=insecure_http) as project:
-            sid = session_id or await find_session(project, agent, memory)
+        async with where.open() as project:
+            sid = session_id or await find_session(project, agent, where.memory())
             if session_id is None:
                 output.note(f"session {sid}")
             return await work(project.files(agent, sid))
 
     return run(whole())
-
-
-@contextlib.contextmanager
-def _written_whole(target: Path | None) -> Iterator[IO[bytes]]:
-    """Give a file to write to, which is there at the block's end; stdout for None."""
-    if target is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("xb") as into:
-            yield into
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _name_in(target: str) -> bool:

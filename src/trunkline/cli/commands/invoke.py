@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trunkline import config
 from trunkline.cli import options, output
+from trunkline.cli.polling import is_accepted, wait_until_over
 from trunkline.cli.running import run
 from trunkline.cli.sse import EVENT_STREAM, EventText, text_of_response
 from trunkline.cli.state import SessionMemory
@@ -58,6 +58,8 @@ class Call:
     session_id: str | None
     version: str | None
     conversation_id: str | None
+    is_new_conversation: bool
+    is_waiting: bool
     header: Mapping[str, str]
     timeout_s: float
     shape: Shape
@@ -92,6 +94,12 @@ def invoke(  # noqa: PLR0913 - one parameter per option
         str | None,
         typer.Option("--conversation-id", metavar="ID", help="Go on with it (responses only)."),
     ] = None,
+    new_conversation: Annotated[
+        bool,
+        typer.Option(
+            "--new-conversation", help="Begin a conversation, and tell its id (responses only)."
+        ),
+    ] = False,
     client_header: Annotated[
         list[str] | None,
         typer.Option("--client-header", metavar="'x-client-N: V'", help="A header the agent sees."),
@@ -102,9 +110,17 @@ def invoke(  # noqa: PLR0913 - one parameter per option
             "--timeout-s", "-t", metavar="S", min=1, help="How long the agent may be silent."
         ),
     ] = 1800,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait/--no-wait",
+            help="When the agent goes on after its answer (202), ask until it is done.",
+        ),
+    ] = True,
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     shape: Annotated[
         Shape,
         typer.Option("--output", "-o", help="How to print the answer; raw: head and body."),
@@ -119,8 +135,14 @@ def invoke(  # noqa: PLR0913 - one parameter per option
         raise typer.BadParameter(
             "a session has its version already: give --version or --session-id"
         )
-    if conversation_id is not None and protocol is not Protocol.RESPONSES:
-        raise typer.BadParameter("--conversation-id needs --protocol responses")
+    for name, is_given in (
+        ("--conversation-id", conversation_id is not None),
+        ("--new-conversation", new_conversation),
+    ):
+        if is_given and protocol is not Protocol.RESPONSES:
+            raise typer.BadParameter(f"{name} needs --protocol responses")
+    if new_conversation and conversation_id is not None:
+        raise typer.BadParameter("give --conversation-id or --new-conversation, not both")
     call = Call(
         agent=agent,
         content=_content(body, input_file),
@@ -128,16 +150,22 @@ def invoke(  # noqa: PLR0913 - one parameter per option
         session_id=session_id,
         version=version,
         conversation_id=conversation_id,
+        is_new_conversation=new_conversation,
+        is_waiting=wait,
         header=_headers(client_header or []),
         timeout_s=timeout_s,
         shape=shape,
     )
-    memory = SessionMemory(state_dir or config.default_state_dir())
-    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work() -> None:
         async with where.open() as project:
-            await _call(project, call, memory)
+            await _call(project, call, where.memory())
 
     run(work())
 
@@ -184,7 +212,11 @@ async def _call(project: Project, call: Call, memory: SessionMemory) -> None:
     content, content_type = call.content, content_type_of(call.content)
     protocol, header = "invocations", dict(call.header)
     if call.protocol is Protocol.RESPONSES:
-        content, content_type = _response_request(call, session_id), _JSON
+        conversation_id = call.conversation_id
+        if call.is_new_conversation:
+            conversation_id = await project.create_conversation(call.agent)
+            output.note(f"conversation {conversation_id}")
+        content, content_type = _response_request(call, session_id, conversation_id), _JSON
         protocol = "openai/responses"
         session_id = None
     if call.shape is Shape.RAW:
@@ -203,20 +235,40 @@ async def _call(project: Project, call: Call, memory: SessionMemory) -> None:
             _tell(answer)
             if answer.session_id:
                 memory.remember(project.endpoint.url, call.agent, answer.session_id)
-            await _show(answer, call.shape, before_s)
+            if call.is_waiting and call.shape is not Shape.RAW and is_accepted(answer):
+                await _show_when_over(project, call, answer, before_s)
+            else:
+                await _show(answer, call.shape, before_s)
     except RefusedError as exc:
         if exc.session_id and exc.code == SessionNotReadyError.code:
             memory.remember(project.endpoint.url, call.agent, exc.session_id)
         raise
 
 
-def _response_request(call: Call, session_id: str | None) -> bytes:
+async def _show_when_over(
+    project: Project, call: Call, accepted: Invocation, before_s: float
+) -> None:
+    await accepted.read()
+    output.note("accepted; waiting until it is done (Ctrl-C stops the waiting, not the agent)")
+    last = await wait_until_over(project, call.agent, accepted, timeout_s=call.timeout_s)
+    if call.shape is Shape.JSON:
+        output.put_json(_as_json(last.answer, last.body))
+    else:
+        _write(last.body)
+        if sys.stdout.isatty():
+            output.put("")
+    output.note(f"{last.status} after {time.monotonic() - before_s:.2f} s")
+    if last.status != "completed":
+        raise AgentSaidError(f"the invocation ended as {last.status}")
+
+
+def _response_request(call: Call, session_id: str | None, conversation_id: str | None) -> bytes:
     text = call.content.decode(errors="replace")
     document: dict[str, Any] = {"input": text, "stream": call.shape is not Shape.JSON}
     if session_id is not None:
         document["agent_session_id"] = session_id
-    if call.conversation_id is not None:
-        document["conversation"] = {"id": call.conversation_id}
+    if conversation_id is not None:
+        document["conversation"] = {"id": conversation_id}
     return json.dumps(document, ensure_ascii=False).encode()
 
 

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from trunkline import config
 from trunkline.cli import options, output
 from trunkline.cli.logformat import LogFormatter
 from trunkline.cli.output import Format
 from trunkline.cli.running import run
 from trunkline.cli.session import find_session
 from trunkline.cli.sinks import describe_loss
-from trunkline.cli.state import SessionMemory
-from trunkline.cli.target import open_project
+from trunkline.cli.target import Where
 from trunkline.client import LogQuery, ServerEvent
 
 app = options.command_app()
@@ -59,6 +57,7 @@ def monitor(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Show what an agent's session printed.
@@ -67,11 +66,16 @@ def monitor(  # noqa: PLR0913 - one parameter per option
     """
     query = LogQuery(kind=kind.value, tail=tail, follow=follow)
     printer = _Printer(raw=raw, utc=utc, output_format=output_format)
-    memory = SessionMemory(state_dir or config.default_state_dir())
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work() -> None:
-        async with open_project(endpoint, state_dir, insecure_http=insecure_http) as project:
-            sid = session_id or await find_session(project, agent, memory)
+        async with where.open() as project:
+            sid = session_id or await find_session(project, agent, where.memory())
             output.note(f"Streaming session logs for {agent} (session: {sid})...")
             stream = project.log_stream(agent, sid, query)
             stream.on_loss = lambda error: output.note(describe_loss(error))

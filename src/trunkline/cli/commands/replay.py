@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from trunkline import config
 from trunkline.cli import options, output
 from trunkline.cli.exits import ExitCode
 from trunkline.cli.matchers import load_matcher
 from trunkline.cli.output import Format
 from trunkline.cli.running import run
 from trunkline.cli.sinks import describe_close
-from trunkline.cli.state import SessionMemory
 from trunkline.cli.target import Where
 from trunkline.recordings.audio import AudioFormat
 from trunkline.recordings.compare import Difference, Kind, Rules, compare, compare_close
@@ -104,7 +102,7 @@ def replay(  # noqa: PLR0913 - one parameter per option
     if not recording.is_whole:
         output.warn(f"{file} ends in the middle of a frame: the recorder was killed")
     where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
-    memory = SessionMemory(state_dir or config.default_state_dir())
+    memory = where.memory()
     where, agent, session_id = where.of_agent(agent, session_id)
 
     async def work() -> tuple[str, Played]:

@@ -5,11 +5,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from trunkline import config
 from trunkline.cli import options, output
 from trunkline.cli.output import Format
 from trunkline.cli.running import run
-from trunkline.cli.state import SessionMemory
 from trunkline.cli.tables import put_fields, put_table, time_text
 from trunkline.cli.target import Where
 from trunkline.client import Project, RefusedError, Session
@@ -44,22 +42,27 @@ def create_session(  # noqa: PLR0913 - one parameter per option
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Make a session ahead of its first call; commands use it from then on."""
-    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work(project: Project) -> Session:
         session = await project.create_session(agent, session_id=session_id, version=version)
-        memory = SessionMemory(state_dir or config.default_state_dir())
-        memory.remember(project.endpoint.url, agent, session.agent_session_id)
+        where.memory().remember(project.endpoint.url, agent, session.agent_session_id)
         return session
 
     _put(_with_project(where, work), output_format)
 
 
 @app.command("list", epilog=options.examples("trunkline sessions list echo --limit 10"))
-def list_sessions(
+def list_sessions(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     *,
     limit: Annotated[
@@ -68,10 +71,16 @@ def list_sessions(
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """List your sessions with an agent, the newest first."""
-    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work(project: Project) -> list[Session]:
         sessions: list[Session] = []
@@ -104,17 +113,23 @@ def list_sessions(
 
 
 @app.command("show", epilog=options.examples("trunkline sessions show echo mine -o json"))
-def show_session(
+def show_session(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     session_id: IdArgument,
     *,
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Show one session."""
-    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
     session = _with_project(where, lambda project: project.get_session(agent, session_id))
     _put(session, output_format)
 
@@ -127,9 +142,15 @@ def stop_session(
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
 ) -> None:
     """Stop what runs for a session. Its files stay, and the next call starts it again."""
-    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work(project: Project) -> bool:
         try:
@@ -154,14 +175,19 @@ def delete_session(
     endpoint: options.EndpointOption = None,
     state_dir: options.StateDirOption = None,
     insecure_http: options.InsecureOption = False,
+    user_identity: options.UserOption = None,
 ) -> None:
     """Delete a session with its files and its log."""
-    where = Where(endpoint=endpoint, state_dir=state_dir, insecure_http=insecure_http)
+    where = Where(
+        endpoint=endpoint,
+        state_dir=state_dir,
+        insecure_http=insecure_http,
+        user_identity=user_identity,
+    )
 
     async def work(project: Project) -> None:
         await project.delete_session(agent, session_id)
-        memory = SessionMemory(state_dir or config.default_state_dir())
-        memory.forget(project.endpoint.url, agent, session_id)
+        where.memory().forget(project.endpoint.url, agent, session_id)
 
     _with_project(where, work)
     output.say(f'Session "{session_id}" deleted from agent "{agent}".')
