@@ -14,6 +14,7 @@ from trunkline.gateway.requests import marks_in
 from trunkline.gateway.responses import headers_for
 from trunkline.gateway.services import GatewayServices
 from trunkline.protocol.errors import RateLimitedError, TrunklineError, envelope
+from trunkline.protocol.ids import is_agent_name, is_session_id
 
 _log = logging.getLogger("trunkline.http")
 #: What is worth a line although it changes nothing: what was in somebody's session.
@@ -85,13 +86,15 @@ class Guard:
         if is_read and action not in _READS and status not in _REFUSALS:
             return
         named = scope.get("path_params") or {}
+        agent, session_id = named.get("agent", ""), note.session_id or named.get("session", "")
         self._services.audit.add(
             action,
             status,
+            # What can't be a name isn't one of anything: whoever is refused may have sent any text.
             place=(
                 self._services.projects.find(named.get("project")),
-                named.get("agent"),
-                note.session_id or named.get("session"),
+                agent if is_agent_name(agent) else None,
+                session_id if is_session_id(session_id) else None,
             ),
             caller=note.caller,
             address=address,

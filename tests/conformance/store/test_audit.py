@@ -54,3 +54,10 @@ async def test_old_entries_are_forgotten(store: Store) -> None:
     await store.forget_audit(T0 + dt.timedelta(seconds=30))
     left = await store.list_audit(PROJECT, AuditFilter(), limit=10)
     assert [record.session_id for record in left] == ["s60"]
+
+
+async def test_what_cannot_be_kept_keeps_nothing_else_out(store: Store) -> None:
+    await store.add_audit([entry(0, agent="a\0b", identity="i|\ud800"), entry(1)])
+    newer, older = await store.list_audit(PROJECT, AuditFilter(), limit=10)
+    assert newer == entry(1)
+    assert (older.agent, older.identity) == ("a\ufffdb", "i|?")

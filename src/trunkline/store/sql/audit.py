@@ -7,7 +7,7 @@ from dataclasses import asdict
 from trunkline.protocol.ids import ProjectName
 from trunkline.store.records import AuditFilter, AuditRecord
 from trunkline.store.sql.engine import Db, Engine
-from trunkline.store.sql.rows import text_of
+from trunkline.store.sql.rows import readable, text_of
 
 #: Sorts behind every time there is.
 _LAST = "~"
@@ -19,9 +19,19 @@ class SqlAudit:
     _engine: Engine
 
     async def add_audit(self, records: Sequence[AuditRecord]) -> None:
+        # Who sends a request may choose some of it, and one entry that can't be kept would keep
+        # all behind it out.
+        rows = [
+            {
+                name: readable(value) if isinstance(value, str) else value
+                for name, value in {**asdict(record), "at": text_of(record.at)}.items()
+            }
+            for record in records
+        ]
+
         def add(db: Db) -> None:
-            for record in records:
-                db.rows("add_audit", **{**asdict(record), "at": text_of(record.at)})
+            for row in rows:
+                db.rows("add_audit", **row)
 
         await self._engine.write(add)
 

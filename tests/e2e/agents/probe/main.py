@@ -96,7 +96,8 @@ async def invoke(request: Request) -> Response:
                 await asyncio.sleep(0)
 
         return StreamingResponse(parts(), media_type="text/event-stream")
-    return JSONResponse({"body": (await request.body()).decode(), **facts()})
+    body = (await request.body()).decode()
+    return JSONResponse({"body": body, "headers": dict(request.headers), **facts()})
 
 
 app.run()
