@@ -40,7 +40,7 @@ class Picture {
   draw() {}
 }
 
-const MARGIN = { left: 46, right: 8, top: 10, bottom: 18 };
+const MARGIN = { left: 54, right: 8, top: 10, bottom: 18 };
 
 function scaleTo(most) {
   const power = 10 ** Math.floor(Math.log10(Math.max(most, 1)));

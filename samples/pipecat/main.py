@@ -1,0 +1,102 @@
+"""The voice agent as a Pipecat pipeline. Start it, and it listens on ``PORT``.
+
+``engines``, ``reply``, ``wire`` and the like are samples/voice, which deploy.py puts beside this.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from loguru import logger
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.turns.user_start import VADUserTurnStartStrategy
+from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
+from pipecat.turns.user_turn_strategies import UserTurnStrategies
+from pipecat.workers.runner import WorkerRunner
+from starlette.websockets import WebSocket
+
+import wire
+from engines.hibari import HibariSynthesizer
+from engines.moonshine import MoonshineRecognizer
+from memory import MemoryFile
+from services import LocalSTT, LocalTTS, Rules
+from transport import HEARD_RATE, Call, Loudspeaker, Microphone, Narrator
+from trunkline.agentserver import InvocationAgentServerHost
+
+# Its default is to write down every frame's way.
+logger.remove()
+logger.add(sys.stderr, level="WARNING")
+
+speech_timeout_s = int(os.environ.get("SPEECH_TIMEOUT_MS") or 200) / 1000
+memory = MemoryFile(Path(os.environ.get("HOME") or ".") / "conversation.json")
+# Both load on threads of their own, while the host starts.
+recognizer = MoonshineRecognizer()
+synthesizer = HibariSynthesizer()
+
+app = InvocationAgentServerHost()
+
+
+def pipeline(call: Call) -> Pipeline:
+    turns = UserTurnStrategies(
+        start=[VADUserTurnStartStrategy()],
+        stop=[SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=speech_timeout_s)],
+    )
+    context = LLMContextAggregatorPair(
+        LLMContext(),
+        user_params=LLMUserAggregatorParams(
+            vad_analyzer=SileroVADAnalyzer(), user_turn_strategies=turns, empty_user_turn=None
+        ),
+    )
+    return Pipeline(
+        [
+            Microphone(call),
+            LocalSTT(recognizer),
+            context.user(),
+            Rules(memory),
+            LocalTTS(synthesizer),
+            Narrator(call),
+            Loudspeaker(call),
+            context.assistant(),
+        ]
+    )
+
+
+@app.ws_handler
+async def talk(websocket: WebSocket) -> None:
+    call = Call(websocket)
+    worker = PipelineWorker(
+        pipeline(call),
+        params=PipelineParams(
+            audio_in_sample_rate=HEARD_RATE, audio_out_sample_rate=wire.SAMPLE_RATE
+        ),
+        # The messages are the voice sample's, and how long nobody may speak is the platform's.
+        enable_rtvi=False,
+        idle_timeout_secs=None,
+    )
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    running = asyncio.create_task(runner.run(), name="pipeline")
+    try:
+        await call.tell(
+            "session_started",
+            session_id=os.environ.get("FOUNDRY_AGENT_SESSION_ID") or "local",
+            sample_rate=wire.SAMPLE_RATE,
+            channels=wire.CHANNELS,
+            turns=memory.memory.turns,
+        )
+        await call.hung_up.wait()
+    finally:
+        await worker.cancel()
+        await running
+
+
+if __name__ == "__main__":
+    app.run()
