@@ -98,6 +98,26 @@ def test_it_follows_its_files_and_its_faults(shell: Shell, running: subprocess.P
     assert "max_connection_s" in done.stderr
 
 
+def test_a_call_is_cut_as_asked(shell: Shell) -> None:
+    assert shell.run("init").returncode == 0
+    process = shell.start("run", "--port", "0", "--fault", "drop=1s")
+    try:
+        until(process, "ready ws://", of_stderr=False)
+        options = ("--endpoint", "local", "--linger-s", "60", "--no-reconnect")
+        done = shell.run("connect", "my-agent", *options, stdin="hi\n")
+        assert (done.returncode, done.stdout) == (3, "you said: hi\n"), done.stderr
+        assert "1006" in done.stderr
+        # The platform and its session are as well as before.
+        assert "my-agent" in shell.run("list", "--endpoint", "local").stdout
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 def test_a_bad_agent_is_told_before_anything_starts(shell: Shell) -> None:
     (shell.folder / "agent.yaml").write_text("kind: hosted\nnme: a\n")
     done = shell.run("run")

@@ -19,6 +19,7 @@ DEFAULT_HALF_OPEN_S = 10.0
 DEFAULT_SLOW_BYTES_PER_S = 4096
 _CHUNK_BYTES = 64 * 1024
 _MAX_HEAD_BYTES = 64 * 1024
+_SWITCHED = b"HTTP/1.1 101 "
 _SLOW_BUFFER_BYTES = 8 * 1024
 #: A slow reader takes what it gets in steps of this length.
 _STEP_S = 0.1
@@ -185,13 +186,15 @@ class FaultyNetwork:
         self._pairs.add(pair)
         owner = TaskOwner()
         try:
-            head = await _first_bytes(client_reader)
-            writer.write(head)
+            writer.write(await _head(client_reader))
+            up = owner.spawn(_copy(pair, client_reader, writer), name="faults:up")
+            answer = await _head(reader)
+            client.write(answer)
             rate = None
-            if b"upgrade: websocket" in head.lower():
+            # The clocks start when the conversation does: an agent may take long to come up.
+            if answer.startswith(_SWITCHED):
                 rate = slow
                 self._begin(owner, pair)
-            up = owner.spawn(_copy(pair, client_reader, writer), name="faults:up")
             down = owner.spawn(_copy(pair, reader, client, rate), name="faults:down")
             await asyncio.wait((up, down))
         finally:
@@ -224,7 +227,8 @@ class FaultyNetwork:
             owner.spawn(_stall(pair, faults.stall_s, faults.stall_every_s), name="faults:stall")
 
 
-async def _first_bytes(reader: asyncio.StreamReader) -> bytes:
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """Return a message's head, and what came with it."""
     head = b""
     while b"\r\n\r\n" not in head and len(head) < _MAX_HEAD_BYTES:
         chunk = await reader.read(_CHUNK_BYTES)

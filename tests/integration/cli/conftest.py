@@ -50,6 +50,7 @@ class FakePlatform:
     code: bytes = b""
     code_sha256: str = ""
     invocation_answers: list[Response] = field(default_factory=list)
+    pages: dict[str, Response] = field(default_factory=dict)
     users: list[str | None] = field(default_factory=list)
 
     def reset(self) -> None:
@@ -77,6 +78,7 @@ class FakePlatform:
                     self.create_conversation,
                     methods=["POST"],
                 ),
+                Route("/api/projects/default/pages/{name}", self.get_page),
                 Route(f"{_AGENT}/code:download", self.download_code),
                 Route(f"{_AGENT}/versions", self.create_version, methods=["POST"]),
                 Route(f"{_AGENT}/versions/{{version}}", self.get_version),
@@ -202,6 +204,9 @@ class FakePlatform:
 
     async def create_conversation(self, _request: Request) -> Response:
         return JSONResponse({"id": "conv_1", "object": "conversation"})
+
+    async def get_page(self, request: Request) -> Response:
+        return self.pages[request.path_params["name"]]
 
     async def download_code(self, request: Request) -> Response:
         version = request.query_params.get("agent_version", "3")

@@ -10,6 +10,7 @@ from trunkline.cli.faults import Faults, FaultyNetwork
 from trunkline.protocol.errors import InvalidRequestError
 
 UPGRADE = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
 
 def test_what_is_asked_for() -> None:
@@ -39,7 +40,7 @@ async def network(faults: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while chunk := await reader.read(65536):
-                writer.write(chunk)
+                writer.write(UPGRADED if chunk == UPGRADE else chunk)
                 await writer.drain()
         except OSError:
             pass
@@ -62,7 +63,7 @@ async def network(faults: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 async def test_a_connection_is_cut() -> None:
     async with network("drop=100ms") as (reader, writer):
         writer.write(UPGRADE)
-        assert await reader.readexactly(len(UPGRADE)) == UPGRADE
+        assert await reader.readexactly(len(UPGRADED)) == UPGRADED
         async with asyncio.timeout(5):
             with suppress(ConnectionResetError):
                 assert await reader.read() == b""
@@ -81,7 +82,7 @@ async def test_only_websockets_are_cut() -> None:
 async def test_a_half_open_connection_stays_and_says_nothing() -> None:
     async with network("half-open=50ms") as (reader, writer):
         writer.write(UPGRADE)
-        await reader.readexactly(len(UPGRADE))
+        await reader.readexactly(len(UPGRADED))
         await asyncio.sleep(0.2)
         writer.write(b"x" * 100_000)
         await writer.drain()
@@ -93,7 +94,7 @@ async def test_a_half_open_connection_stays_and_says_nothing() -> None:
 async def test_a_stall_ends() -> None:
     async with network("stall=200ms@50ms") as (reader, writer):
         writer.write(UPGRADE)
-        await reader.readexactly(len(UPGRADE))
+        await reader.readexactly(len(UPGRADED))
         loop, longest = asyncio.get_running_loop(), 0.0
         for _ in range(30):
             before = loop.time()
@@ -108,7 +109,7 @@ async def test_a_stall_ends() -> None:
 async def test_a_slow_reader_holds_up_who_writes() -> None:
     async with network("slow-reader=50000") as (reader, writer):
         writer.write(UPGRADE)
-        await reader.readexactly(len(UPGRADE))
+        await reader.readexactly(len(UPGRADED))
         loop = asyncio.get_running_loop()
         before = loop.time()
         writer.write(b"x" * 20_000)

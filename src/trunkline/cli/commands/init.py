@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from trunkline.cli import options, output
+from trunkline.cli.fetching import fetched_manifest, is_web_address
 from trunkline.cli.output import Format
 from trunkline.cli.scaffold import (
     TEMPLATES,
@@ -20,6 +21,7 @@ from trunkline.cli.scaffold import (
 )
 from trunkline.manifest.agent_yaml import AGENT_FILES, load_agent
 from trunkline.manifest.env_files import parse_assignment
+from trunkline.manifest.errors import ManifestError
 from trunkline.manifest.package import package_folder
 from trunkline.manifest.template import MANIFEST_FILES, Manifest, Parameter, load_manifest
 from trunkline.manifest.vocabulary import (
@@ -49,8 +51,10 @@ def init(  # noqa: PLR0913 - one parameter per option
         typer.Option("--template", metavar="NAME", help=f"One of {', '.join(TEMPLATES)}."),
     ] = None,
     manifest: Annotated[
-        Path | None,
-        typer.Option("--manifest", "-m", metavar="F", help="An agent.manifest.yaml to fill in."),
+        str | None,
+        typer.Option(
+            "--manifest", "-m", metavar="F", help="An agent.manifest.yaml to fill in: path or URL."
+        ),
     ] = None,
     param: Annotated[
         list[str] | None,
@@ -96,16 +100,28 @@ def init(  # noqa: PLR0913 - one parameter per option
     else:
         new = template_files("echo", name)
     write_all(folder, new, force=force)
-    agent = load_agent(folder)
+    named = _name_of(folder, may_lack_code=manifest is not None and is_web_address(manifest))
     if output_format is Format.JSON:
         output.put_json(
-            {"name": agent.name, "folder": str(folder), "files": [file.path for file in new]}
+            {"name": named, "folder": str(folder), "files": [file.path for file in new]}
         )
         return
     for file in new:
         output.put(str(folder / file.path))
     inside = "" if folder == Path() else f"cd {folder} && "
     output.say(f"next: `{inside}trunkline run` runs it here; `trunkline deploy` deploys it")
+
+
+def _name_of(folder: Path, *, may_lack_code: bool) -> str | None:
+    """Check what was written, and return the agent's name."""
+    try:
+        return load_agent(folder).name
+    except ManifestError as exc:
+        if not may_lack_code:
+            raise
+        # An address brings the manifest alone.
+        output.warn(f"the agent isn't whole yet: put its code into {folder}\n{exc}")
+        return None
 
 
 def _around_code(
@@ -137,12 +153,23 @@ def _around_code(
     return [NewFile("agent.yaml", agent_yaml(name, protocols, code.entry_point, None).encode())]
 
 
-def _from_manifest(path: Path, given: list[str], folder: Path, *, no_prompt: bool) -> list[NewFile]:
+def _from_manifest(where: str, given: list[str], folder: Path, *, no_prompt: bool) -> list[NewFile]:
+    if is_web_address(where):
+        with fetched_manifest(where) as path:
+            return _filled_in(path, given, no_prompt=no_prompt)
+    path = Path(where)
     if path.is_dir():
         found = [path / name for name in MANIFEST_FILES if (path / name).is_file()]
         if not found:
             raise InitError(f"{path} holds no agent.manifest.yaml: name the file")
         path = found[0]
+    new = _filled_in(path, given, no_prompt=no_prompt)
+    if path.parent.resolve() != folder.resolve():
+        new += _beside(path)
+    return new
+
+
+def _filled_in(path: Path, given: list[str], *, no_prompt: bool) -> list[NewFile]:
     manifest = load_manifest(path)
     values = dict(parse_assignment(word) for word in given)
     if not no_prompt and sys.stdin.isatty():
@@ -152,10 +179,7 @@ def _from_manifest(path: Path, given: list[str], folder: Path, *, no_prompt: boo
         output.warn(f"{{{{{name}}}}} is left in agent.yaml: the manifest has no such parameter")
     for resource in manifest.resources:
         output.note(f"the manifest wants {resource}: see that the agent can reach one")
-    new = [NewFile("agent.yaml", filled.text.encode())]
-    if path.parent.resolve() != folder.resolve():
-        new += _beside(path)
-    return new
+    return [NewFile("agent.yaml", filled.text.encode())]
 
 
 def _beside(manifest: Path) -> list[NewFile]:
