@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from trunkline.auth.grants import ANY, Grant, Grants
 from trunkline.auth.identity import Identity
 from trunkline.protocol.errors import AuthenticationError, ForbiddenError
+
+_MAX_SEEN: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,11 @@ class ClaimsMapping:
     grants: Mapping[str, Grants] = field(default_factory=dict)
     defaults: Grants = field(default_factory=Grants)
     required: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    #: What the roles and projects of earlier tokens came to: there are few of them, and many
+    #: tokens of each.
+    _seen: dict[tuple[tuple[str, ...], tuple[str, ...] | None], Grants] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def identity_of(self, claims: Mapping[str, Any], issuer: str) -> Identity:
         """Return who claims are about.
@@ -49,14 +56,25 @@ class ClaimsMapping:
         for name, allowed in self.required.items():
             if not allowed.intersection(words_of(value_at(claims, name))):
                 raise ForbiddenError(f"the token's claim `{name}` isn't one that may come in here")
-        named = words_of(value_at(claims, self.roles))
+        named = tuple(words_of(value_at(claims, self.roles)))
+        projects = tuple(words_of(value_at(claims, self.projects))) if self.projects else None
+        key = (named, projects)
+        known = self._seen.get(key)
+        if known is None:
+            known = self._mapped(named, projects)
+            if len(self._seen) >= _MAX_SEEN:
+                self._seen.clear()
+            self._seen[key] = known
+        return known
+
+    def _mapped(self, named: Iterable[str], projects: Iterable[str] | None) -> Grants:
         if self.grants:
             found = {grant for word in named for grant in self.grants.get(word, Grants()).all}
         else:
             found = set(Grants.parse_known(named).all)
         found |= self.defaults.all
-        if self.projects:
-            found = set(_within(found, words_of(value_at(claims, self.projects))))
+        if projects is not None:
+            found = set(_within(found, projects))
         return Grants(frozenset(found))
 
 

@@ -8,8 +8,7 @@ import binascii
 import functools
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from trunkline.protocol.errors import AuthenticationError
 
@@ -17,12 +16,12 @@ MAX_TOKEN_CHARS: Final = 16 * 1024
 #: Key ids are looked up, not interpreted; longer ones than anybody's only cost memory.
 _MAX_KEY_ID_CHARS: Final = 512
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_PLAIN: Final = str.maketrans("-_", "+/")
+#: Of bytes, which is eight times as fast as of text.
+_PLAIN: Final = bytes.maketrans(b"-_", b"+/")
 _MALFORMED: Final = "the token isn't a JSON Web Token"
 
 
-@dataclass(frozen=True, slots=True)
-class Compact:
+class Compact(NamedTuple):
     """A token taken apart.
 
     Attributes:
@@ -86,7 +85,7 @@ def is_compact(token: str) -> bool:
 
 def _bytes(part: str) -> bytes:
     try:
-        padded = part.translate(_PLAIN) + "=" * (-len(part) % 4)
+        padded = part.encode("ascii").translate(_PLAIN) + b"=" * (-len(part) % 4)
         return binascii.a2b_base64(padded, strict_mode=True)
     except binascii.Error:
         raise AuthenticationError(_MALFORMED) from None

@@ -15,6 +15,7 @@ from trunkline.auth.caller import Caller
 from trunkline.auth.claims import ClaimsMapping
 from trunkline.auth.compact import Compact, take_apart
 from trunkline.auth.grants import Grants
+from trunkline.auth.identity import Identity
 from trunkline.auth.issuer import ALGORITHM, ISSUER, ROLES_CLAIM
 from trunkline.auth.keys import FixedKeys, KeySource
 from trunkline.auth.providers import Provider
@@ -130,10 +131,10 @@ class TokenVerifier:
             )
         # What costs nothing comes first: nobody makes the platform look for keys, or verify a
         # signature, with a token that couldn't be good anyway.
-        self._check_claims(parts, provider)
+        identity = self._check_claims(parts, provider)
         generation = await self._check_signature(parts, keys)
         caller = Caller(
-            identity=provider.claims.identity_of(parts.claims, provider.identity_issuer),
+            identity=identity,
             grants=provider.claims.grants_of(parts.claims),
             expires_at=parts.claims["exp"] + provider.leeway_s,
             issued_at=_number(parts.claims, "iat") or 0.0,
@@ -161,7 +162,7 @@ class TokenVerifier:
                     return generation
         raise AuthenticationError("the token doesn't verify")
 
-    def _check_claims(self, parts: Compact, provider: Provider) -> None:
+    def _check_claims(self, parts: Compact, provider: Provider) -> Identity:
         claims, now = parts.claims, self._clock()
         expires_at = _number(claims, "exp")
         if expires_at is None:
@@ -184,7 +185,7 @@ class TokenVerifier:
         for name, value in provider.fixed_claims.items():
             if claims.get(name) != value:
                 raise AuthenticationError(f"the token's claim `{name}` doesn't fit its issuer")
-        provider.claims.identity_of(claims, provider.identity_issuer)
+        return provider.claims.identity_of(claims, provider.identity_issuer)
 
 
 def development(
