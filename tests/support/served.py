@@ -11,9 +11,10 @@ from tests.support.platform import Platform, clean_environment
 
 
 @contextmanager
-def served(platform: Platform, script: Path) -> Iterator[str]:
+def served(platform: Platform, script: Path, *arguments: str) -> Iterator[str]:
     """Serve a sample's own page by its ``page/serve.py``; yields its address."""
-    with _started(platform, str(script), "--port", "0", ready="running on") as address:
+    command = (str(script), "--port", "0", *arguments)
+    with _started(platform, *command, ready="running on") as address:
         yield address
 
 
