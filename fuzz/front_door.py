@@ -10,7 +10,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from fuzz.connections import MemoryTransport
-from trunkline.gateway import door
+from trunkline.gateway import door, first_look
 from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.sweep import Sweep
@@ -104,10 +104,11 @@ class FrontDoorHarness:
         failures: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, told: failures.append(told))
         decision = self._decision = Decision()
-        original, door.Upgrade = door.Upgrade, _Upgrade  # type: ignore[misc, assignment]
+        original = door.Upgrade
+        door.Upgrade = first_look.Upgrade = _Upgrade  # type: ignore[misc, assignment]
         try:
             transport = MemoryTransport()
-            transport.protocol = protocol = door.FrontDoor(
+            transport.protocol = protocol = first_look.first_look(
                 self._config, ServerState(), {}, services=self._services
             )
             protocol.connection_made(transport)
@@ -118,16 +119,16 @@ class FrontDoorHarness:
             # Whoever waits for more of a body is told that no more will come.
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
+            decision.is_closed = transport.is_closed
             transport.protocol.connection_lost(None)
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
         finally:
-            door.Upgrade = original  # type: ignore[misc]
+            door.Upgrade = first_look.Upgrade = original  # type: ignore[misc]
         assert not failures, failures
         assert not self._services.limits.places
         last = transport.protocol
         if isinstance(last, _Upgrade):
             decision.upgrade = (last.request, bytes(last.rest))
         decision.statuses = _STATUS.findall(transport.written)
-        decision.is_closed = transport.is_closed
         return decision

@@ -1,6 +1,5 @@
 """Names for users that agents may see: stable per user, and saying nothing about them."""
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -38,5 +37,4 @@ class Pseudonyms:
 
     def of(self, identity: Identity) -> str:
         """Return the caller's pseudonym: 32 lower-case hex digits."""
-        digest = hmac.new(self._key, identity.owner.encode(), hashlib.sha256)
-        return digest.hexdigest()[:32]
+        return hmac.digest(self._key, identity.owner.encode(), "sha256").hex()[:32]

@@ -70,8 +70,8 @@ class Rate:
         Raises:
             RateLimitedError: If there were too many.
         """
-        self.check(key)
-        self.count(key)
+        if self._per_s:
+            self._set(key, self._checked(key))
 
     def check(self, key: str) -> None:
         """Refuse if there were too many.
@@ -79,8 +79,10 @@ class Rate:
         Raises:
             RateLimitedError: If there were.
         """
-        if not self._per_s:
-            return
+        if self._per_s:
+            self._checked(key)
+
+    def _checked(self, key: str) -> float:
         left = self._now_left(key)
         if left < 1:
             raise RateLimitedError(
@@ -88,12 +90,15 @@ class Rate:
                 f"({self._setting}); try again later",
                 retry_after_s=math.ceil((1 - left) / self._per_s),
             ).by_limit(self._setting)
+        return left
 
     def count(self, key: str) -> None:
         """Count one, whether or not there were too many."""
-        if not self._per_s:
-            return
-        self._left[key] = max(self._now_left(key) - 1, 0.0), self._clock()
+        if self._per_s:
+            self._set(key, self._now_left(key))
+
+    def _set(self, key: str, left: float) -> None:
+        self._left[key] = max(left - 1, 0.0), self._clock()
         self._left.move_to_end(key)
         if len(self._left) > _MAX_REMEMBERED:
             self._left.popitem(last=False)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import itertools
 import logging
 import secrets
 from collections import deque
@@ -35,6 +36,9 @@ class AuditTrail:
         self._waiting: deque[AuditRecord] = deque()
         self._has_some = asyncio.Event()
         self._forget_at = 0.0
+        # Others write at the same microsecond, and so does this.
+        self._name = secrets.token_hex(4)
+        self._numbers = itertools.count()
 
     def add(
         self,
@@ -60,7 +64,7 @@ class AuditTrail:
             return
         now = dt.datetime.now(dt.UTC)
         record = AuditRecord(
-            entry_id=f"{now.isoformat(timespec='microseconds')}-{secrets.token_hex(4)}",
+            entry_id=f"{now.isoformat(timespec='microseconds')}-{self._name}-{next(self._numbers)}",
             at=now,
             project=place[0],
             agent=place[1],

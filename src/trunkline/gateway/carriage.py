@@ -47,6 +47,9 @@ def take_out(request: UpgradeRequest) -> tuple[UpgradeRequest, Carried]:
         AuthenticationError: If what stands behind a sentinel isn't base64.
     """
     query, tickets = _from_query(request.query)
+    if not tickets and request.header(_PROTOCOLS) is None:
+        # As programs do it.
+        return request, Carried(request.header(b"authorization") or None)
     offered = [
         word.strip()
         for name, value in request.headers
@@ -98,6 +101,8 @@ def with_ticket(request: UpgradeRequest, ticket: str) -> UpgradeRequest:
 
 
 def _from_query(query: str) -> tuple[str, list[str]]:
+    if QUERY_TICKET not in query and "%" not in query:
+        return query, []
     pairs = query.split("&")
     prefix = f"{QUERY_TICKET}="
     # A ticket has no character that anybody would write as %XX; its name might be.

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from trunkline.aio.sockets import unsent_bytes
-from trunkline.gateway.heads import check_head
+from trunkline.gateway.heads import check_head, wanted_upgrade
 from trunkline.gateway.limits import Place
 from trunkline.gateway.requests import UpgradeRequest, new_request_id
 from trunkline.gateway.responses import refusal
@@ -86,7 +86,9 @@ class FrontDoor(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         limits = self._services.limits
-        self._place = place = limits.new_place(self.client[0] if self.client else "")
+        if self._place is None:
+            self._place = limits.new_place(self.client[0] if self.client else "")
+        place = self._place
         if place is None:
             self._services.metrics.refusals.labels("max_connections").inc()
             transport.abort()
@@ -98,6 +100,24 @@ class FrontDoor(HttpToolsProtocol):
             limits.check(place)
         except TrunklineError as error:
             self._refuse(error)
+
+    def take_over(
+        self, transport: asyncio.Transport, place: Place, *, head_due: float, data: bytes
+    ) -> None:
+        """Serve a connection that somebody else has begun to.
+
+        Args:
+            transport: The connection.
+            place: Its share of the limits.
+            head_due: When its first head has to be whole, by the loop's clock.
+            data: What has come so far.
+        """
+        self._place = place
+        self._head_timer = self.loop.call_at(head_due, self._head_is_late)
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        if data:
+            self.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
@@ -259,19 +279,12 @@ class FrontDoor(HttpToolsProtocol):
         if self._refused:
             return
         try:
-            self._check_failures()
+            check_failures(self._services, self.client[0] if self.client else "", self.url)
             check_head(self.parser.get_http_version(), self.headers)
         except TrunklineError as error:
             self._refuse(error)
         else:
             super().on_headers_complete()
-
-    def _check_failures(self) -> None:
-        # Whoever floods the platform with bad tokens is refused here, where it costs least, and
-        # has to connect again. Whom a proxy brings is told apart from it later.
-        peer = self.client[0] if self.client else ""
-        if self.url.startswith(b"/api/") and not self._services.limits.proxies.trusts(peer):
-            self._services.rates.failures_by_address.check(peer)
 
     def on_body(self, body: bytes) -> None:
         self._read_is_mixed = True
@@ -298,21 +311,9 @@ class FrontDoor(HttpToolsProtocol):
     def _get_upgrade(self) -> bytes | None:
         # It is asked for several times, and only once the head is whole.
         if not self._upgrade_is_known:
-            self._wanted_upgrade, self._upgrade_is_known = self._find_upgrade(), True
+            self._wanted_upgrade = wanted_upgrade(self.parser.get_http_version(), self.headers)
+            self._upgrade_is_known = True
         return self._wanted_upgrade
-
-    def _find_upgrade(self) -> bytes | None:
-        # RFC 9110 section 7.8: it takes both headers, each may stand in several lines, and
-        # HTTP/1.0 has none of it.
-        tokens = {
-            token.strip().lower()
-            for name, value in self.headers
-            if name == b"connection"
-            for token in value.split(b",")
-        }
-        if b"upgrade" not in tokens or self.parser.get_http_version() != "1.1":
-            return None
-        return next((value.lower() for name, value in self.headers if name == b"upgrade"), None)
 
     def _should_upgrade_to_ws(self) -> bool:
         return True
@@ -326,16 +327,10 @@ class FrontDoor(HttpToolsProtocol):
             )
             return
         try:
-            url = httptools.parse_url(self.url)
-        except httptools.HttpParserInvalidURLError:
-            self._refuse(InvalidRequestError("the request's target isn't a path"))
+            request = UpgradeRequest.of_target(self.parser.get_method(), self.url, self.headers)
+        except TrunklineError as error:
+            self._refuse(error)
             return
-        request = UpgradeRequest(
-            self.parser.get_method().decode("ascii"),
-            (url.path or b"/").decode("latin-1"),
-            (url.query or b"").decode("latin-1"),
-            self.headers,
-        )
         self.connections.discard(self)
         self._services.sweep.discard(self)
         assert self._place is not None
@@ -348,3 +343,20 @@ class FrontDoor(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]
         if rest:
             upgrade.data_received(rest)
+
+
+def check_failures(services: GatewayServices, peer: str, target: bytes) -> None:
+    """Refuse whoever floods the platform with bad tokens, here, where it costs least.
+
+    Whom a proxy brings is told apart from it later.
+
+    Args:
+        services: The rates, and the proxies there are.
+        peer: Who has connected. It has to connect again.
+        target: What is asked for.
+
+    Raises:
+        RateLimitedError: If too many of its were bad.
+    """
+    if target.startswith(b"/api/") and not services.limits.proxies.trusts(peer):
+        services.rates.failures_by_address.check(peer)

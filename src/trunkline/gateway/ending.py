@@ -78,4 +78,4 @@ def _seconds(direction: Mapping[str, Any]) -> str:
 
 
 def _rfc3339(at: dt.datetime) -> str:
-    return at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

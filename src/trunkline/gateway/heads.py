@@ -9,6 +9,28 @@ from trunkline.protocol.errors import InvalidRequestError
 _VERSIONS = ("1.0", "1.1")
 
 
+def wanted_upgrade(version: str, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    """Return what protocol a head asks to change to, in lower case, or None.
+
+    RFC 9110 section 7.8: it takes both headers, each may stand in several lines, and HTTP/1.0 has
+    none of it.
+
+    Args:
+        version: The HTTP version.
+        headers: Names in lower case, and values.
+    """
+    if version != "1.1":
+        return None
+    is_asked, protocol = False, None
+    for name, value in headers:
+        if name == b"upgrade":
+            protocol = value.lower() if protocol is None else protocol
+        elif name == b"connection" and not is_asked:
+            tokens = [token.strip() for token in value.lower().split(b",")]
+            is_asked = b"upgrade" in tokens
+    return protocol if is_asked else None
+
+
 def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
     """Refuse a head that another server might read in another way.
 

@@ -174,6 +174,11 @@ class Leg(asyncio.Protocol):
     def given(self) -> Given:
         return Given(self.fd, self.scanner.left, self.scanner.frames, self.bytes_read)
 
+    def take(self) -> Taken:
+        """Give up what it knows of its direction, on which nothing special happens."""
+        scanner, rest = self.scanner, self.scanner.take_rest()
+        return Taken(scanner.frames, self.bytes_read - len(rest), scanner.left, rest, b"")
+
     def moved(self, taken: Taken) -> MovedLeg:
         return MovedLeg(
             os.dup(self.fd),

@@ -12,11 +12,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from trunkline.auth.caller import Caller
 from trunkline.auth.identity import Identity
 from trunkline.gateway.door import FrontDoor
+from trunkline.gateway.first_look import FirstLook
 from trunkline.gateway.lifetimes import close_revoked
 from trunkline.gateway.moved import MovedLeg, MovedRelay, arrive
 from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent, Visitor
@@ -95,7 +96,7 @@ class Departure:
 
     def _move_resting(self, to: NextProcess, moved: Moved) -> None:
         for each in list(self._connections):
-            if isinstance(each, FrontDoor) and (file := each.detach()) is not None:
+            if isinstance(each, FirstLook | FrontDoor) and (file := each.detach()) is not None:
                 self._services.stranded.append((file, b""))
         while self._services.stranded:
             file, data = self._services.stranded.pop()
@@ -289,4 +290,5 @@ class Entrance:
         arrival.transport.set_protocol(door)
         if data:
             door.data_received(data)
-        arrival.tell(door)
+        # By now it may be the upgrade's.
+        arrival.tell(cast("asyncio.Protocol", arrival.transport.get_protocol()))

@@ -22,6 +22,9 @@ from trunkline.protocol.close import CloseCode, encode_close
 from trunkline.protocol.frames import FrameScanner
 from trunkline.sessions.suspension import Traffic
 
+#: Who ended a connection, if nobody can be told.
+_UNKNOWN = ClosedBy.NETWORK, int(CloseCode.ABNORMAL), "", ""
+
 
 class Relay:
     """A client's connection and its agent's, from the 101 to the end of both."""
@@ -148,16 +151,7 @@ class Relay:
         elif self._is_settled():
             for leg in legs:
                 leg.transport.pause_reading()
-            taken = tuple(
-                Taken(
-                    leg.scanner.frames,
-                    leg.bytes_read - len(rest := leg.scanner.take_rest()),
-                    leg.scanner.left,
-                    rest,
-                    b"",
-                )
-                for leg in legs
-            )
+            taken = tuple(leg.take() for leg in legs)
         else:
             return None
         self._may_carry, self._has_ended = False, True
@@ -180,6 +174,20 @@ class Relay:
             and self.downstream.is_quiet
             and self.upstream.is_quiet
         )
+
+    def start(self, from_agent: bytes, from_client: bytes) -> None:
+        """Start copying, with what has come so far. The agent's reading is paused."""
+        if self._may_carry and not (from_agent or from_client):
+            self._may_carry = False
+            self._carry()
+        if self._carried is not None:
+            return
+        # Reading goes on before the bytes at hand are relayed: if they fill the peer's buffer,
+        # the pause that follows must be the last word.
+        for leg, data in ((self.upstream, from_agent), (self.downstream, from_client)):
+            leg.transport.resume_reading()
+            if data:
+                leg.data_received(data)
 
     def on_read(self) -> None:
         """Take note of a read that needs no decision."""
@@ -464,12 +472,7 @@ class Relay:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        by, code, reason, limit = self._ended or (
-            ClosedBy.NETWORK,
-            int(CloseCode.ABNORMAL),
-            "",
-            "",
-        )
+        by, code, reason, limit = self._ended or _UNKNOWN
         client, agent, now = self.downstream, self.upstream, time.monotonic()
         on_end, self._on_end = self._on_end, _nobody
         on_end(

@@ -243,10 +243,10 @@ class Relayed:
         metrics = services.metrics
         self._forget()
         metrics.closes.labels(_code_label(summary.code), summary.by.value).inc()
-        metrics.frames.labels("in").inc(summary.frames_in)
-        metrics.frames.labels("out").inc(summary.frames_out)
-        metrics.bytes.labels("in").inc(summary.bytes_in)
-        metrics.bytes.labels("out").inc(summary.bytes_out)
+        metrics.frames_in.inc(summary.frames_in)
+        metrics.frames_out.inc(summary.frames_out)
+        metrics.bytes_in.inc(summary.bytes_in)
+        metrics.bytes_out.inc(summary.bytes_out)
         if summary.limit:
             metrics.refusals.labels(summary.limit).inc()
         if summary.was_cut:

@@ -2,12 +2,14 @@
 
 import re
 import secrets
-import uuid
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import httptools
+
 from trunkline.protocol import headers
+from trunkline.protocol.errors import InvalidRequestError
 from trunkline.protocol.trace_context import (
     TRACEPARENT,
     TRACESTATE,
@@ -18,12 +20,15 @@ from trunkline.protocol.trace_context import (
 
 _MARKS: Final = "trunkline.marks"
 _REQUEST_ID_HEADER = headers.REQUEST_ID.encode()
+_TRACEPARENT, _TRACESTATE = TRACEPARENT.encode(), TRACESTATE.encode()
+_MARKING = frozenset({_REQUEST_ID_HEADER, _TRACEPARENT, _TRACESTATE})
+_TRACE_BYTES, _SPAN_BYTES = 16, 8
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpgradeRequest:
-    """The head of an upgrade.
+    """The head of an upgrade. Nobody changes one.
 
     Attributes:
         method: The method.
@@ -43,7 +48,23 @@ class UpgradeRequest:
         values: dict[bytes, bytes] = {}
         for name, value in self.headers:
             values[name] = values[name] + b", " + value if name in values else value
-        object.__setattr__(self, "_values", values)
+        self._values = values
+
+    @classmethod
+    def of_target(
+        cls, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> "UpgradeRequest":
+        """Return the one with a request line's target.
+
+        Raises:
+            InvalidRequestError: If the target isn't a path.
+        """
+        try:
+            url = httptools.parse_url(target)
+        except httptools.HttpParserInvalidURLError:
+            raise InvalidRequestError("the request's target isn't a path") from None
+        path, query = url.path or b"/", url.query or b""
+        return cls(method.decode("ascii"), path.decode("latin-1"), query.decode("latin-1"), headers)
 
     @property
     def head(self) -> bytes:
@@ -87,16 +108,16 @@ def marks_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> Marks:
     Args:
         raw_headers: Its headers, names in lower case.
     """
-    given: dict[bytes, list[str]] = {
-        name: [] for name in (_REQUEST_ID_HEADER, TRACEPARENT.encode(), TRACESTATE.encode())
-    }
+    given: dict[bytes, list[str]] = {}
     for name, value in raw_headers:
-        if name in given:
-            given[name].append(value.decode("latin-1"))
-    ids, parents, states = given.values()
-    trace = joined(parents, [state for state in states if state.isascii()])
+        if name in _MARKING:
+            given.setdefault(name, []).append(value.decode("latin-1"))
+    ids = given.get(_REQUEST_ID_HEADER, ())
+    states = [state for state in given.get(_TRACESTATE, ()) if state.isascii()]
+    trace = joined(given.get(_TRACEPARENT, ()), states)
     if trace is None:
-        trace = begun(uuid.uuid4().hex, secrets.token_hex(8))
+        drawn = secrets.token_hex(_TRACE_BYTES + _SPAN_BYTES)
+        trace = begun(drawn[: 2 * _TRACE_BYTES], drawn[2 * _TRACE_BYTES :])
     if len(ids) == 1 and _REQUEST_ID.fullmatch(ids[0]):
         return Marks(ids[0], trace)
     return Marks(trace.trace_id, trace)
@@ -113,7 +134,7 @@ def marks_in(scope: MutableMapping[str, Any]) -> Marks:
 
 def new_request_id() -> str:
     """Return an id for what isn't a whole request."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(_TRACE_BYTES)
 
 
 def new_call_id() -> str:

@@ -257,17 +257,11 @@ class Upgrade(asyncio.Protocol):
             place=self._place,
         )
         relay = relayed.begin(self._transport, upgraded.transport)
-        services.metrics.upgrades.labels("101").inc()
+        services.metrics.upgraded.inc()
         self._record(_SWITCHING)
         agent.event("ConnectionOpened", f"request_id={self._request_id}")
         self._transport.write(self._response_head(upgraded.head, agent.key))
-        # Reading goes on before the bytes at hand are relayed: if they fill the peer's buffer,
-        # the pause that follows must be the last word.
-        upgraded.transport.resume_reading()
-        relay.upstream.data_received(upgraded.rest)
-        if self._early:
-            self._transport.resume_reading()
-            relay.downstream.data_received(bytes(self._early))
+        relay.start(upgraded.rest, bytes(self._early))
         if services.admission.revocations.covers(self._caller):
             # It was revoked while the agent was being started.
             close_revoked(relayed)

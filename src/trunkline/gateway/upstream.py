@@ -12,6 +12,10 @@ from trunkline.protocol.errors import NotFoundError, UpstreamError
 from trunkline.runtimes.interface import Address
 
 _HEAD_END = b"\r\n\r\n"
+#: A caller's headers that an agent gets with an upgrade, besides those of the caller's own family.
+_FORWARDED = (headers.FORWARDED_TO_AGENT | headers.WEBSOCKET_HANDSHAKE) - (
+    MARKING | {"content-length"}
+)
 _MAX_HEAD_BYTES = 64 * 1024
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)", re.IGNORECASE)
 
@@ -94,22 +98,24 @@ def upgrade_head(
         request: The caller's headers, names in lower case.
         injected: The platform's own headers; a caller's of the same name are dropped.
     """
-    ours = {name for name, _ in injected} | MARKING | {"content-length"}
-    values = [value.decode("latin-1") for name, value in request if name == b"connection"]
-    ours |= headers.nominated(",".join(values)) - headers.WEBSOCKET_HANDSHAKE
+    dropped = {name for name, _ in injected}
+    for raw_name, value in request:
+        if raw_name == b"connection" and value.lower() != b"upgrade":
+            dropped |= headers.nominated(value.decode("latin-1")) - headers.WEBSOCKET_HANDSHAKE
     lines = [
-        f"GET /invocations_ws{'?' + query if query else ''} HTTP/1.1".encode("latin-1"),
-        b"host: agent",
-        b"connection: Upgrade",
-        b"upgrade: websocket",
+        f"GET /invocations_ws{'?' + query if query else ''} HTTP/1.1",
+        "host: agent",
+        "connection: Upgrade",
+        "upgrade: websocket",
     ]
     for raw_name, value in request:
         name = raw_name.decode("latin-1")
-        forwarded = headers.reaches_agent(name) or name in headers.WEBSOCKET_HANDSHAKE
-        if forwarded and name not in ours:
-            lines.append(raw_name + b": " + value)
-    lines += [f"{name}: {value}".encode("latin-1") for name, value in injected]
-    return b"\r\n".join(lines) + _HEAD_END
+        is_forwarded = name in _FORWARDED or name.startswith(headers.FORWARDED_PREFIX)
+        if is_forwarded and name not in dropped:
+            lines.append(f"{name}: {value.decode('latin-1')}")
+    lines += [f"{name}: {value}" for name, value in injected]
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("latin-1")
 
 
 class Connection:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from trunkline.gateway.door import FrontDoor
 from trunkline.gateway.drain import Drain
+from trunkline.gateway.first_look import first_look
 from trunkline.gateway.services import GatewayServices
 from trunkline.platform.certificate import Certificate
 from trunkline.protocol.errors import TrunklineError
@@ -62,7 +63,7 @@ def url_of(sock: socket.socket, *, is_encrypted: bool = False) -> str:
 
 
 class Server(uvicorn.Server):
-    """One uvicorn server behind :class:`FrontDoor`."""
+    """One uvicorn server behind :class:`FirstLook` and :class:`FrontDoor`."""
 
     def __init__(
         self,
@@ -84,11 +85,11 @@ class Server(uvicorn.Server):
             certificate: With one, connections are encrypted.
             on_reload: Called at every SIGUSR2.
         """
-        door = cast("type[asyncio.Protocol]", functools.partial(FrontDoor, services=services))
+        http = cast("type[asyncio.Protocol]", functools.partial(first_look, services=services))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=door,
+                http=http,
                 ws="none",
                 lifespan="off",
                 backlog=_BACKLOG,
@@ -118,10 +119,7 @@ class Server(uvicorn.Server):
 
     def new_door(self) -> FrontDoor:
         """Make the protocol of a connection that didn't come through the listening socket."""
-        door: FrontDoor = self.config.http_protocol_class(  # type: ignore[call-arg, assignment]
-            config=self.config, server_state=self.server_state, app_state={}
-        )
-        return door
+        return FrontDoor(self.config, self.server_state, {}, services=self._services)
 
     def stop_accepting(self) -> None:
         """Leave the listening socket to another process that has it, too."""

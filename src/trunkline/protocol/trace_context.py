@@ -6,6 +6,7 @@ section 3.2), and a trace begun in its place.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,7 +37,7 @@ class TraceContext:
         return self.parent.split("-")[1]
 
 
-def joined(parents: list[str], states: list[str]) -> TraceContext | None:
+def joined(parents: Sequence[str], states: Sequence[str]) -> TraceContext | None:
     """Return the trace a request belongs to, or None if it says none that holds.
 
     Args:

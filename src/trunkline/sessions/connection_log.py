@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _log = logging.getLogger("trunkline.sessions.log")
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NEWER = "connections.jsonl"
 _OLDER = "connections.1.jsonl"
 
@@ -27,7 +28,7 @@ class ConnectionLog:
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Keep one more; for a session that was deleted, nothing."""
-        line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+        line = _ENCODER.encode(event).encode() + b"\n"
         try:
             descriptor = os.open(
                 self._newer, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600

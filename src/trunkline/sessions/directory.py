@@ -136,16 +136,18 @@ class SessionDirectory:
             ConflictError: If the session is being deleted.
             SessionElsewhereError: If another process of the platform runs it.
         """
-        agent = await self._enabled_agent(key)
+        called = await self._store.find_called(key)
+        agent = _enabled(called.agent, key)
         owner = caller.owner_of(agent.endpoint)
-        record = await self._find_live(key, owner)
+        record, version = await self._live(called.session, owner), called.version
         if record is None:
             version = await select_version(self._store, agent)
             check_protocol(agent, version, protocol)
             record, _ = await self._add(key, owner, version)
         _check_owner(record, owner)
         self.refuse_elsewhere(record)
-        version = await self._version_of(record)
+        if version is None or version.version != record.version:
+            version = await self._version_of(record)
         check_protocol(agent, version, protocol)
         return await self._processes.lease(record, version)
 
@@ -163,9 +165,10 @@ class SessionDirectory:
             ConflictError: If it is there on another version, or is being deleted.
             TrunklineError: As for :meth:`acquire`.
         """
-        agent = await self._enabled_agent(key)
+        called = await self._store.find_called(key)
+        agent = _enabled(called.agent, key)
         owner = caller.owner_of(agent.endpoint)
-        record = await self._find_live(key, owner)
+        record = await self._live(called.session, owner)
         is_new = False
         if record is None:
             chosen = (
@@ -200,21 +203,10 @@ class SessionDirectory:
         else:
             lease.release()
 
-    async def _enabled_agent(self, key: SessionKey) -> AgentRecord:
-        agent = await self._store.find_agent(key.project, key.agent)
-        if agent is None:
-            raise AgentNotFoundError(
-                f"no agent {key.agent!r} in project {key.project!r}; `trunkline list` shows those "
-                "that are there"
-            )
-        if not agent.is_enabled:
-            raise AgentDisabledError(f"agent {key.agent!r} is disabled; enable it to call it")
-        return agent
-
-    async def _find_live(self, key: SessionKey, owner: str) -> SessionRecord | None:
-        record = await self._store.find_session(key)
+    async def _live(self, record: SessionRecord | None, owner: str) -> SessionRecord | None:
         if record is None:
             return None
+        key = record.key
         if record.status is SessionStatus.DELETING:
             _check_owner(record, owner)
             raise ConflictError(f"session {key.session_id!r} is being deleted; try again")
@@ -224,7 +216,7 @@ class SessionDirectory:
             )
             if marked is None:
                 # Somebody came first: it is used again, or there is another one by now.
-                return await self._find_live(key, owner)
+                return await self._live(await self._store.find_session(key), owner)
             await self.finish_deletion(marked)
             return None
         return record
@@ -392,6 +384,17 @@ class SessionDirectory:
         """Stop every process and wait for it. Twice is fine."""
         await self._processes.aclose()
         await self._tasks.aclose()
+
+
+def _enabled(agent: AgentRecord | None, key: SessionKey) -> AgentRecord:
+    if agent is None:
+        raise AgentNotFoundError(
+            f"no agent {key.agent!r} in project {key.project!r}; `trunkline list` shows those "
+            "that are there"
+        )
+    if not agent.is_enabled:
+        raise AgentDisabledError(f"agent {key.agent!r} is disabled; enable it to call it")
+    return agent
 
 
 def _check_owner(record: SessionRecord, owner: str) -> None:

@@ -388,7 +388,7 @@ def _close_files(files: list[SegmentedFile]) -> None:
 
 
 def _now() -> str:
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _parse(at: int, data: bytes) -> list[Entry]:

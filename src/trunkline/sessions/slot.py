@@ -70,6 +70,9 @@ class Slot:
 class Hold:
     """What keeps a session's agent running. Return it when the connection is over."""
 
+    # Each open connection has one.
+    __slots__ = ("_instance", "_is_held", "_on_return", "_slot", "log")
+
     def __init__(
         self,
         slot: Slot,
@@ -115,6 +118,8 @@ class Hold:
 
 class Lease(Hold):
     """The right to talk to a session's agent."""
+
+    __slots__ = ("version",)
 
     def __init__(
         self,

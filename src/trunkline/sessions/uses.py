@@ -11,7 +11,7 @@ from trunkline.protocol.ids import SessionKey
 from trunkline.store.interface import SessionStore
 
 _log = logging.getLogger("trunkline.sessions")
-_PAUSE_S: Final = 0.25
+_PAUSE_S: Final = 1.0
 
 
 class Uses:

@@ -18,6 +18,7 @@ from trunkline.store.records import (
     ApiKeyRecord,
     AuditFilter,
     AuditRecord,
+    Called,
     Claim,
     ConversationKey,
     ConversationRecord,
@@ -174,6 +175,9 @@ class VersionStore(Protocol):
 
 class SessionStore(Protocol):
     """Sessions. ``find_session`` also finds one that is being deleted; lists don't."""
+
+    async def find_called(self, key: SessionKey) -> Called:
+        """Return the session of that key with its version, and its agent."""
 
     async def find_session(self, key: SessionKey) -> SessionRecord | None:
         """Return the session, or None."""

@@ -120,6 +120,16 @@ class SessionRecord:
     """Where its agent listens while it runs."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """What a call of a session is about, as far as it is there."""
+
+    agent: AgentRecord | None
+    session: SessionRecord | None
+    version: VersionRecord | None
+    """The session's."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConversationKey:
     """What names one conversation."""

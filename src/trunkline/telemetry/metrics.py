@@ -17,6 +17,8 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        #: Each connection counts here: looking a series up costs more than counting.
+        self.upgraded = self.upgrades.labels("101")
         self.connections = Gauge(
             "trunkline_connections", "WebSocket connections relayed now.", registry=registry
         )
@@ -32,12 +34,14 @@ class Metrics:
             ["direction"],
             registry=registry,
         )
+        self.frames_in, self.frames_out = (self.frames.labels(way) for way in ("in", "out"))
         self.bytes = Counter(
             "trunkline_bytes",
             "Bytes relayed, frame headers included, by direction; counted at the end.",
             ["direction"],
             registry=registry,
         )
+        self.bytes_in, self.bytes_out = (self.bytes.labels(way) for way in ("in", "out"))
         self.sessions_running = Gauge(
             "trunkline_sessions_running", "Sessions that have a process now.", registry=registry
         )

@@ -50,6 +50,11 @@ def test_the_harness_sees_what_is_decided(harness: FrontDoorHarness) -> None:
     seen = asyncio.run(harness.decide([upgrade + b"frames"]))
     assert seen.upgrade is not None
     assert (seen.upgrade[0].path, seen.upgrade[1]) == ("/ws", b"frames")
+    # An upgrade in one piece, in two, and behind another request.
+    cut = asyncio.run(harness.decide([upgrade[:9], upgrade[9:] + b"frames"]))
+    assert cut == seen
+    behind = asyncio.run(harness.decide([good + upgrade + b"frames"]))
+    assert (behind.upgrade, behind.statuses, behind.is_closed) == (None, [], True)
     assert asyncio.run(harness.decide([good[:-2] + b"Host: y\r\n\r\n"])).statuses == [b"400"]
     assert asyncio.run(harness.decide([good[:-2] + b"A: b\r\n" * 100 + b"\r\n"])).statuses == [
         b"431"

@@ -82,18 +82,18 @@ async def test_a_file_that_cannot_be_read_at_once_is_read_by_the_thread(
     def busy(*_: object) -> None:
         raise BusyError
 
-    monkeypatch.setattr(Lookups, "find", busy)
+    monkeypatch.setattr(Lookups, "look", busy)
     assert (await found(store)).name == AGENT
     assert await store.find_agent(PROJECT, AgentName("none")) is None
 
 
 async def test_what_sqlite_refuses_is_left_to_the_thread(path: Path, store: SqlStore) -> None:
     del store
-    own = Lookups(path, {"one": "select * from agents where name = :name"})
+    own = Lookups(path, {"one": "select * from agents where name = :agent"})
     missing = Lookups(path, {"one": "select * from nothing"})
     with pytest.raises(BusyError):
-        missing.find("one", dict, {})
-    assert own.find("one", dict, {"name": AGENT}) is not None
+        missing.look("one", lambda db: db.rows("one"))
+    assert own.look("one", lambda db: db.rows("one", agent=AGENT))
     own.close()
     own.close()
     missing.close()
@@ -103,12 +103,16 @@ async def test_it_keeps_no_more_than_so_many(
     path: Path, store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del store
-    monkeypatch.setattr(lookups, "_MAX_KEPT", 2)
+    monkeypatch.setattr(lookups, "_MAX_KEPT", 3)
     own = Lookups(path, {"one": "select :n as n"})
-    first = [own.find("one", dict, {"n": n}) for n in range(4)]
+
+    def look(n: int) -> dict[str, int]:
+        return own.look(n, lambda db: dict(db.rows("one", n=n)[0]))
+
+    first = [look(n) for n in range(4)]
     assert first == [{"n": n} for n in range(4)]
-    assert own.find("one", dict, {"n": 3}) is first[3]
-    assert own.find("one", dict, {"n": 0}) is not first[0]
+    assert look(3) is first[3]
+    assert look(0) is not first[0]
     own.close()
 
 
@@ -116,5 +120,5 @@ async def test_it_cannot_write(path: Path, store: SqlStore) -> None:
     del store
     own = Lookups(path, {"one": "update agents set is_enabled = 0 returning *"})
     with pytest.raises(BusyError):
-        own.find("one", dict, {})
+        own.look("one", lambda db: db.rows("one"))
     own.close()

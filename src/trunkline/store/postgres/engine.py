@@ -23,7 +23,7 @@ loses it after five seconds (``idle_in_transaction_session_timeout``).
 import random
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from trunkline.store.errors import StoreNotOpenError
@@ -32,7 +32,7 @@ from trunkline.store.postgres.failures import CONTENTION
 from trunkline.store.postgres.schema import migrate
 from trunkline.store.postgres.target import Target
 from trunkline.store.settings import StoreSettings
-from trunkline.store.sql.engine import Db, Row, first
+from trunkline.store.sql.engine import Db, Row
 from trunkline.store.sql.queries import load_queries
 from trunkline.store.sql.store import SqlStore
 
@@ -91,10 +91,9 @@ class PostgresEngine:
             lambda connection: work(_Statements(connection, self._sql))
         )
 
-    async def find(self, name: str, make: Callable[[Row], _T], **values: Any) -> _T | None:
-        # Nothing is kept: another process may have changed it.
-        row = await self.read(lambda db: first(db.rows(name, **values)))
-        return make(row) if row else None
+    async def look(self, at: Hashable, work: Callable[[Db], _T]) -> _T:
+        # Nothing is kept: another process may have changed it, and nobody tells.
+        return await self.read(work)
 
     async def write(self, work: Callable[[Db], _T]) -> _T:
         return await self._connections.run(

@@ -24,13 +24,29 @@ _REMOVE_AGENT = (
 )
 
 
+def find_agent(db: Db, project: ProjectName, agent: AgentName) -> AgentRecord | None:
+    """Return the agent, or None."""
+    row = first(db.rows("find_agent", project=project, agent=agent))
+    return agent_from(row) if row else None
+
+
+def find_version(
+    db: Db, project: ProjectName, agent: AgentName, version: VersionId
+) -> VersionRecord | None:
+    """Return the version, or None."""
+    row = first(db.rows("find_version", project=project, agent=agent, version=version))
+    return version_from(row) if row else None
+
+
 class SqlAgents:
     """The part of the store that keeps agents and versions."""
 
     _engine: Engine
 
     async def find_agent(self, project: ProjectName, agent: AgentName) -> AgentRecord | None:
-        return await self._engine.find("find_agent", agent_from, project=project, agent=agent)
+        return await self._engine.look(
+            ("agent", project, agent), lambda db: find_agent(db, project, agent)
+        )
 
     async def list_agents(self, project: ProjectName, page: Page) -> PageOf[AgentRecord]:
         return await self._engine.read(
@@ -97,8 +113,9 @@ class SqlAgents:
     ) -> VersionRecord | None:
         if not is_version_id(version):
             return None
-        return await self._engine.find(
-            "find_version", version_from, project=project, agent=agent, version=version
+        return await self._engine.look(
+            ("version", project, agent, version),
+            lambda db: find_version(db, project, agent, version),
         )
 
     async def list_versions(

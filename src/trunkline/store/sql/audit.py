@@ -2,13 +2,14 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from trunkline.protocol.ids import ProjectName
 from trunkline.store.records import AuditFilter, AuditRecord
 from trunkline.store.sql.engine import Db, Engine
 from trunkline.store.sql.rows import readable, text_of
 
+_COLUMNS = tuple(each.name for each in fields(AuditRecord))
 #: Sorts behind every time there is.
 _LAST = "~"
 
@@ -24,8 +25,9 @@ class SqlAudit:
         rows = [
             {
                 name: readable(value) if isinstance(value, str) else value
-                for name, value in {**asdict(record), "at": text_of(record.at)}.items()
+                for name, value in [(name, getattr(record, name)) for name in _COLUMNS]
             }
+            | {"at": text_of(record.at)}
             for record in records
         ]
 

@@ -1,6 +1,6 @@
 """What a SQL database has to do for the store: run functions as transactions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 _T = TypeVar("_T")
@@ -25,11 +25,15 @@ class Engine(Protocol):
         states.
         """
 
-    async def find(self, name: str, make: Callable[[Row], _T], **values: Any) -> _T | None:
-        """Return what ``make`` makes of the only row the statement of that name finds, or None.
+    async def look(self, at: Hashable, work: Callable[[Db], _T]) -> _T:
+        """Run ``work`` as :meth:`read`; it looks up a few rows by their keys.
 
         It is for what every call asks. It sees what was committed before, by whomever, and may
         return what it returned before if nothing was: nobody may change that.
+
+        Args:
+            at: Names what is looked up, its keys included.
+            work: Looks it up.
         """
 
     async def write(self, work: Callable[[Db], _T]) -> _T:

@@ -7,7 +7,8 @@ from typing import Any
 from trunkline.protocol.errors import AgentNotFoundError, VersionNotFoundError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, VersionId
 from trunkline.store.paging import Page, PageOf
-from trunkline.store.records import Claim, ClaimOutcome, SessionRecord, SessionStatus
+from trunkline.store.records import Called, Claim, ClaimOutcome, SessionRecord, SessionStatus
+from trunkline.store.sql.agents import find_agent, find_version
 from trunkline.store.sql.engine import Db, Engine, Row, first
 from trunkline.store.sql.pages import Listing, read_page
 from trunkline.store.sql.rows import json_of, key_of, session_from, text_of
@@ -21,7 +22,10 @@ class SqlSessions:
     _engine: Engine
 
     async def find_session(self, key: SessionKey) -> SessionRecord | None:
-        return await self._engine.find("find_session", session_from, **key_of(key))
+        return await self._engine.look(("session", key), lambda db: _find(db, key))
+
+    async def find_called(self, key: SessionKey) -> Called:
+        return await self._engine.look(("called", key), lambda db: _called(db, key))
 
     async def add_session(self, record: SessionRecord) -> tuple[SessionRecord, bool]:
         return await self._engine.write(lambda db: _add_session(db, record))
@@ -125,6 +129,19 @@ class SqlSessions:
     async def expire_sessions(self, now: dt.datetime) -> Sequence[SessionRecord]:
         at = text_of(now)
         return _records(await self._engine.write(lambda db: db.rows("expire_sessions", now=at)))
+
+
+def _find(db: Db, key: SessionKey) -> SessionRecord | None:
+    row = first(db.rows("find_session", **key_of(key)))
+    return session_from(row) if row else None
+
+
+def _called(db: Db, key: SessionKey) -> Called:
+    agent, session = find_agent(db, key.project, key.agent), _find(db, key)
+    version = None
+    if session is not None:
+        version = find_version(db, key.project, key.agent, session.version)
+    return Called(agent=agent, session=session, version=version)
 
 
 def _add_session(db: Db, record: SessionRecord) -> tuple[SessionRecord, bool]:

@@ -2,15 +2,15 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trunkline.store.sql.engine import Db, Row, first
+from trunkline.store.sql.engine import Db, Row
 from trunkline.store.sql.queries import load_queries
 from trunkline.store.sql.store import SqlStore
-from trunkline.store.sqlite.lookups import BusyError, Lookups
+from trunkline.store.sqlite.lookups import BusyError, Lookups, Statements
 from trunkline.store.sqlite.schema import migrate
 
 _T = TypeVar("_T")
@@ -23,16 +23,6 @@ async def open_sqlite(path: Path) -> SqlStore:
         SchemaTooNewError: If a newer trunkline wrote it.
     """
     return SqlStore(await SqliteEngine.open(path))
-
-
-class _Statements:
-    def __init__(self, db: sqlite3.Connection, sql: Mapping[str, str]) -> None:
-        self._db = db
-        self._sql = sql
-
-    def rows(self, name: str, **values: Any) -> Sequence[Row]:
-        # A Row is a mapping in all but its registration.
-        return self._db.execute(self._sql[name], values).fetchall()
 
 
 class SqliteEngine:
@@ -50,7 +40,7 @@ class SqliteEngine:
         self._db = db
         self._thread = thread
         self._lookups = lookups
-        self._statements = _Statements(db, sql)
+        self._statements = Statements(db, sql)
 
     @classmethod
     async def open(cls, path: Path) -> "SqliteEngine":
@@ -72,12 +62,11 @@ class SqliteEngine:
         # Nobody else writes between two statements: there is one thread.
         return await self._run(lambda: work(self._statements))
 
-    async def find(self, name: str, make: Callable[[Row], _T], **values: Any) -> _T | None:
+    async def look(self, at: Hashable, work: Callable[[Db], _T]) -> _T:
         try:
-            return self._lookups.find(name, make, values)
+            return self._lookups.look(at, work)
         except BusyError:
-            row = await self.read(lambda db: first(db.rows(name, **values)))
-            return make(row) if row else None
+            return await self.read(work)
 
     async def write(self, work: Callable[[Db], _T]) -> _T:
         return await self._run(lambda: self._transact(work))

@@ -6,18 +6,31 @@ process, has committed something: SQLite tells that for less than a look.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from trunkline.store.sql.engine import Row
+from trunkline.store.sql.engine import Db, Row
 
 _T = TypeVar("_T")
 _MAX_KEPT: Final = 4096
+_NOTHING: Final = object()
 
 
 class BusyError(Exception):
     """Another process has the file to itself for a moment."""
+
+
+class Statements:
+    """A connection's statements by their names."""
+
+    def __init__(self, db: sqlite3.Connection, sql: Mapping[str, str]) -> None:
+        self._db = db
+        self._sql = sql
+
+    def rows(self, name: str, **values: Any) -> Sequence[Row]:
+        # A Row is a mapping in all but its registration.
+        return self._db.execute(self._sql[name], values).fetchall()
 
 
 class Lookups:
@@ -28,28 +41,25 @@ class Lookups:
             f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0
         )
         self._db.row_factory = sqlite3.Row
-        self._sql = sql
+        self._statements = Statements(self._db, sql)
         self._version = 0
-        self._kept: dict[tuple[Any, ...], Any] = {}
+        self._kept: dict[Hashable, Any] = {}
 
-    def find(self, name: str, make: Callable[[Row], _T], values: Mapping[str, Any]) -> _T | None:
-        """Return what ``make`` makes of the only row a statement finds, or None.
+    def look(self, at: Hashable, work: Callable[[Db], _T]) -> _T:
+        """Return what ``work`` returns, or what it returned if nothing was committed since.
 
         Raises:
             BusyError: If it can't be looked at without waiting.
         """
-        at = (name, *values.values())
         try:
-            # This connection never writes, so it is told of everybody else's commits.
+            # This connection never writes, so it is told of everybody's commits.
             (version,) = self._db.execute("pragma data_version").fetchone()
-            if version != self._version or len(self._kept) > _MAX_KEPT:
+            if version != self._version or len(self._kept) >= _MAX_KEPT:
                 self._version = version
                 self._kept.clear()
-            found: _T | None = self._kept.get(at)
-            if found is None:
-                rows = self._db.execute(self._sql[name], values).fetchall()
-                if rows:
-                    found = self._kept[at] = make(rows[0])
+            found: _T = self._kept.get(at, _NOTHING)
+            if found is _NOTHING:
+                found = self._kept[at] = work(self._statements)
         except sqlite3.OperationalError as exc:
             raise BusyError from exc
         return found

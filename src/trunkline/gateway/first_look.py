@@ -1,0 +1,180 @@
+"""A new connection until its first bytes are there.
+
+Almost all that come to a gateway are upgrades, and their head comes in one piece: such a one goes
+straight to its upgrade. Everything else is the front door's, which sees the same bytes under the
+same deadline, and alone refuses anything.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from trunkline.gateway.door import FrontDoor, check_failures
+from trunkline.gateway.heads import check_head, wanted_upgrade
+from trunkline.gateway.limits import Place
+from trunkline.gateway.requests import UpgradeRequest
+from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.upgrade import Upgrade
+from trunkline.protocol.errors import TrunklineError
+
+
+class _Head:
+    """Takes what the parser finds in a head."""
+
+    __slots__ = ("headers", "messages", "url")
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_message_begin(self) -> None:
+        self.messages += 1
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+
+class FirstLook(asyncio.Protocol):
+    """One connection on which nothing has come so far."""
+
+    __slots__ = ("_connections", "_new_door", "_place", "_services", "_timer", "_transport")
+
+    def __init__(
+        self,
+        new_door: Callable[[], FrontDoor],
+        connections: set[Any],
+        services: GatewayServices,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            new_door: Makes the one that serves whatever isn't as usual.
+            connections: What uvicorn waits for when it stops, and tells to.
+            services: What upgrades need.
+        """
+        self._new_door = new_door
+        self._connections = connections
+        self._services = services
+        self._transport: asyncio.Transport
+        self._place: Place | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        services = self._services
+        limits = services.limits
+        self._place = place = limits.new_place(_address_of(self._transport))
+        if place is None:
+            services.metrics.refusals.labels("max_connections").inc()
+            self._transport.abort()
+            return
+        # A connection that says nothing at all is bounded by the same deadline.
+        self._timer = asyncio.get_running_loop().call_later(
+            services.settings.head_timeout_s, self._pass_on
+        )
+        self._connections.add(self)
+        try:
+            limits.check(place)
+        except TrunklineError:
+            self._pass_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._let_go()
+        if self._place is not None:
+            self._place.release()
+
+    def shutdown(self) -> None:
+        """Drain: uvicorn calls this on every connection when it stops."""
+        self._transport.close()
+
+    def detach(self) -> int | None:
+        """Let go of the connection; as :meth:`FrontDoor.detach`."""
+        return self._pass_on().detach()
+
+    def data_received(self, data: bytes) -> None:
+        # One that may be over the limit is measured by the front door.
+        if len(data) > self._services.settings.max_head_bytes // 2:
+            self._pass_on(data)
+            return
+        head = _Head()
+        parser = httptools.HttpRequestParser(head)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            request = self._request_of(head, parser)
+            if request is not None:
+                self._upgrade(request, data[exc.args[0] :])
+                return
+        except httptools.HttpParserError:
+            pass
+        self._pass_on(data)
+
+    def _request_of(
+        self, head: _Head, parser: httptools.HttpRequestParser
+    ) -> UpgradeRequest | None:
+        services, place, version = self._services, self._place, parser.get_http_version()
+        assert place is not None
+        if (
+            head.messages != 1
+            or len(head.headers) > services.settings.max_headers
+            or wanted_upgrade(version, head.headers) != b"websocket"
+        ):
+            return None
+        try:
+            check_failures(services, place.peer, head.url)
+            check_head(version, head.headers)
+            return UpgradeRequest.of_target(parser.get_method(), head.url, head.headers)
+        except TrunklineError:
+            return None
+
+    def _upgrade(self, request: UpgradeRequest, rest: bytes) -> None:
+        self._let_go()
+        assert self._place is not None
+        upgrade = Upgrade(
+            request, self._transport, self._services, self._connections, place=self._place
+        )
+        self._transport.set_protocol(upgrade)
+        if rest:
+            upgrade.data_received(rest)
+
+    def _pass_on(self, data: bytes = b"") -> FrontDoor:
+        due = 0.0 if self._timer is None else self._timer.when()
+        self._let_go()
+        assert self._place is not None
+        door = self._new_door()
+        door.take_over(self._transport, self._place, head_due=due, data=data)
+        return door
+
+    def _let_go(self) -> None:
+        self._connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _address_of(transport: asyncio.Transport) -> str:
+    name = transport.get_extra_info("peername")
+    # It has none if the connection has ended already.
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def first_look(
+    config: Config,
+    server_state: ServerState,
+    app_state: dict[str, Any],
+    _loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    services: GatewayServices,
+) -> FirstLook:
+    """Make the protocol of a new connection, as uvicorn asks for it."""
+    door = functools.partial(FrontDoor, config, server_state, app_state, _loop, services=services)
+    return FirstLook(door, server_state.connections, services)
