@@ -64,6 +64,9 @@ class FakeLease:
     def stay_awake(self, why: str) -> None:
         """Be awake as ever."""
 
+    def connection_ended(self, event: dict[str, Any]) -> None:
+        self.log.connections.append(event)
+
     async def wait_exited(self) -> ExitStatus:
         return await asyncio.shield(self._sessions.exited)
 

@@ -1,5 +1,6 @@
 """Agents: what they are called, whether they take calls, and how their endpoint behaves."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -17,9 +18,11 @@ from trunkline.manifest.definition import parse_agent_settings, parse_create_ver
 from trunkline.protocol import headers
 from trunkline.protocol.errors import AgentNotFoundError, ConflictError, InvalidRequestError
 from trunkline.protocol.ids import AGENT_NAME_RULE, AgentName, ProjectName, is_agent_name
+from trunkline.sessions.live import AgentNow
 from trunkline.store.records import AgentRecord
 from trunkline.web.body import flag, json_object
 
+AgentsNow = Mapping[tuple[ProjectName, AgentName], AgentNow]
 _PREFIX = "/api/projects/{project}/agents"
 
 
@@ -48,7 +51,8 @@ class Agents:
     async def list_agents(self, request: Request) -> Response:
         _, project = await self._services.admit(request, Permission.SEE)
         page = await self._services.store.list_agents(project, page_of(request.query_params))
-        shapes_of = {record.name: await self._shape(record) for record in page.items}
+        now = await self._services.live.agents()
+        shapes_of = {record.name: await self._shape(record, now) for record in page.items}
         return JSONResponse(
             list_body(page, lambda record: shapes_of[record.name], lambda record: record.name)
         )
@@ -137,10 +141,14 @@ class Agents:
             raise _no_agent(project, name)
         return record
 
-    async def _shape(self, record: AgentRecord) -> dict[str, Any]:
+    async def _shape(self, record: AgentRecord, all_now: AgentsNow | None = None) -> dict[str, Any]:
         store = self._services.store
         latest = await store.latest_version(record.project, record.name)
-        return shapes.agent(record, latest, await store.count_running(record.project, record.name))
+        running = await store.count_running(record.project, record.name)
+        if all_now is None:
+            all_now = await self._services.live.agents()
+        now = all_now.get((record.project, record.name), AgentNow())
+        return shapes.agent(record, latest, running, now)
 
 
 def _no_agent(project: ProjectName, name: AgentName) -> AgentNotFoundError:

@@ -31,6 +31,7 @@ from trunkline.protocol.ids import (
 )
 from trunkline.sessions.calls import Calls
 from trunkline.sessions.directory import SessionDirectory
+from trunkline.sessions.live import Live, NothingLive
 from trunkline.sessions.ownership import find_owned, owner_with
 from trunkline.store.interface import Store
 from trunkline.store.records import SessionRecord
@@ -52,6 +53,8 @@ class ControlServices:
     """How often an identity may call."""
     calls: Calls = field(default_factory=Calls)
     """The requests agents are answering now."""
+    live: Live = field(default_factory=NothingLive)
+    """Tells of open connections."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the platform stops: streams that would go on for ever end."""
 

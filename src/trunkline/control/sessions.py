@@ -1,5 +1,6 @@
 """Sessions: made ahead of their first call, listed, stopped, deleted."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -13,10 +14,18 @@ from trunkline.control import shapes
 from trunkline.control.paging import limit_of, list_body, page_of
 from trunkline.control.services import ControlServices, session_id_of
 from trunkline.protocol.errors import AgentNotFoundError, InvalidRequestError, UnavailableError
-from trunkline.protocol.ids import SESSION_ID_RULE, SessionId, SessionKey, is_session_id
+from trunkline.protocol.ids import (
+    SESSION_ID_RULE,
+    AgentName,
+    ProjectName,
+    SessionId,
+    SessionKey,
+    is_session_id,
+)
 from trunkline.sessions.directory import new_session_id
 from trunkline.sessions.ownership import not_accessible
 from trunkline.sessions.selection import LATEST
+from trunkline.store.records import SessionRecord
 from trunkline.web.body import json_object
 
 _SESSIONS = "/api/projects/{project}/agents/{agent}/endpoint/sessions"
@@ -56,16 +65,48 @@ class Sessions:
         if await store.find_agent(project, name) is None:
             raise AgentNotFoundError(f"no agent {name!r} in project {project!r}")
         page = await store.list_sessions(project, name, page_of(request.query_params), owner=owner)
-        return JSONResponse(list_body(page, shapes.session, lambda r: r.key.session_id))
+        bodies = {record.key: shapes.session(record) for record in page.items}
+        if _includes_usage(request):
+            for key, usage in (await self._usage(project, name, page.items)).items():
+                bodies[key]["usage"] = usage
+        return JSONResponse(
+            list_body(page, lambda record: bodies[record.key], lambda r: r.key.session_id)
+        )
 
     async def get_session(self, request: Request) -> Response:
-        return JSONResponse(shapes.session(await self._services.find_session(request)))
+        record = await self._services.find_session(request)
+        body = shapes.session(record)
+        if _includes_usage(request):
+            self._services.sessions.refuse_elsewhere(record)
+            key = record.key
+            body["usage"] = (await self._usage(key.project, key.agent, [record]))[key]
+        return JSONResponse(body)
+
+    async def _usage(
+        self, project: ProjectName, name: AgentName, records: Sequence[SessionRecord]
+    ) -> dict[SessionKey, dict[str, Any] | None]:
+        """Return what sessions use; None of one that doesn't run here."""
+        use_of = self._services.sessions.use_of
+        # It reads files, a few for each.
+        uses = await in_thread(lambda: {record.key: use_of(record) for record in records})
+        open_now = await self._services.live.connections(project, name)
+        return {
+            key: None if use is None else shapes.usage(use, open_now.get(key, ()))
+            for key, use in uses.items()
+        }
 
     async def list_connections(self, request: Request) -> Response:
-        """Tell how the session's last connections ended, the newest first."""
+        """Tell how the session's last connections ended, or of those that are open."""
         record = await self._services.find_session(request)
         most = limit_of(request.query_params)
+        state = request.query_params.get("state", "closed")
+        if state not in ("open", "closed"):
+            raise InvalidRequestError("state must be open or closed", param="state")
         self._services.sessions.refuse_elsewhere(record)
+        if state == "open":
+            key = record.key
+            now = await self._services.live.connections(key.project, key.agent)
+            return JSONResponse({"object": "list", "data": list(now.get(key, ()))[:most]})
         kept = self._services.sessions.logs.of(record.home).connections
         return JSONResponse({"object": "list", "data": await in_thread(kept.last, most)})
 
@@ -87,6 +128,13 @@ class Sessions:
         elif owner is not None and not await self._services.store.had_session(key, owner):
             raise not_accessible(key)
         return Response(status_code=204)
+
+
+def _includes_usage(request: Request) -> bool:
+    included = request.query_params.get("include")
+    if included not in (None, "usage"):
+        raise InvalidRequestError("include must be usage", param="include")
+    return included is not None
 
 
 def _id_in(body: dict[str, Any]) -> SessionId:

@@ -1,9 +1,12 @@
 """Records as the JSON objects clients read. Times are whole Unix seconds."""
 
+import dataclasses
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trunkline.sessions.agent_secrets import shown
+from trunkline.sessions.live import AgentNow, SessionUse
 from trunkline.sessions.selection import rules_of
 from trunkline.store.records import AgentRecord, SessionRecord, VersionRecord
 
@@ -31,13 +34,16 @@ def version(record: VersionRecord) -> dict[str, Any]:
     return body
 
 
-def agent(record: AgentRecord, latest: VersionRecord | None, running: int) -> dict[str, Any]:
+def agent(
+    record: AgentRecord, latest: VersionRecord | None, running: int, now: AgentNow
+) -> dict[str, Any]:
     """Return an agent object.
 
     Args:
         record: The agent.
         latest: Its newest version; None if only drafts are left.
         running: How many of its sessions run.
+        now: What goes on with it.
     """
     protocols = sorted(latest.protocols) if latest is not None else []
     endpoint: dict[str, Any] = {
@@ -56,6 +62,8 @@ def agent(record: AgentRecord, latest: VersionRecord | None, running: int) -> di
         "created_at": _seconds(record.created_at),
         "versions": {"latest": None if latest is None else version(latest)},
         "running_sessions": running,
+        "open_connections": now.connections,
+        "errors_today": now.errors_today,
         "agent_endpoint": endpoint,
     }
     if record.card is not None:
@@ -76,6 +84,28 @@ def session(record: SessionRecord) -> dict[str, Any]:
     if record.stopped_at is not None:
         body["stopped_at"] = _seconds(record.stopped_at)
     return body
+
+
+def usage(use: SessionUse, connections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a session that runs uses.
+
+    Args:
+        use: What was measured.
+        connections: Those that are open, with what went over them so far.
+    """
+    cpu, memory = use.resources.cpu, use.resources.memory
+    all_of_it = dataclasses.replace(use.ended)
+    for event in connections:
+        all_of_it.add(event)
+    return {
+        "cpu": None if cpu is None else {"used_s": round(cpu.used, 3), "limit": cpu.limit},
+        "memory": None
+        if memory is None
+        else {"used_bytes": int(memory.used), "limit_bytes": int(memory.limit)},
+        "open_connections": len(connections),
+        "in": {"frames": all_of_it.frames_in, "bytes": all_of_it.bytes_in},
+        "out": {"frames": all_of_it.frames_out, "bytes": all_of_it.bytes_out},
+    }
 
 
 def _seconds(at: dt.datetime) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.config import variable_of
 from trunkline.gateway.settings import GatewaySettings
-from trunkline.gateway.summary import Summary
+from trunkline.gateway.summary import Summary, Tally
 
 
 def event_of(
@@ -50,6 +50,31 @@ def event_of(
         "age_s": round(summary.age_s, 3),
         "in": _direction(summary.frames_in, summary.bytes_in, summary.quiet_in_s),
         "out": _direction(summary.frames_out, summary.bytes_out, summary.quiet_out_s),
+    }
+
+
+def open_event_of(
+    tally: Tally, *, version: str, request_id: str, address: str, at: dt.datetime
+) -> dict[str, Any]:
+    """Return the same of a connection that is open: without what only its end says.
+
+    Args:
+        tally: What the relay saw so far.
+        version: The session's version.
+        request_id: The upgrade's id.
+        address: The client's address.
+        at: When that was.
+    """
+    return {
+        "object": "connection",
+        "request_id": request_id,
+        "version": version,
+        "address": address,
+        "opened_at": _rfc3339(at - dt.timedelta(seconds=tally.age_s)),
+        "closed_at": None,
+        "age_s": round(tally.age_s, 3),
+        "in": _direction(tally.frames_in, tally.bytes_in, tally.quiet_in_s),
+        "out": _direction(tally.frames_out, tally.bytes_out, tally.quiet_out_s),
     }
 
 

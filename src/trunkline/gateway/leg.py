@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import time
 from typing import Protocol
 
 from trunkline.aio.sockets import unsent_bytes
 from trunkline.gateway.carrier import Given, Taken
 from trunkline.gateway.moved import MovedLeg
+from trunkline.gateway.summary import Tally
 from trunkline.protocol.frames import FrameScanner
 
 
@@ -201,3 +203,17 @@ class Leg(asyncio.Protocol):
         """
         self.relay = _NOBODY
         del self.peer
+
+
+def tally_of(client: Leg, agent: Leg, started_at: float) -> Tally:
+    """Return what has gone over the two legs of a connection."""
+    now = time.monotonic()
+    return Tally(
+        frames_in=client.scanner.frames,
+        frames_out=agent.scanner.frames,
+        bytes_in=client.bytes_read,
+        bytes_out=agent.bytes_read,
+        age_s=now - started_at,
+        quiet_in_s=client.quiet_s(now),
+        quiet_out_s=agent.quiet_s(now),
+    )

@@ -6,6 +6,7 @@ While nothing special happens, `gateway.carrier` does the copying, if it can.
 """
 
 import asyncio
+import dataclasses
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,11 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from trunkline.aio.tasks import TaskOwner
 from trunkline.gateway.carrier import Carried, Carrier, Taken
 from trunkline.gateway.doze import Doze
-from trunkline.gateway.leg import Leg
+from trunkline.gateway.leg import Leg, tally_of
 from trunkline.gateway.moved import MovedLeg, MovedRelay
 from trunkline.gateway.overdue import TimeLimits
 from trunkline.gateway.settings import GatewaySettings
-from trunkline.gateway.summary import ClosedBy, Summary
+from trunkline.gateway.summary import ClosedBy, Summary, Tally
 from trunkline.protocol.close import CloseCode, encode_close
 from trunkline.protocol.frames import FrameScanner
 from trunkline.sessions.suspension import Traffic
@@ -335,6 +336,11 @@ class Relay:
         self.upstream.note_activity(now)
         return now - max(self.downstream.active_at, self.upstream.active_at, self._times.started_at)
 
+    def so_far(self) -> Tally:
+        """Return what has gone over it until now."""
+        self.quiet_s(time.monotonic())
+        return tally_of(self.downstream, self.upstream, self._times.started_at)
+
     def drain(self) -> None:
         """Close because the platform is told to stop. Twice is fine."""
         self.close(
@@ -473,25 +479,18 @@ class Relay:
             self._timer.cancel()
             self._timer = None
         by, code, reason, limit = self._ended or _UNKNOWN
-        client, agent, now = self.downstream, self.upstream, time.monotonic()
         on_end, self._on_end = self._on_end, _nobody
-        on_end(
-            Summary(
-                by=by,
-                code=code,
-                reason=reason,
-                limit=limit,
-                frames_in=client.scanner.frames,
-                frames_out=agent.scanner.frames,
-                bytes_in=client.bytes_read,
-                bytes_out=agent.bytes_read,
-                age_s=now - self._times.started_at,
-                quiet_in_s=client.quiet_s(now),
-                quiet_out_s=agent.quiet_s(now),
-                was_cut=self._was_cut,
-            )
+        tally = tally_of(self.downstream, self.upstream, self._times.started_at)
+        end = Summary(
+            **dataclasses.asdict(tally),
+            by=by,
+            code=code,
+            reason=reason,
+            limit=limit,
+            was_cut=self._was_cut,
         )
-        for leg in (client, agent):
+        on_end(end)
+        for leg in (self.downstream, self.upstream):
             leg.let_go()
 
 

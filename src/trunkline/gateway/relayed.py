@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from trunkline.auth.caller import Caller
-from trunkline.gateway.ending import event_of, line_of
+from trunkline.gateway.ending import event_of, line_of, open_event_of
 from trunkline.gateway.limits import Place
+from trunkline.gateway.live import is_failure
 from trunkline.gateway.moved import MovedRelay
 from trunkline.gateway.relay import Relay
 from trunkline.gateway.services import GatewayServices
@@ -63,7 +64,7 @@ class LocalAgent:
         self.version = version
 
     def ended(self, event: Mapping[str, Any]) -> None:
-        self._hold.log.connections.append(event)
+        self._hold.connection_ended(event)
 
     def event(self, reason: str, message: str) -> None:
         self._hold.log.event(reason, message)
@@ -220,6 +221,16 @@ class Relayed:
         services.metrics.connections.inc()
         return relay
 
+    def so_far(self) -> dict[str, Any]:
+        """Return what the connection was until now, as the event that is kept at its end."""
+        return open_event_of(
+            self.relay.so_far(),
+            version=self.agent.version,
+            request_id=self.request_id,
+            address=self.client,
+            at=dt.datetime.now(dt.UTC),
+        )
+
     def detach(self) -> MovedRelay | None:
         """Let go of the connections, as :meth:`Relay.detach`, and of what was counted for them.
 
@@ -249,6 +260,8 @@ class Relayed:
         metrics.bytes_out.inc(summary.bytes_out)
         if summary.limit:
             metrics.refusals.labels(summary.limit).inc()
+        if is_failure(summary):
+            services.errors.add(agent.key.project, agent.key.agent)
         if summary.was_cut:
             metrics.refusals.labels("close_timeout_s").inc()
         event = event_of(

@@ -14,6 +14,7 @@ from trunkline.gateway.answering import Answering
 from trunkline.gateway.audit import AuditTrail
 from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.limits import ConnectionLimits
+from trunkline.gateway.live import ErrorsToday, LiveConnections
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.settings import GatewaySettings
@@ -47,6 +48,8 @@ class GatewayServices:
     origins: Origins = field(init=False)
     limits: ConnectionLimits = field(init=False)
     sweep: Sweep = field(init=False)
+    errors: ErrorsToday = field(default_factory=ErrorsToday)
+    live: LiveConnections = field(init=False)
     stranded: list[tuple[int, bytes]] = field(default_factory=list)
     """Connections that are to be moved to another process: their files, and what was read."""
     relayed: set[Any] = field(default_factory=set)
@@ -59,6 +62,7 @@ class GatewayServices:
         object.__setattr__(self, "carrier", Carrier(self.settings))
         object.__setattr__(self, "origins", Origins(self.settings.allowed_origins))
         object.__setattr__(self, "limits", ConnectionLimits(self.settings))
+        object.__setattr__(self, "live", LiveConnections(self.relayed, self.errors))
         object.__setattr__(self, "sweep", Sweep.for_settings(self.settings, self.metrics))
 
     def refuse_if_draining(self) -> None:

@@ -15,27 +15,18 @@ class ClosedBy(StrEnum):
     NETWORK = "network"
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a relayed connection was, told once at its end.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What has gone over a connection.
 
     Attributes:
-        by: Who ended it.
-        code: The close code the client got or sent; 1006 if there was none.
-        reason: The close frame's text.
-        limit: The setting that ended it, if it was a limit.
         frames_in: Frames from the client to the agent; ``frames_out`` the other way.
         bytes_in: Bytes from the client to the agent; ``bytes_out`` the other way.
-        age_s: Seconds from the 101 to the end.
-        quiet_in_s: Seconds from the client's last byte to the end, to about a second; None if it
-            sent none. ``quiet_out_s`` the other way.
-        was_cut: Whether the close handshake wasn't over in time.
+        age_s: Seconds since the 101.
+        quiet_in_s: Seconds since the client's last byte, to about a second; None if it has sent
+            none. ``quiet_out_s`` the other way.
     """
 
-    by: ClosedBy
-    code: int
-    reason: str
-    limit: str
     frames_in: int
     frames_out: int
     bytes_in: int
@@ -43,4 +34,22 @@ class Summary:
     age_s: float
     quiet_in_s: float | None
     quiet_out_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary(Tally):
+    """What a relayed connection was, told once at its end.
+
+    Attributes:
+        by: Who ended it.
+        code: The close code the client got or sent; 1006 if there was none.
+        reason: The close frame's text.
+        limit: The setting that ended it, if it was a limit.
+        was_cut: Whether the close handshake wasn't over in time.
+    """
+
+    by: ClosedBy
+    code: int
+    reason: str
+    limit: str
     was_cut: bool

@@ -109,6 +109,8 @@ class Upgrade(asyncio.Protocol):
         self._services.count_refusal(error)
         if isinstance(error, AuthenticationError):
             self._services.rates.failures_by_address.count(self._client)
+        if error.status >= 500 and self._session is not None:
+            self._services.errors.add(self._session.project, self._session.agent)
         self._record(error.status)
         _log.info(
             "upgrade refused: status=%d code=%s limit=%s session=%s address=%s request_id=%s",

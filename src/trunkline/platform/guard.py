@@ -14,7 +14,7 @@ from trunkline.gateway.requests import marks_in
 from trunkline.gateway.responses import headers_for
 from trunkline.gateway.services import GatewayServices
 from trunkline.protocol.errors import RateLimitedError, TrunklineError, envelope
-from trunkline.protocol.ids import is_agent_name, is_session_id
+from trunkline.protocol.ids import AgentName, is_agent_name, is_session_id
 
 _log = logging.getLogger("trunkline.http")
 #: What is worth a line although it changes nothing: what was in somebody's session.
@@ -74,9 +74,18 @@ class Guard:
                     services.count_refusal(answering.error)
             finally:
                 services.answering.discard(answering)
+        if status >= 500:
+            self._count_failure(scope)
         if status == 401:
             services.rates.failures_by_address.count(address)
         self._record(scope, note, status, address, request_id)
+
+    def _count_failure(self, scope: Scope) -> None:
+        named = scope.get("path_params") or {}
+        project, agent = self._services.projects.find(named.get("project")), named.get("agent")
+        # Whatever a path has in the place of a name must not be counted one by one.
+        if project is not None and agent is not None and is_agent_name(agent):
+            self._services.errors.add(project, AgentName(agent))
 
     def _record(
         self, scope: Scope, note: noted.Note, status: int, address: str, request_id: str

@@ -183,6 +183,7 @@ async def _serve(
         admission=access.admission,
         builds=builds,
         rate=access.rates.calls_by_identity,
+        live=gateway.live,
     )
     sessions.use_secrets(access.secrets)
     uploads = Uploads(

@@ -170,6 +170,26 @@ class Freezer(Protocol):
         """Return what it does of its own accord."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How much of one thing an agent uses, as the kernel counts it towards a limit.
+
+    Processor time in seconds since its start, with a limit in processors; memory in bytes, what
+    files keep in it included, with a limit in bytes.
+    """
+
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceUse:
+    """What an agent uses. What isn't measured is None."""
+
+    cpu: Measured | None = None
+    memory: Measured | None = None
+
+
 class Instance(Protocol):
     """One running agent process, ready to take connections."""
 
@@ -196,6 +216,9 @@ class Instance(Protocol):
 
         Calling it again, or after the process has ended, only waits.
         """
+
+    def resource_use(self) -> ResourceUse:
+        """Return what it uses, as far as that is measured. It reads files of the kernel's."""
 
     @property
     def is_settled(self) -> bool:

@@ -29,6 +29,7 @@ from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.gate import Phase
 from trunkline.sessions.home_files import HomeFiles
+from trunkline.sessions.live import SessionUse
 from trunkline.sessions.ownership import not_accessible
 from trunkline.sessions.processes import SessionProcesses
 from trunkline.sessions.selection import check_protocol, named_version, select_version
@@ -97,6 +98,10 @@ class SessionDirectory:
     def is_running(self, key: SessionKey) -> bool:
         """Tell whether the session has a process here."""
         return self._processes.is_running(key)
+
+    def use_of(self, record: SessionRecord) -> SessionUse | None:
+        """Return what the session uses; None if it has no process here."""
+        return self._processes.use_of(record)
 
     @property
     def is_passed_on(self) -> bool:

@@ -36,6 +36,7 @@ from trunkline.sessions.gate import Phase
 from trunkline.sessions.homes import SessionHomes
 from trunkline.sessions.launches import launch_from_json
 from trunkline.sessions.leaving import Leaving
+from trunkline.sessions.live import SessionUse
 from trunkline.sessions.log import SessionLog, SessionLogs
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease, Slot
@@ -97,6 +98,13 @@ class SessionProcesses:
         """Tell whether the session has a process here."""
         slot = self._slots.get(key)
         return slot is not None and slot.instance is not None
+
+    def use_of(self, record: SessionRecord) -> SessionUse | None:
+        """Return what the session uses; None if it has no process here."""
+        slot = self._slots.get(record.key)
+        if slot is None or slot.instance is None or slot.home != record.home:
+            return None
+        return SessionUse(resources=slot.instance.resource_use(), ended=slot.ended)
 
     def refuse_if_closing(self) -> None:
         """Refuse new work when nothing is started any more.

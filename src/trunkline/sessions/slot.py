@@ -1,11 +1,12 @@
 """What is known of a session while it runs or somebody waits for it, and the right to use it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline.protocol.ids import SessionKey, VersionId
 from trunkline.runtimes.interface import Address, ExitStatus, Instance
+from trunkline.sessions.live import Traffic
 from trunkline.sessions.log import SessionLog
 from trunkline.sessions.suspension import Sleeper, Suspension
 from trunkline.store.records import VersionRecord
@@ -30,6 +31,7 @@ class Slot:
         self.idle_clock: asyncio.TimerHandle | None = None
         self.idle_timeout_s = 0.0
         self.version = VersionId("")
+        self.ended = Traffic()
 
     @property
     def is_unused(self) -> bool:
@@ -107,6 +109,11 @@ class Hold:
     def stay_awake(self, why: str) -> None:
         """Have the agent go on, if it is frozen, and freeze it no more."""
         self._slot.end_suspension(why)
+
+    def connection_ended(self, event: Mapping[str, Any]) -> None:
+        """Keep how a connection went, and count what went over it."""
+        self._slot.ended.add(event)
+        self.log.connections.append(event)
 
     def release(self) -> None:
         """Give the lease back. Twice is fine."""

@@ -25,7 +25,7 @@ from tests.conformance.runtimes.support import (
 )
 from trunkline.protocol.errors import SessionNotReadyError, UnavailableError
 from trunkline.protocol.ids import NodeId
-from trunkline.runtimes.interface import ExitStatus, LogStream
+from trunkline.runtimes.interface import ExitStatus, LogStream, ResourceUse
 
 FLOOD_BYTES = 100 * 1024 * 1024
 
@@ -476,3 +476,20 @@ async def test_aclose_stops_all_and_starts_no_more(starter: Starter) -> None:
     with pytest.raises(UnavailableError):
         await starter.start()
     await starter.runtime.aclose()
+
+
+async def test_what_an_agent_uses_is_measured_against_its_limits(
+    starter: Starter, sandbox: str
+) -> None:
+    instance, _ = await starter.start("--say", "hello")
+    use = instance.resource_use()
+    if sandbox == "required":
+        assert use.cpu is not None
+        assert use.memory is not None
+        # Python has started: it took some time, and far from all that it may have.
+        assert 0.001 < use.cpu.used < 20
+        assert use.cpu.limit == 1
+        assert 1024**2 < use.memory.used < use.memory.limit == 2 * 1024**3
+    await instance.stop()
+    # Nobody counts any more, and nothing breaks.
+    assert instance.resource_use() == ResourceUse()

@@ -18,6 +18,7 @@ from trunkline.runtimes.interface import (
     InstanceSpec,
     Launch,
     LogSink,
+    ResourceUse,
     VersionSource,
 )
 from trunkline.sessions.directory import SessionDirectory
@@ -49,12 +50,16 @@ class FakeInstance:
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.stop_asked = asyncio.Event()
         self._may_stop = may_stop
+        self.uses = ResourceUse()
 
     def crash(self) -> None:
         self.exited.set_result(ExitStatus(code=3))
 
     async def wait_exited(self) -> ExitStatus:
         return await asyncio.shield(self.exited)
+
+    def resource_use(self) -> ResourceUse:
+        return self.uses
 
     async def stop(self) -> ExitStatus:
         self.stop_asked.set()

@@ -131,6 +131,10 @@ RESOURCE = Resource(
                 latest={"anyOf": [schema("AgentVersion"), {"type": "null"}]},
             ),
             running_sessions=integer("How many of its sessions have a process", minimum=0),
+            open_connections=integer("WebSocket connections open to it now", minimum=0),
+            errors_today=integer(
+                "Calls that failed for its or the platform's part since midnight, UTC", minimum=0
+            ),
             agent_endpoint=obj(
                 "What callers reach",
                 version_selector=obj(

@@ -23,6 +23,7 @@ from trunkline.platform.openapi.operation import (
 
 _SESSIONS = f"{ENDPOINT}/sessions"
 _SESSION = f"{_SESSIONS}/{{session}}"
+_INCLUDE = in_query("include", "What else to tell.", text(enum=["usage"]))
 _LOG_QUERY = (
     in_query("kind", "Which log.", text(enum=["console", "system"], default="console")),
     flag_in_query("follow", "Go on with what comes.", default=True),
@@ -66,7 +67,7 @@ RESOURCE = Resource(
             path=_SESSIONS,
             name="list_sessions",
             says="The caller's sessions.",
-            query=PAGE,
+            query=(*PAGE, _INCLUDE),
             answers={200: json_answer("A page of them.", schema("SessionList"))},
         ),
         Operation(
@@ -74,16 +75,21 @@ RESOURCE = Resource(
             path=_SESSION,
             name="get_session",
             says="One session.",
+            query=(_INCLUDE,),
             answers={200: json_answer("The session.", schema("Session"))},
-            refusals=(403,),
+            refusals=(403, 503),
         ),
         Operation(
             method="GET",
             path=f"{_SESSION}/connections",
             name="list_connections",
             says="How the session's last WebSocket connections ended, the newest first: who "
-            "closed, with what, and which limit it was if it was one.",
-            query=(in_query("limit", "How many.", integer(minimum=1, maximum=100, default=20)),),
+            "closed, with what, and which limit it was if it was one. Or those that are open, with "
+            "what went over them so far.",
+            query=(
+                in_query("limit", "How many.", integer(minimum=1, maximum=100, default=20)),
+                in_query("state", "Which.", text(enum=["open", "closed"], default="closed")),
+            ),
             answers={200: json_answer("The connections.", schema("ConnectionList"))},
             refusals=(403, 503),
         ),
@@ -117,13 +123,65 @@ RESOURCE = Resource(
             created_at=seconds("When it was made"),
             last_accessed_at=seconds("When it was last used"),
             expires_at=seconds("When it will be removed, unless it is used"),
-            optional={"stopped_at": seconds("When its process ended")},
+            optional={
+                "stopped_at": seconds("When its process ended"),
+                "usage": {
+                    "description": "What it uses, if that was asked for; null if it doesn't run",
+                    "anyOf": [schema("SessionUsage"), {"type": "null"}],
+                },
+            },
         ),
         "SessionList": page("Session", "A page of sessions"),
         "ConnectionList": obj(
             "Connections that are over",
             object={"const": "list"},
-            data=array(schema("Connection")),
+            data=array({"anyOf": [schema("Connection"), schema("OpenConnection")]}),
+        ),
+        "OpenConnection": obj(
+            "A connection that is open",
+            object={"const": "connection"},
+            request_id=text("The upgrade's `x-request-id`"),
+            version=text("The version it goes to"),
+            address=text("The client's address"),
+            opened_at=text("When it began", format="date-time"),
+            closed_at={"type": "null"},
+            age_s={"type": "number", "description": "Seconds it has lasted"},
+            optional={
+                "in": schema("ConnectionDirection"),
+                "out": schema("ConnectionDirection"),
+            },
+        ),
+        "SessionUsage": obj(
+            "What a session that runs uses",
+            cpu={
+                "description": "Processor time since its process began; null if nobody counts it",
+                "anyOf": [
+                    obj(
+                        "Processor time",
+                        used_s={"type": "number", "description": "Seconds"},
+                        limit={"type": "number", "description": "How many processors it may use"},
+                    ),
+                    {"type": "null"},
+                ],
+            },
+            memory={
+                "description": "Memory, what files keep in it included; null if nobody counts it",
+                "anyOf": [
+                    obj(
+                        "Memory",
+                        used_bytes=integer("How much it has", minimum=0),
+                        limit_bytes=integer("How much it may have", minimum=0),
+                    ),
+                    {"type": "null"},
+                ],
+            },
+            open_connections=integer("WebSocket connections now", minimum=0),
+            optional={"in": schema("Traffic"), "out": schema("Traffic")},
+        ),
+        "Traffic": obj(
+            "What went one way since its process began: `in` to the agent, `out` back",
+            frames=integer("Frames, control frames included", minimum=0),
+            bytes=integer("Bytes, frame headers included", minimum=0),
         ),
         "Connection": obj(
             "A connection that is over",

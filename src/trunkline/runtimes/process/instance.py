@@ -23,6 +23,7 @@ from trunkline.runtimes.interface import (
     LogSink,
     LogStream,
     Passed,
+    ResourceUse,
 )
 from trunkline.runtimes.process.child import Child, Spawn, Started, exit_status, start_child
 from trunkline.runtimes.process.freezing import BoxFreezer
@@ -109,8 +110,7 @@ class ProcessInstance:
         self._child: Child | None = None
         self._address: Address | None = None
         self._endpoint: Endpoint | None = None
-        self._spawn_failure = ""
-        self._last_line = ""
+        self._spawn_failure = self._last_line = ""
         self._spawned = asyncio.Event()
         self._exited = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
@@ -149,6 +149,9 @@ class ProcessInstance:
         if self._stopping is not None:
             await asyncio.shield(self._stopping)
         return await self.wait_exited()
+
+    def resource_use(self) -> ResourceUse:
+        return ResourceUse() if self._box is None else self._box.resource_use()
 
     # Changing the process of the platform that looks after it
 

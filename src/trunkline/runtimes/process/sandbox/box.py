@@ -19,6 +19,7 @@ from trunkline.runtimes.interface import (
     FreezerFailedError,
     InstanceSpec,
     Passed,
+    ResourceUse,
 )
 from trunkline.runtimes.process.sandbox import view as views
 from trunkline.runtimes.process.sandbox.accounts import Accounts
@@ -367,6 +368,10 @@ class Box:
     def usage(self) -> Usage:
         """Return what was counted of its limits so far."""
         return self._group.usage() if self._group is not None else Usage()
+
+    def resource_use(self) -> ResourceUse:
+        """Return what it uses, as far as the kernel counts it."""
+        return self._group.resource_use() if self._group is not None else ResourceUse()
 
     async def finish(self) -> Usage:
         """Remove what is left once its processes have ended; return what it used. Twice is fine."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline.runtimes.interface import Measured, ResourceUse
 from trunkline.runtimes.process.sandbox.freezer import Freezer, FreezerPlace, find_freezer
 
 _PERIOD_US = 100_000
@@ -16,6 +17,8 @@ _FOLDER_MODE = 0o755
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_S = 0.01
 CONTROLLERS = ("memory", "cpu", "pids")
+#: Version 1 counts processor time here, which may be mounted apart from what bounds it.
+_ACCOUNTING = "cpuacct"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,15 @@ class Group:
                         facts[names[name]] = value
         return Usage(**facts)
 
+    def resource_use(self) -> ResourceUse:
+        """Return what its processes use, and may use, as far as the kernel counts it."""
+        facts: dict[str, float] = {}
+        for folder in self.folders:
+            for name, (file, read) in _MEASURED[self.version].items():
+                with contextlib.suppress(OSError, ValueError, StopIteration):
+                    facts[name] = read((folder / file).read_text())
+        return ResourceUse(cpu=_measured(facts, "cpu"), memory=_measured(facts, "memory"))
+
     def remove(self) -> None:
         """Remove it; all that were in it have ended. Twice is fine."""
         also = () if self.freezer is None else self.freezer.folders
@@ -155,6 +167,42 @@ class Group:
                 else:
                     break
         self.folders, self.freezer = [], None
+
+
+def _from_stat(text: str) -> float:
+    return next(
+        int(value) / 1e6
+        for name, value in (line.split() for line in text.splitlines())
+        if name == "usage_usec"
+    )
+
+
+def _from_max(text: str) -> float:
+    quota, period = text.split()
+    return int(quota) / int(period)
+
+
+#: Where each figure is, and how it is read. "max" is no number: no limit, and none is told.
+_MEASURED: Mapping[int, Mapping[str, tuple[str, Callable[[str], float]]]] = {
+    0: {},
+    1: {
+        "cpu": ("cpuacct.usage", lambda text: int(text) / 1e9),
+        "cpu.limit": ("cpu.cfs_quota_us", lambda text: int(text) / _PERIOD_US),
+        "memory": ("memory.usage_in_bytes", int),
+        "memory.limit": ("memory.limit_in_bytes", int),
+    },
+    2: {
+        "cpu": ("cpu.stat", _from_stat),
+        "cpu.limit": ("cpu.max", _from_max),
+        "memory": ("memory.current", int),
+        "memory.limit": ("memory.max", int),
+    },
+}
+
+
+def _measured(facts: Mapping[str, float], name: str) -> Measured | None:
+    used, limit = facts.get(name), facts.get(f"{name}.limit")
+    return None if used is None or limit is None else Measured(used=used, limit=limit)
 
 
 _COUNTERS: Mapping[int, Mapping[str, Mapping[str, str]]] = {
@@ -197,7 +245,7 @@ def _values(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
             "pids": (("pids.max", str(limits.pids)),),
         }
     for controller in hierarchy.controllers:
-        yield from writes[controller]
+        yield from writes.get(controller, ())
 
 
 @contextlib.contextmanager
@@ -253,6 +301,10 @@ def find_cgroups(
             found.append(Hierarchy(folder, 1, (controller,)))
         else:
             missing[controller] = f"{folder} can't be written to"
+    counted = places.get(_ACCOUNTING)
+    is_apart = counted is not None and all(counted != hierarchy.folder for hierarchy in found)
+    if found and counted is not None and is_apart and is_usable(counted):
+        found.append(Hierarchy(counted, 1, (_ACCOUNTING,)))
     freezer = find_freezer(places, is_usable)
     if not found and not missing and "" in places:
         ours = pids or (os.getpid(), os.getppid())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from trunkline.runtimes.interface import Measured, ResourceUse
 from trunkline.runtimes.process.sandbox.cgroups import Limits, Usage, find_cgroups
 from trunkline.runtimes.process.sandbox.freezer import Freezer, FreezerPlace
 
@@ -97,6 +98,46 @@ def test_version_1_has_a_folder_for_each_controller(tmp_path: Path) -> None:
     assert (group.folders[1] / "cpu.cfs_quota_us").read_text() == "150000"
     (group.folders[0] / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 3\n")
     assert group.usage().memory_kills == 3
+
+
+def test_what_is_used_and_may_be_is_read_in_version_2(tmp_path: Path) -> None:
+    v2_tree(tmp_path)
+    group = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,)).make("g", LIMITS)
+    (folder,) = group.folders
+    assert group.resource_use() == ResourceUse()
+    (folder / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\nsystem_usec 2\n")
+    (folder / "memory.current").write_text("4096\n")
+    assert group.resource_use() == ResourceUse(
+        cpu=Measured(used=2.5, limit=1.5), memory=Measured(used=4096, limit=1024**3)
+    )
+    (folder / "memory.max").write_text("max\n")
+    (folder / "cpu.stat").write_text("nr_periods 3\n")
+    assert group.resource_use() == ResourceUse()
+    group.folders = []
+    assert group.resource_use() == ResourceUse()
+
+
+@pytest.mark.parametrize("counted", ["cpu,cpuacct", "cpuacct"])
+def test_what_is_used_is_read_in_version_1_wherever_it_is_counted(
+    tmp_path: Path, counted: str
+) -> None:
+    text, own = "", ""
+    names: tuple[str, ...] = ("memory", "cpu,cpuacct", "pids")
+    if counted not in names:
+        names = ("memory", "cpu", "pids", counted)
+    for number, name in enumerate(names, 1):
+        folder = tmp_path / name
+        (folder / "own").mkdir(parents=True)
+        text += f"cgroup {folder} cgroup rw,relatime,{name} 0 0\n"
+        own += f"{number}:{name}:/own\n"
+    found = find_cgroups(mounts=text, own=own)
+    assert found.missing == {}
+    group = found.make("g", LIMITS)
+    (tmp_path / counted / "own" / "g" / "cpuacct.usage").write_text("1500000000\n")
+    (tmp_path / "memory" / "own" / "g" / "memory.usage_in_bytes").write_text("8192\n")
+    assert group.resource_use() == ResourceUse(
+        cpu=Measured(used=1.5, limit=1.5), memory=Measured(used=8192, limit=1024**3)
+    )
 
 
 @pytest.mark.parametrize("own", ["", "0::/\n"])
