@@ -15,7 +15,7 @@ from typing import Any
 
 from websockets.asyncio.client import connect
 
-READY = re.compile(r"^ready (http://127\.0\.0\.1:\d+)$")
+READY = re.compile(r"^ready (https?://127\.0\.0\.1:\d+)$")
 START_TIMEOUT_S = 60
 
 

@@ -41,6 +41,8 @@ class Http:
         self._client = httpx2.AsyncClient(
             transport=transport,
             trust_env=not endpoint.is_loopback,
+            # Whom to trust is the environment's to say on this machine, too.
+            verify=httpx2.create_ssl_context(trust_env=True),
             follow_redirects=False,
             headers={"user-agent": USER_AGENT},
             timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),

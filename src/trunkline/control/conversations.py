@@ -4,7 +4,7 @@ An agent reads the conversation of a request it is answering with the request's 
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -20,6 +20,7 @@ from trunkline.protocol.errors import (
     ConversationNotFoundError,
     InvalidRequestError,
 )
+from trunkline.protocol.ids import AgentName, ProjectName
 from trunkline.protocol.response_items import input_items, is_item_id
 from trunkline.sessions.ownership import owner_with
 from trunkline.store.interface import Store
@@ -28,13 +29,24 @@ from trunkline.web.body import json_object
 
 _PREFIX = "/api/projects/{project}/agents/{agent}/endpoint/protocols/openai"
 _MAX_ITEMS = 20
+_SPELLINGS = ("conversations", "v1/conversations")
+
+#: Says on whose behalf a request is, and for which agent.
+Admit = Callable[[Request], Awaitable[tuple[str, ProjectName, AgentName]]]
 
 
 class Conversations:
     """The operations on conversations, under both spellings of their path."""
 
-    def __init__(self, services: ControlServices) -> None:
+    def __init__(self, services: ControlServices, admit: Admit | None = None) -> None:
+        """Prepare.
+
+        Args:
+            services: The pieces the control plane asks.
+            admit: Tells whose conversations a request is about, and with which agent.
+        """
         self._services = services
+        self._admit = admit or services.admit_call
 
     @property
     def _store(self) -> Store:
@@ -42,7 +54,7 @@ class Conversations:
 
     def routes(self) -> list[Route]:
         found = []
-        for spelling in ("conversations", "v1/conversations"):
+        for spelling in _SPELLINGS:
             path = f"{_PREFIX}/{spelling}"
             one = f"{path}/{{conversation}}"
             items = f"{one}/items"
@@ -55,6 +67,18 @@ class Conversations:
                 Route(items, self.create_items, methods=["POST"]),
                 Route(f"{items}/{{item}}", self.get_item, methods=["GET"]),
                 Route(f"{items}/{{item}}", self.delete_item, methods=["DELETE"]),
+            ]
+        return found
+
+    def reading_routes(self) -> list[Route]:
+        """Return those of the routes that change nothing, and list no conversations."""
+        found = []
+        for spelling in _SPELLINGS:
+            one = f"{_PREFIX}/{spelling}/{{conversation}}"
+            found += [
+                Route(one, self.get_conversation, methods=["GET"]),
+                Route(f"{one}/items", self.list_items, methods=["GET"]),
+                Route(f"{one}/items/{{item}}", self.get_item, methods=["GET"]),
             ]
         return found
 
@@ -124,7 +148,7 @@ class Conversations:
         return JSONResponse(_shape(record))
 
     async def _find(self, request: Request) -> ConversationRecord:
-        owner, project, agent = await self._services.admit_call(request)
+        owner, project, agent = await self._admit(request)
         conversation_id = request.path_params["conversation"]
         if not is_item_id(conversation_id):
             raise _missing()

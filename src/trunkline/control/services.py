@@ -15,6 +15,7 @@ from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     AgentNotFoundError,
     AuthenticationError,
+    ForbiddenError,
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
@@ -135,6 +136,36 @@ class ControlServices:
         if owner is None:
             raise AuthenticationError(
                 f"no request with this {headers.CALL_ID} is being answered by the agent"
+            )
+        return owner, project, agent
+
+    async def admit_agent(
+        self, request: Request, session: SessionKey
+    ) -> tuple[str, ProjectName, AgentName]:
+        """Return on whose behalf a session's own agent asks, and for which agent: itself.
+
+        It shows the id of a call that it is answering in that session, and nothing else.
+
+        Raises:
+            AuthenticationError: If there is no such call.
+            ForbiddenError: If it shows a token, or asks about another agent.
+            TrunklineError: As for :meth:`admit`.
+        """
+        if request.headers.get("authorization") is not None:
+            raise ForbiddenError(
+                "from a sandbox the platform takes no token: send the request's "
+                f"{headers.CALL_ID}, and no Authorization"
+            )
+        project, agent = self._project_of(request), agent_of(request)
+        if (project, agent) != (session.project, session.agent):
+            raise ForbiddenError(
+                f"from its sandbox the agent {session.agent!r} reads its own conversations only"
+            )
+        given = request.headers.getlist(headers.CALL_ID)
+        owner = self.calls.owner_in(given[0], session) if len(given) == 1 else None
+        if owner is None:
+            raise AuthenticationError(
+                f"no request with this {headers.CALL_ID} is being answered in this session"
             )
         return owner, project, agent
 

@@ -85,11 +85,7 @@ class FrontDoor(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        limits = self._services.limits
-        if self._place is None:
-            self._place = limits.new_place(self.client[0] if self.client else "")
-        place = self._place
-        if place is None:
+        if not self._has_room():
             self._services.metrics.refusals.labels("max_connections").inc()
             transport.abort()
             return
@@ -97,7 +93,7 @@ class FrontDoor(HttpToolsProtocol):
         # A connection that says nothing at all is bounded by the same deadline.
         self._start_head_timer()
         try:
-            limits.check(place)
+            self._check_connection()
         except TrunklineError as error:
             self._refuse(error)
 
@@ -118,6 +114,21 @@ class FrontDoor(HttpToolsProtocol):
         self.connection_made(transport)
         if data:
             self.data_received(data)
+
+    def _has_room(self) -> bool:
+        """Count the connection; tell whether there is room for at least refusing it."""
+        if self._place is None:
+            self._place = self._services.limits.new_place(self.client[0] if self.client else "")
+        return self._place is not None
+
+    def _check_connection(self) -> None:
+        """Refuse it if there are too many.
+
+        Raises:
+            TrunklineError: Then.
+        """
+        assert self._place is not None
+        self._services.limits.check(self._place)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
@@ -279,12 +290,20 @@ class FrontDoor(HttpToolsProtocol):
         if self._refused:
             return
         try:
-            check_failures(self._services, self.client[0] if self.client else "", self.url)
+            self._check_caller()
             check_head(self.parser.get_http_version(), self.headers)
         except TrunklineError as error:
             self._refuse(error)
         else:
             super().on_headers_complete()
+
+    def _check_caller(self) -> None:
+        """Refuse an address that keeps coming with bad tokens.
+
+        Raises:
+            TrunklineError: Then.
+        """
+        check_failures(self._services, self.client[0] if self.client else "", self.url)
 
     def on_body(self, body: bytes) -> None:
         self._read_is_mixed = True

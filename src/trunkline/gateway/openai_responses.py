@@ -95,7 +95,7 @@ class Responses:
         )
         recorder = _Recorder(turn, most, self._store)
         call_id = named[headers.CALL_ID]
-        self._calls.open(call_id, owner, project, agent)
+        self._calls.open(call_id, owner, turn.session)
         try:
             lease, answer = await reach(self._services, turn.session, caller, _PROTOCOL, call.send)
         except ClientDisconnect:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
 from trunkline.auth.issuer import DevelopmentIssuer
+from trunkline.gateway.agent_door import NOT_FROM_A_SANDBOX
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST, headers_for
 from trunkline.platform.health import Health
@@ -19,6 +20,7 @@ from trunkline.platform.openapi import document
 from trunkline.platform.request_id import RequestIds
 from trunkline.protocol.errors import (
     INTERNAL_ERROR,
+    ForbiddenError,
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
@@ -29,6 +31,8 @@ from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.telemetry.metrics import CONTENT_TYPE, Metrics
 
 _log = logging.getLogger("trunkline.http")
+#: Answers to what an agent had better not have asked.
+_FORBIDDEN = frozenset({401, 403, 405})
 
 
 def build_app(
@@ -95,6 +99,40 @@ def build_app(
             Exception: _break,
         },
     )
+
+
+def build_agent_app(routes: Sequence[BaseRoute]) -> Starlette:
+    """Return what agents in sandboxes see of the platform, and nothing else is there to be found.
+
+    Args:
+        routes: What they reach.
+    """
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(RequestIds)],
+        exception_handlers={
+            TrunklineError: _refuse_agent,
+            ClientDisconnect: _nobody_there,
+            HTTPException: _refuse_agent,
+            Exception: _break,
+        },
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _refuse_agent(request: Request, exc: Exception) -> Response:
+    error: TrunklineError
+    match exc:
+        case TrunklineError():
+            error = exc
+        case HTTPException(status_code=405):
+            error = MethodNotAllowedError(NOT_FROM_A_SANDBOX, allowed=_methods_for(request))
+        case _:
+            error = ForbiddenError(NOT_FROM_A_SANDBOX)
+    if error.status in _FORBIDDEN:
+        request.state.refused(f"{request.method} {request.url.path[:256]}: {error.status}")
+    return _answer(error)
 
 
 def _answer(error: TrunklineError) -> Response:

@@ -25,12 +25,14 @@ from trunkline.control.conversations import Conversations
 from trunkline.control.deletions import Deletions
 from trunkline.control.files import Files
 from trunkline.control.logs import Logs
+from trunkline.control.own_conversations import own_conversations
 from trunkline.control.revocations import RevocationList
 from trunkline.control.secrets import Secrets
 from trunkline.control.services import ControlServices
 from trunkline.control.sessions import Sessions
 from trunkline.control.uploads import Uploads
 from trunkline.control.versions import Versions
+from trunkline.gateway.agent_door import AgentDoors
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.lifetimes import Lifetimes
 from trunkline.gateway.moving import Entrance
@@ -42,7 +44,7 @@ from trunkline.gateway.ticket_office import TicketOffice
 from trunkline.gateway.tickets import Tickets
 from trunkline.platform import descriptors
 from trunkline.platform.access import Access, open_access
-from trunkline.platform.app import build_app
+from trunkline.platform.app import build_agent_app, build_app
 from trunkline.platform.arrival import Predecessor
 from trunkline.platform.certificate import Certificate
 from trunkline.platform.console import open_console
@@ -160,22 +162,7 @@ async def _serve(
     stack.push_async_callback(builds.aclose)
     access = open_access(settings, state_dir, host=options.host, store=store, stack=stack)
     sessions.rate = access.rates.sessions_by_identity
-    gateway = GatewayServices(
-        settings=settings.gateway,
-        projects=Projects(settings.gateway.projects),
-        admission=access.admission,
-        pseudonyms=Pseudonyms.open(state_dir),
-        sessions=sessions,
-        peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
-        metrics=heart.metrics,
-        tickets=TicketOffice(store),
-        rates=access.rates,
-        audit=access.audit,
-    )
-    gateway.limits.most = descriptors.connections_within(
-        gateway.limits.most, descriptors.raise_to_hard_limit()
-    )
-    stack.push_async_callback(gateway.tasks.aclose)
+    gateway = _open_gateway(settings, heart, access, state_dir, stack)
     control = ControlServices(
         projects=settings.gateway.projects,
         store=store,
@@ -226,6 +213,11 @@ async def _serve(
         middleware=[Middleware(Guard, services=gateway)],
     )
 
+    doors = AgentDoors(
+        build_agent_app(own_conversations(control)), gateway, port=sock.getsockname()[1]
+    )
+    heart.runtime.use_doors(doors)
+
     def drain() -> None:
         health.is_draining = True
         control.draining.set()
@@ -275,6 +267,8 @@ async def _serve(
         await predecessor.take_sessions(sessions, control.calls)
         await upkeep.go_on(is_alone=not place.is_shared)
         _follow(predecessor, parts, tasks)
+    # The calls that are being answered are known from here on, whoever began them.
+    doors.open()
     tasks.spawn(upkeep.run(), name="upkeep")
     await server.serve([sock])
 
@@ -352,6 +346,32 @@ async def _open_heart(
         upkeep=upkeep,
         metrics=metrics,
     )
+
+
+def _open_gateway(
+    settings: PlatformSettings,
+    heart: _Heart,
+    access: Access,
+    state_dir: Path,
+    stack: AsyncExitStack,
+) -> GatewayServices:
+    gateway = GatewayServices(
+        settings=settings.gateway,
+        projects=Projects(settings.gateway.projects),
+        admission=access.admission,
+        pseudonyms=Pseudonyms.open(state_dir),
+        sessions=heart.sessions,
+        peers=Peers(heart.store, connect_timeout_s=settings.gateway.connect_timeout_s),
+        metrics=heart.metrics,
+        tickets=TicketOffice(heart.store),
+        rates=access.rates,
+        audit=access.audit,
+    )
+    gateway.limits.most = descriptors.connections_within(
+        gateway.limits.most, descriptors.raise_to_hard_limit()
+    )
+    stack.push_async_callback(gateway.tasks.aclose)
+    return gateway
 
 
 def _follow(predecessor: Predecessor, parts: Parts, tasks: TaskOwner) -> None:

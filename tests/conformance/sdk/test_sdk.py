@@ -19,8 +19,7 @@ CHAPTERS = ["versions", "agents", "sessions", "files", "logs", "responses", "del
 @pytest.fixture
 def platform() -> Iterator[Platform]:
     folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
-    # Its agent asks the platform for its conversation, which the other networks don't let through.
-    platform = Platform(folder / "state", TRUNKLINE_PROCESS_NETWORK="host")
+    platform = Platform(folder / "state")
     platform.start()
     try:
         yield platform

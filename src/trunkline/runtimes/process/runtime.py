@@ -27,6 +27,7 @@ from trunkline.runtimes.process.listening import prepare_run_dir, remove_run_dir
 from trunkline.runtimes.process.sandbox.addresses import parse_networks
 from trunkline.runtimes.process.sandbox.box import Box, Ground
 from trunkline.runtimes.process.sandbox.cgroups import find_cgroups
+from trunkline.runtimes.process.sandbox.door import Doors
 from trunkline.runtimes.process.sandbox.egress import Resolver
 from trunkline.runtimes.process.sandbox.levels import Level, find_level, make_ground
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, session_network
@@ -58,6 +59,7 @@ class ProcessRuntime:
         self._on_limit = on_limit
         self._resolver = Resolver()
         self._level: Level | None = None
+        self._doors: Doors | None = None
         self._finding = asyncio.Lock()
         self._measuring = asyncio.Lock()
         self._settings = settings
@@ -84,6 +86,10 @@ class ProcessRuntime:
             await self.aclose()
             raise
         return self
+
+    def use_doors(self, doors: Doors) -> None:
+        """Have sandboxes show their agents what of the platform is behind these doors."""
+        self._doors = doors
 
     @property
     def level(self) -> Level:
@@ -178,6 +184,7 @@ class ProcessRuntime:
         except ValueError as error:
             logs.event("NotReady", str(error))
             raise SessionNotReadyError(str(error)) from error
+        ground = dataclasses.replace(ground, doors=self._doors)
         return Box(ground, spec, network, tasks=self._tasks, tell=logs.event)
 
     async def end_leftovers(self, node: NodeId) -> int:

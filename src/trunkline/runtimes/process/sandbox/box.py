@@ -5,14 +5,20 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.aio.threads import in_thread
-from trunkline.protocol.environment import AGENT_SOCKET, DEFAULT_PORT, HOME, PORT
+from trunkline.protocol.environment import (
+    AGENT_SOCKET,
+    DEFAULT_PORT,
+    HOME,
+    PORT,
+    PROJECT_ENDPOINT,
+)
 from trunkline.runtimes.interface import (
     Address,
     Doing,
@@ -26,6 +32,7 @@ from trunkline.runtimes.process.sandbox.accounts import Accounts
 from trunkline.runtimes.process.sandbox.bridge import PortBridge
 from trunkline.runtimes.process.sandbox.cgroups import Cgroups, Group, Limits, Usage
 from trunkline.runtimes.process.sandbox.control import Control
+from trunkline.runtimes.process.sandbox.door import Door, Doors, door_port
 from trunkline.runtimes.process.sandbox.egress import PROXY_PORT, EgressProxy, Resolver
 from trunkline.runtimes.process.sandbox.freezer import Freezer
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
@@ -55,6 +62,8 @@ class Ground:
     tmp_bytes: int
     pids: int
     home_bytes: int
+    doors: Doors | None = None
+    """The platform, as far as agents reach it. None: not at all."""
 
 
 class Box:
@@ -104,9 +113,20 @@ class Box:
             tasks=tasks,
             tell=lambda what: tell("EgressRefused", what),
         )
+        self._door: Door | None = None
+        if ground.doors is not None and self._has_own_network:
+            self._door = Door(ground.doors, spec.key, lambda what: tell("PlatformRefused", what))
 
     def _place(self, directory: Path) -> None:
         self._directory = directory
+
+    @property
+    def _has_own_network(self) -> bool:
+        return self._network.policy is not NetworkPolicy.HOST
+
+    @property
+    def _door_port(self) -> int:
+        return door_port(self._ground.doors) if self._has_own_network else 0
 
     @property
     def _sockets(self) -> Path:
@@ -128,11 +148,16 @@ class Box:
     @property
     def places(self) -> Mapping[str, str]:
         """The variables that say where things are; nothing wins over these."""
-        return {
+        places = {
             PORT: str(DEFAULT_PORT),
             AGENT_SOCKET: f"{views.SOCKETS}/{_AGENT_SOCKET}",
             HOME: views.HOME,
         }
+        if self._door_port:
+            # Wherever the platform listens, and with TLS or without: this is where the door is.
+            here = f"http://127.0.0.1:{self._door_port}"
+            places[PROJECT_ENDPOINT] = f"{here}/api/projects/{self._spec.key.project}"
+        return places
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -161,7 +186,6 @@ class Box:
         self._sockets.mkdir(mode=0o700)
         (self._directory / "root").mkdir(mode=0o700)
         uid = await in_thread(self._give_over)
-        own_network = self._network.policy is not NetworkPolicy.HOST
         seen = await in_thread(
             views.view_of,
             launch.command[0],
@@ -169,7 +193,7 @@ class Box:
             home=self._spec.home,
             sockets=self._sockets,
             uid=os.geteuid() if uid is None else uid,
-            own_network=own_network,
+            own_network=self._has_own_network,
         )
         self._group = self._ground.cgroups.make(
             f"trunkline-{self._spec.node}-{self._directory.name}",
@@ -186,9 +210,10 @@ class Box:
             files=tuple(seen.files),
             tmp_bytes=self._ground.tmp_bytes,
             uid=uid,
-            own_network=own_network,
+            own_network=self._has_own_network,
             proxy_port=PROXY_PORT if self._network.policy is NetworkPolicy.OUTBOUND else 0,
             filter=_filter(),
+            door_port=self._door_port,
         )
 
     def _give_over(self) -> int | None:
@@ -223,18 +248,26 @@ class Box:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        waiting = [self._control.wait_started()]
-        if self._plan.proxy_port:
-            waiting.append(self._serve_way_out(self._control))
         if self._plan.own_network:
             self._bridge = PortBridge(self._control, DEFAULT_PORT, self._tasks)
             await self._bridge.open(str(self._directory / "port.sock"))
+        waiting = [self._control.wait_started()]
+        if self._plan.proxy_port:
+            waiting.append(self._serve(self._proxy.serve, self._control.way_out))
+        if self._door is not None:
+            # Whoever comes earlier waits in the kernel.
+            serving = self._serve(self._door.serve, self._control.door)
+            self._tasks.spawn(serving, name="sandbox:door")
         await asyncio.gather(*waiting)
 
-    async def _serve_way_out(self, control: Control) -> None:
+    async def _serve(
+        self,
+        serve: Callable[[socket.socket], Awaitable[None]],
+        coming: Callable[[], Awaitable[socket.socket]],
+    ) -> None:
         # If it never comes, the agent isn't started either, and that is told.
         with contextlib.suppress(asyncio.CancelledError):
-            await self._proxy.serve(await control.way_out())
+            await serve(await coming())
 
     def candidate(self) -> Address:
         """Return where the agent may be listening.
@@ -264,12 +297,14 @@ class Box:
     def pass_on(self, address: Address) -> Passed:
         """Return what another process of the platform needs to take it over.
 
-        What the agent has open to the outside ends with this process.
+        What the agent has open to the outside ends with this process. What it has asked the
+        platform is answered by this one.
         """
         assert self._control is not None
         assert self._group is not None
         self._control.hold()
         files = [self._control.file, self._proxy.file]
+        door = None if self._door is None else self._door.file
         data = {
             "name": self._directory.name,
             "folders": [str(folder) for folder in self._group.folders],
@@ -279,8 +314,9 @@ class Box:
             "is_bridged": self._bridge is not None,
             "path": address.path,
             "port": address.port,
+            "has_door": door is not None,
         }
-        return Passed(data, tuple(file for file in files if file is not None))
+        return Passed(data, tuple(file for file in (*files, door) if file is not None))
 
     def take_back(self) -> None:
         """Go on as if `pass_on` had not been called."""
@@ -296,6 +332,8 @@ class Box:
         if self._bridge is not None:
             self._bridge.stop_listening()
         self._proxy.close()
+        if self._door is not None:
+            self._door.let_go()
 
     def take_over(self, passed: Passed) -> Address:
         """Look after a sandbox that another process of the platform made; return its address."""
@@ -316,10 +354,19 @@ class Box:
             way_out = socket.socket(fileno=files.pop(0))
             way_out.setblocking(False)
             self._tasks.spawn(self._proxy.serve(way_out), name="sandbox:way-out")
+        if data.get("has_door"):
+            self._take_over_door(socket.socket(fileno=files.pop(0)))
         if data["is_bridged"] and self._control is not None:
             self._bridge = PortBridge(self._control, DEFAULT_PORT, self._tasks)
             self._tasks.spawn(self._reopen(self._bridge), name="sandbox:bridge")
         return Address(path=data["path"], port=data["port"])
+
+    def _take_over_door(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if self._door is None:
+            sock.close()
+        else:
+            self._tasks.spawn(self._door.serve(sock), name="sandbox:door")
 
     async def _reopen(self, bridge: PortBridge) -> None:
         (self._directory / "port.sock").unlink(missing_ok=True)
@@ -391,3 +438,5 @@ class Box:
         if self._bridge is not None:
             self._bridge.close()
         self._proxy.close()
+        if self._door is not None:
+            self._door.close()

@@ -16,6 +16,35 @@ class SandboxFailedError(Exception):
     """The sandbox couldn't be made, or the agent's program not be run in it."""
 
 
+class _Coming:
+    """A socket that the sandbox sends, and that somebody waits for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._socket: asyncio.Future[socket.socket] = loop.create_future()
+        self._is_taken = False
+
+    async def taken(self) -> socket.socket:
+        """Wait for it; it is the caller's then."""
+        sock = await asyncio.shield(self._socket)
+        self._is_taken = True
+        return sock
+
+    def has_come(self, sock: socket.socket) -> None:
+        """Give it to whoever waits."""
+        if self._socket.done():
+            sock.close()
+            return
+        sock.setblocking(False)
+        self._socket.set_result(sock)
+
+    def give_up(self) -> None:
+        """Cancel the wait; close it if it has come, and nobody took it. Twice is fine."""
+        # Cancelling does nothing to one that has come.
+        self._socket.cancel()
+        if not self._socket.cancelled() and not self._is_taken:
+            self._socket.result().close()
+
+
 class Control:
     """Waits for one launcher, gives it its plan, and asks it for connections.
 
@@ -29,11 +58,11 @@ class Control:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.setblocking(False)
         self._connection: socket.socket | None = None
-        self._listening: asyncio.Future[socket.socket] = self._loop.create_future()
+        self._way_out = _Coming(self._loop)
+        self._door = _Coming(self._loop)
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._asked: dict[int, asyncio.Future[socket.socket | None]] = {}
         self._numbers = itertools.count()
-        self._is_taken = False
         self.failure: str | None = None
         try:
             if listens:
@@ -60,9 +89,11 @@ class Control:
 
         It is the caller's. A sandbox that ends first cancels the wait.
         """
-        sock = await asyncio.shield(self._listening)
-        self._is_taken = True
-        return sock
+        return await self._way_out.taken()
+
+    async def door(self) -> socket.socket:
+        """Return the socket of the session's door to the platform, in the same way."""
+        return await self._door.taken()
 
     async def wait_started(self) -> None:
         """Wait until the agent's program runs.
@@ -136,9 +167,10 @@ class Control:
         self._take(message, None if descriptor is None else socket.socket(fileno=descriptor))
 
     def _take(self, message: dict[str, Any], sock: socket.socket | None) -> None:
-        if "listening" in message and sock is not None and not self._listening.done():
-            sock.setblocking(False)
-            self._listening.set_result(sock)
+        if "listening" in message and sock is not None:
+            self._way_out.has_come(sock)
+        elif "door" in message and sock is not None:
+            self._door.has_come(sock)
         elif "failed" in message:
             self.failure = str(message["failed"])
             if not self._started.done():
@@ -160,10 +192,8 @@ class Control:
         if not self._started.done():
             self._started.set_exception(SandboxFailedError(why))
             self._started.exception()
-        # Cancelling does nothing to one that has come; that is closed if nobody took it.
-        self._listening.cancel()
-        if not self._listening.cancelled() and not self._is_taken:
-            self._listening.result().close()
+        self._way_out.give_up()
+        self._door.give_up()
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_result(None)

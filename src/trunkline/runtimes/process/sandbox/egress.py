@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.runtimes.process.sandbox.addresses import Network, refusal
+from trunkline.runtimes.process.sandbox.told import Told
 
 #: Where agents find it in their own network.
 PROXY_PORT = 3128
@@ -24,7 +25,6 @@ _HEAD_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 20.0
 _READ_BYTES = 64 * 1024
 _MAX_CONNECTIONS = 256
-_MAX_TOLD = 20
 _HOP_BY_HOP = (b"proxy-", b"connection:", b"keep-alive:")
 
 
@@ -104,8 +104,7 @@ class EgressProxy:
         self._policy = policy
         self._resolver = resolver
         self._tasks = tasks
-        self._tell = tell
-        self._told = 0
+        self._told = Told(tell)
         self._server: asyncio.Server | None = None
         self._listener: socket.socket | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -161,7 +160,7 @@ class EgressProxy:
                 f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n".encode()
                 + text
             )
-            self._say(str(error))
+            self._told.say(str(error))
             with contextlib.suppress(OSError):
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -172,12 +171,6 @@ class EgressProxy:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-
-    def _say(self, what: str) -> None:
-        if self._told < _MAX_TOLD:
-            self._told += 1
-            more = "; no more such lines are written" if self._told == _MAX_TOLD else ""
-            self._tell(what + more)
 
     async def _pass_on(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

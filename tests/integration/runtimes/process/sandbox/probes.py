@@ -176,6 +176,8 @@ def connect_to_an_abstract_socket():
 # The platform and the network
 
 
+# The platform's own tests have its door in there, and look at what is behind it: see
+# tests/e2e/test_agent_door.py. Here nobody has made one.
 @harmless
 def reach_the_platforms_port():
     with socket.create_connection(("127.0.0.1", FACTS["platform_port"]), 5):

@@ -83,12 +83,13 @@ def _leave_machine(plan: Plan, control: socket.socket) -> None:
     if not plan.own_network:
         return
     kernel.bring_loopback_up()
-    if plan.proxy_port:
-        # The platform accepts here, though its own network is another one.
-        with socket.socket() as way_out:
-            way_out.bind(("127.0.0.1", plan.proxy_port))
-            way_out.listen(_BACKLOG)
-            send(control, {"listening": plan.proxy_port}, way_out.fileno())
+    # The platform accepts at both, though its own network is another one.
+    for name, port in (("listening", plan.proxy_port), ("door", plan.door_port)):
+        if port:
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", port))
+                listener.listen(_BACKLOG)
+                send(control, {name: port}, listener.fileno())
 
 
 def _be_init(plan: Plan, control: socket.socket, cgroups: list[int], tell: int) -> NoReturn:

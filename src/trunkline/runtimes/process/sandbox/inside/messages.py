@@ -2,8 +2,9 @@
 
 Each is JSON, with at most one descriptor. The platform's first is empty but for descriptors: a
 file with the plan, the agent's output and its complaints, and the cgroups to join. Then come
-``listening`` with the socket of the way out, and ``started`` just before the agent's program is
-executed, or ``failed`` with the reason, also after ``started``. The platform may ask to
+``listening`` with the socket of the way out, ``door`` with that of the door to the platform, and
+``started`` just before the agent's program is executed, or ``failed`` with the reason, also after
+``started``. The platform may ask to
 ``connect`` to a port inside, with a number of its choice; the answer with that number is
 ``connected`` with the connection, or ``refused``.
 """

@@ -27,6 +27,8 @@ class Plan:
     """Where the way out listens in the session's network; 0: there is none."""
     filter: str
     """The seccomp program in hexadecimal."""
+    door_port: int = 0
+    """Where the door to the platform is in the session's network; 0: there is none."""
 
     def encode(self) -> bytes:
         """Return it as one message."""
