@@ -46,7 +46,15 @@ class _Head:
 class FirstLook(asyncio.Protocol):
     """One connection on which nothing has come so far."""
 
-    __slots__ = ("_connections", "_new_door", "_place", "_services", "_timer", "_transport")
+    __slots__ = (
+        "_connections",
+        "_head_due",
+        "_new_door",
+        "_place",
+        "_services",
+        "_timer",
+        "_transport",
+    )
 
     def __init__(
         self,
@@ -67,6 +75,7 @@ class FirstLook(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._place: Place | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._head_due = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -78,9 +87,9 @@ class FirstLook(asyncio.Protocol):
             self._transport.abort()
             return
         # A connection that says nothing at all is bounded by the same deadline.
-        self._timer = asyncio.get_running_loop().call_later(
-            services.settings.head_timeout_s, self._pass_on
-        )
+        loop = asyncio.get_running_loop()
+        self._head_due = loop.time() + services.settings.head_timeout_s
+        self._timer = loop.call_at(self._head_due, self._pass_on)
         self._connections.add(self)
         try:
             limits.check(place)
@@ -147,11 +156,10 @@ class FirstLook(asyncio.Protocol):
             upgrade.data_received(rest)
 
     def _pass_on(self, data: bytes = b"") -> FrontDoor:
-        due = 0.0 if self._timer is None else self._timer.when()
         self._let_go()
         assert self._place is not None
         door = self._new_door()
-        door.take_over(self._transport, self._place, head_due=due, data=data)
+        door.take_over(self._transport, self._place, head_due=self._head_due, data=data)
         return door
 
     def _let_go(self) -> None:

@@ -47,6 +47,7 @@ from trunkline.store.records import ClaimOutcome, SessionRecord, SessionStatus, 
 from trunkline.telemetry.metrics import Metrics
 
 _log = logging.getLogger("trunkline.sessions")
+_LEAST_S = 0.001
 
 
 class SessionProcesses:
@@ -367,7 +368,8 @@ class SessionProcesses:
         slot.stop_idle_clock()
         loop = asyncio.get_running_loop()
         delay_s = slot.idle_timeout_s if left_s is None else left_s
-        slot.idle_clock = loop.call_later(delay_s, self._idle_is_over, slot)
+        # uvloop makes a timer of no time something that can't tell when it is due.
+        slot.idle_clock = loop.call_later(max(delay_s, _LEAST_S), self._idle_is_over, slot)
 
     def _idle_is_over(self, slot: Slot) -> None:
         if self.leaving.gate.phase is not Phase.OPEN:

@@ -1,17 +1,27 @@
 """A relay's connections go on in another relay, and nobody at their ends notices."""
 
 import asyncio
+import json
+import os
 import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 
+from tests.integration.gateway.test_relay import agent, echo
+from tests.support.gateway import Gateway, running_gateway
 from trunkline.gateway import carrier
 from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.moved import MovedRelay, arrive
+from trunkline.gateway.moving import Departure, Entrance
 from trunkline.gateway.relay import Relay
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import Summary
+from trunkline.protocol.ids import SessionKey
+from trunkline.sessions.arriving import Arriving
 
 FRAME = b"\x82\xfe" + (600).to_bytes(2) + b"\0\0\0\0" + b"p" * 600
 
@@ -130,3 +140,116 @@ async def test_what_a_slow_reader_has_yet_to_get_moves_too() -> None:
     assert (await second.ended).frames_in == count + 1
     first.carrier.close()
     second.carrier.close()
+
+
+class Way:
+    """Both ends of a hand-over in one process: what the one gives the other takes at once."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def relays(self, relays: Sequence[Mapping[str, Any]], files: Sequence[int]) -> None:
+        # It goes over a Unix socket as JSON, and the files as duplicates.
+        await self._entrance.take_relays(
+            json.loads(json.dumps(relays)), [os.dup(file) for file in files]
+        )
+
+    def connection(self, data: bytes, file: int) -> None:
+        taking = self._entrance.take_connection(data, os.dup(file))
+        self._tasks.append(asyncio.create_task(taking))
+
+    async def settled(self) -> None:
+        await asyncio.gather(*self._tasks)
+
+
+class Leases:
+    """Stands for the sessions that have arrived."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def lease_moved(self, key: SessionKey) -> Any:
+        return next(iter(self._gateway.sessions.held))
+
+
+@asynccontextmanager
+async def two_gateways() -> AsyncIterator[tuple[Gateway, Gateway, Way, Departure]]:
+    async with (
+        agent(echo) as address,
+        running_gateway(address) as old,
+        running_gateway(address) as new,
+    ):
+        entrance = Entrance(
+            new.services,
+            new.server.connections,
+            cast("Arriving", Leases(old)),
+            new.server.new_door,
+        )
+        departure = Departure(old.services, old.server.connections)
+        yield old, new, Way(entrance), departure
+
+
+async def test_a_gateways_relays_go_on_in_another_and_no_byte_changes_its_place() -> None:
+    async with two_gateways() as (old, new, way, departure):
+        async with old.connect() as websocket:
+
+            async def talk() -> None:
+                for number in range(300):
+                    await websocket.send(f"{number}:" + "x" * 2000)
+                    assert (await websocket.recv()).startswith(f"{number}:")
+
+            talking = asyncio.create_task(talk())
+            await asyncio.sleep(0.02)
+            moved = await departure.move(way, 10.0)
+            await talking
+            assert (moved.relays, moved.left) == (1, 0)
+            assert not old.services.relayed
+            assert len(new.services.relayed) == 1
+        # The lease came along, and with it the log.
+        await old.sessions.closed.wait()
+        # Told once, by the one that has it, with all that was counted in both.
+        ended = [*old.sessions.ended, *new.sessions.ended]
+        assert len(ended) == 1
+        assert ended[0]["in"]["frames"] == 301
+
+
+async def test_a_connection_without_a_request_moves_and_is_served_there() -> None:
+    async with two_gateways() as (old, new, way, departure):
+        reader, writer = await old.open()
+        await old.answers()
+        moved = await departure.move(way, 10.0)
+        await way.settled()
+        assert moved.connections == 1
+        writer.write(new.upgrade_head())
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        assert len(new.services.relayed) == 1
+        writer.close()
+
+
+async def test_an_upgrade_moves_as_it_came_with_what_was_sent_too_early() -> None:
+    async with two_gateways() as (old, new, way, departure):
+        ours, theirs = socket.socketpair()
+        old.services.stranded.append(
+            (theirs.detach(), new.upgrade_head() + b"\x82\x83\0\0\0\0abc" + b"\x82\x82\0\0")
+        )
+        await departure.move(way, 10.0)
+        await way.settled()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(b"\0\0hi")
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(9) == b"\x82\x03abc\x82\x02hi"
+        writer.close()
+
+
+async def test_a_client_that_left_on_the_way_is_let_go() -> None:
+    async with two_gateways() as (old, new, way, departure):
+        ours, theirs = socket.socketpair()
+        old.services.stranded.append((theirs.detach(), new.upgrade_head()))
+        ours.close()
+        moved = await departure.move(way, 10.0)
+        await way.settled()
+        assert moved.connections == 1
+        while new.services.limits.places:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)
+        assert not new.server.connections

@@ -18,6 +18,7 @@ from trunkline.runtimes.interface import (
     InstanceSpec,
     Launch,
     LogSink,
+    Passed,
     ResourceUse,
     VersionSource,
 )
@@ -51,6 +52,16 @@ class FakeInstance:
         self.stop_asked = asyncio.Event()
         self._may_stop = may_stop
         self.uses = ResourceUse()
+
+    @property
+    def is_settled(self) -> bool:
+        return not (self.stop_asked.is_set() or self.exited.done())
+
+    def pass_on(self) -> Passed:
+        return Passed({"stop_timeout_s": 1.0}, ())
+
+    def take_back(self) -> None:
+        pass
 
     def crash(self) -> None:
         self.exited.set_result(ExitStatus(code=3))
