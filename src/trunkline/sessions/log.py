@@ -196,6 +196,8 @@ class SessionLog:
         self._unfinished: dict[LogStream, bytes] = {}
         self._changed: dict[Channel, asyncio.Event] = {c: asyncio.Event() for c in Channel}
         self._trim_told = False
+        #: Called when the oldest lines go for the first time.
+        self.on_trim: Callable[[], None] = lambda: None
         self._is_discarded = False
         #: What is kept out of the console, by the names of what it is the value of.
         self.hidden: Mapping[str, str] = {}
@@ -298,6 +300,7 @@ class SessionLog:
             return
         if dropped and not self._trim_told:
             self._trim_told = True
+            self.on_trim()
             self.event(
                 "LogTrimmed",
                 f"the log is over log_max_bytes ({self._max_bytes}); the oldest lines go",
@@ -344,7 +347,23 @@ class SessionLog:
 class SessionLogs:
     """Hands out one :class:`SessionLog` per session, however many ask."""
 
-    def __init__(self, sessions_dir: Path, max_bytes: int, connections_max_bytes: int) -> None:
+    def __init__(
+        self,
+        sessions_dir: Path,
+        max_bytes: int,
+        connections_max_bytes: int,
+        *,
+        on_trim: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make one.
+
+        Args:
+            sessions_dir: Where sessions' directories are.
+            max_bytes: How much of each log is kept.
+            connections_max_bytes: How much is kept of how connections ended.
+            on_trim: Called once for each log that has become too long.
+        """
+        self._on_trim = on_trim
         self._sessions_dir = sessions_dir
         self._max_bytes = max_bytes
         self._connections_max_bytes = connections_max_bytes
@@ -357,6 +376,7 @@ class SessionLogs:
         if log is None:
             directory = self._sessions_dir / home / "logs"
             log = SessionLog(directory, self._max_bytes, self._connections_max_bytes)
+            log.on_trim = self._on_trim
             weakref.finalize(log, _close_files, list(log._files.values()))  # noqa: SLF001
             self._open[home] = log
             self._divert_one(home, log)

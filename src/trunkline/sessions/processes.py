@@ -79,7 +79,10 @@ class SessionProcesses:
         self._is_lost = False
         self.homes = SessionHomes(sessions_dir)
         self.logs = SessionLogs(
-            sessions_dir, settings.log_max_bytes, settings.connection_log_max_bytes
+            sessions_dir,
+            settings.log_max_bytes,
+            settings.connection_log_max_bytes,
+            on_trim=metrics.agent_limits.labels("log").inc,
         )
         self.leaving = Leaving(self._slots, self.logs, node, self._start_idle_clock)
         self.arriving = Arriving(

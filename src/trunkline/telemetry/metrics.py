@@ -70,7 +70,7 @@ class Metrics:
 
         self.agent_limits = Counter(
             "trunkline_agent_limits",
-            "Agents that ran into a limit (memory, cpu, pids, disk), once for each in its life.",
+            "Agents that ran into a limit (memory, cpu, pids, disk, log), each once in its life.",
             ["limit"],
             registry=registry,
         )

@@ -381,6 +381,16 @@ def test_one_log_per_session_however_many_ask(tmp_path: Path) -> None:
     assert messages(logs.of("home")) == ["x"]
 
 
+def test_a_log_that_became_too_long_is_counted_once(tmp_path: Path) -> None:
+    counted: list[None] = []
+    logs = SessionLogs(tmp_path, SMALL, ENOUGH, on_trim=lambda: counted.append(None))
+    log = logs.of("home")
+    for _ in range(20):
+        log.write(OUT, b"x" * 40_000 + b"\n")
+    assert counted == [None]
+    assert "LogTrimmed" in "".join(messages(log, channel=Channel.SYSTEM))
+
+
 def test_a_log_nobody_holds_lets_go_of_its_file(tmp_path: Path) -> None:
     logs = SessionLogs(tmp_path, ENOUGH, ENOUGH)
     log = logs.of("home")

@@ -2,19 +2,25 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 
 _TAIL_BYTES = 2048
 MAX_LINE_CHARS = 200
 CHUNK_BYTES = 64 * 1024
+#: Taking what one agent prints may take up this share of the event loop, as soon as it is more
+#: than `_FREE_S` at a time.
+_SHARE = 0.2
+_FREE_S = 0.0005
 
 
 class OutputPipe:
     """A pipe a process prints to.
 
     Nothing is buffered here. Each turn of the event loop reads at most one chunk and hands it
-    on, so a flood of output leaves the loop to others, and a process that prints faster than its
-    output is taken waits in its own ``write``.
+    on; after one that took long nothing is read for a while. So a flood of output leaves the loop
+    to others, and a process that prints faster than its output is taken waits in its own
+    ``write``.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class OutputPipe:
         self._end = end
         self._chunk_bytes = chunk_bytes
         self._tail = b""
+        self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._read_fd, self._write_fd = os.pipe() if read_fd is None else (read_fd, -1)
         os.set_blocking(self._read_fd, False)
@@ -70,6 +77,7 @@ class OutputPipe:
     def hold(self) -> None:
         """Read nothing for now."""
         if not self.ended.is_set():
+            self._end_pause()
             self._loop.remove_reader(self._read_fd)
 
     def go_on(self) -> None:
@@ -95,6 +103,7 @@ class OutputPipe:
         self.close_write_end()
         if self.ended.is_set():
             return
+        self._end_pause()
         self._loop.remove_reader(self._read_fd)
         os.close(self._read_fd)
         self.ended.set()
@@ -112,4 +121,14 @@ class OutputPipe:
             self.close()
             return
         self._tail = (self._tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        begun = time.monotonic()
         self._hand_on(data)
+        took_s = time.monotonic() - begun
+        if took_s > _FREE_S and not self.ended.is_set():
+            self._loop.remove_reader(self._read_fd)
+            self._pause = self._loop.call_later(took_s * (1 / _SHARE - 1), self.go_on)
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None

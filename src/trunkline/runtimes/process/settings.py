@@ -7,6 +7,10 @@ from ipaddress import ip_network
 from pathlib import Path
 
 _NETWORKS = ("none", "outbound", "host")
+_NO_DIRECT = (
+    "network is 'direct', an interface with NAT, and that isn't built; give outbound, whose proxy "
+    "reaches public addresses by HTTP and CONNECT, or none or host"
+)
 
 _POSITIVE = (
     "build_timeout_s",
@@ -86,6 +90,8 @@ class ProcessSettings:
         if self.sandbox not in set(SandboxMode):
             msg = f"sandbox is {self.sandbox!r}; give off, auto or required"
             raise ValueError(msg)
+        if self.network == "direct":
+            raise ValueError(_NO_DIRECT)
         if self.network not in _NETWORKS:
             msg = f"network is {self.network!r}; give none, outbound or host"
             raise ValueError(msg)

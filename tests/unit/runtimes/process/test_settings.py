@@ -13,6 +13,11 @@ def test_no_limit_may_be_zero(name: str) -> None:
         ProcessSettings(state_dir=Path("/state"), **{name: 0.0})  # type: ignore[arg-type]
 
 
+def test_a_policy_that_is_not_built_says_so() -> None:
+    with pytest.raises(ValueError, match="an interface with NAT, and that isn't built"):
+        ProcessSettings(state_dir=Path("/state"), network="direct")
+
+
 @pytest.mark.parametrize(
     ("waited_s", "delay_s"), [(0, 0.005), (0.04, 0.005), (0.2, 0.02), (1, 0.1), (60, 0.1)]
 )

@@ -420,6 +420,10 @@ class Box:
         """Return what it uses, as far as the kernel counts it."""
         return self._group.resource_use() if self._group is not None else ResourceUse()
 
+    def is_running(self) -> bool:
+        """Return whether something of it runs, or could if there were a processor for it."""
+        return self._group is not None and self._group.is_running()
+
     async def finish(self) -> Usage:
         """Remove what is left once its processes have ended; return what it used. Twice is fine."""
         self.close()

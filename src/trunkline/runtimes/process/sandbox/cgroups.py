@@ -12,6 +12,13 @@ from trunkline.runtimes.process.sandbox.freezer import Freezer, FreezerPlace, fi
 
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
+#: An agent's weight for each processor it may use, where another process has 1024 (version 1) or
+#: a group has 100 (version 2): when processors are short the platform, whom all agents need, comes
+#: first, and agents share the rest in proportion to what they may use.
+_SHARES, _WEIGHT = 256, 25
+_MIN_SHARES, _MIN_WEIGHT = 2, 1
+#: So many of a group's threads are looked at to tell whether one of them runs.
+_THREADS_LOOKED_AT = 64
 _FOLDER_MODE = 0o755
 #: How long the kernel may take to let go of a group whose last process has ended.
 _REMOVE_TRIES = 50
@@ -153,6 +160,16 @@ class Group:
                     facts[name] = read((folder / file).read_text())
         return ResourceUse(cpu=_measured(facts, "cpu"), memory=_measured(facts, "memory"))
 
+    def is_running(self) -> bool:
+        """Return whether one of its threads runs, or could if there were a processor for it."""
+        if not self.folders:
+            return False
+        name = "tasks" if self.version == 1 else "cgroup.threads"
+        with contextlib.suppress(OSError):
+            threads = (self.folders[0] / name).read_text().split()
+            return any(_is_running(int(each)) for each in threads[-_THREADS_LOOKED_AT:])
+        return False
+
     def remove(self) -> None:
         """Remove it; all that were in it have ended. Twice is fine."""
         also = () if self.freezer is None else self.freezer.folders
@@ -230,7 +247,11 @@ def _values(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
                 ("memory.limit_in_bytes", memory),
                 ("memory.memsw.limit_in_bytes", memory),
             ),
-            "cpu": (("cpu.cfs_period_us", str(_PERIOD_US)), ("cpu.cfs_quota_us", quota)),
+            "cpu": (
+                ("cpu.cfs_period_us", str(_PERIOD_US)),
+                ("cpu.cfs_quota_us", quota),
+                ("cpu.shares", str(max(int(limits.cpu * _SHARES), _MIN_SHARES))),
+            ),
             "pids": (("pids.max", str(limits.pids)),),
         }
     else:
@@ -241,7 +262,10 @@ def _values(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
                 ("memory.swap.max", "0"),
                 ("memory.oom.group", "1"),
             ),
-            "cpu": (("cpu.max", f"{quota} {_PERIOD_US}"),),
+            "cpu": (
+                ("cpu.max", f"{quota} {_PERIOD_US}"),
+                ("cpu.weight", str(max(int(limits.cpu * _WEIGHT), _MIN_WEIGHT))),
+            ),
             "pids": (("pids.max", str(limits.pids)),),
         }
     for controller in hierarchy.controllers:
@@ -256,6 +280,14 @@ def _optional(file: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def _is_running(thread: int) -> bool:
+    try:
+        # Its name may hold anything, so what comes after it is found from the end.
+        return Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except (OSError, IndexError):
+        return False
 
 
 def _read_table(path: Path) -> Iterator[tuple[str, int]]:

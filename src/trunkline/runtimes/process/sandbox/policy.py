@@ -52,7 +52,8 @@ def session_network(
     policy = operator
     if wanted := environment.get(NETWORK_VARIABLE):
         if wanted not in set(NetworkPolicy):
-            msg = f"{NETWORK_VARIABLE} is {wanted!r}; give none, outbound or host"
+            why = " (an interface with NAT isn't built)" if wanted == "direct" else ""
+            msg = f"{NETWORK_VARIABLE} is {wanted!r}{why}; give none, outbound or host"
             raise ValueError(msg)
         policy = NetworkPolicy(wanted)
         order = list(NetworkPolicy)

@@ -21,6 +21,9 @@ _MAX_DEPTH = 100
 #: Told when an agent was held back in this share of the time it wanted to run.
 _THROTTLED_SHARE = 0.8
 _MIN_PERIODS = 10
+#: Told, too, when it was running or waiting to at so many looks one after the other: where many
+#: agents want a processor, nobody gets as far as to its limit.
+_BUSY_LOOKS = 5
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -38,6 +41,9 @@ class Watched(Protocol):
 
     def usage(self) -> Usage:
         """Return what was counted so far."""
+
+    def is_running(self) -> bool:
+        """Return whether it uses a processor just now, or waits for one."""
 
 
 class LimitWatch:
@@ -72,6 +78,7 @@ class LimitWatch:
         self._seen = Usage()
         #: What the last judgement of its use of processors was made from.
         self._judged = Usage()
+        self._busy_looks = 0
         self._told: set[str] = set()
         self._home_bytes_at_start: int | None = None
         self._may_look = asyncio.Event()
@@ -124,9 +131,11 @@ class LimitWatch:
     def _look_at_processors(self, usage: Usage) -> None:
         periods = usage.periods - self._judged.periods
         if periods < _MIN_PERIODS:
+            self._busy_looks = 0
             return
         throttled = usage.throttled_periods - self._judged.throttled_periods
         self._judged = usage
+        self._busy_looks = self._busy_looks + 1 if self._is_busy() else 0
         if throttled >= _THROTTLED_SHARE * periods:
             self._say(
                 "cpu",
@@ -134,6 +143,16 @@ class LimitWatch:
                 f"it wants more than its {self._limits.cpu:g} processors (resources.cpu), and is "
                 "slowed down to that",
             )
+        elif self._busy_looks >= _BUSY_LOOKS:
+            self._say(
+                "cpu",
+                "CpuLimit",
+                "it wants a processor all the time, and shares them with others who do, in "
+                f"proportion to its {self._limits.cpu:g} (resources.cpu)",
+            )
+
+    def _is_busy(self) -> bool:
+        return "cpu" not in self._told and self._watched.is_running()
 
     @property
     def memory_words(self) -> str:

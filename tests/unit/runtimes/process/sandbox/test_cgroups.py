@@ -40,6 +40,7 @@ def test_version_2_moves_the_platform_aside_and_hands_the_controllers_down(tmp_p
         "memory.swap.max": "0",
         "memory.oom.group": "1",
         "cpu.max": "150000 100000",
+        "cpu.weight": "37",
         "pids.max": "64",
     }
 
@@ -96,6 +97,7 @@ def test_version_1_has_a_folder_for_each_controller(tmp_path: Path) -> None:
     ]
     assert (group.folders[0] / "memory.limit_in_bytes").read_text() == "1073741824"
     assert (group.folders[1] / "cpu.cfs_quota_us").read_text() == "150000"
+    assert (group.folders[1] / "cpu.shares").read_text() == "384"
     (group.folders[0] / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 3\n")
     assert group.usage().memory_kills == 3
 

@@ -16,6 +16,11 @@ def test_a_version_may_have_less() -> None:
     assert network("host", TRUNKLINE_NETWORK="outbound").policy is NetworkPolicy.OUTBOUND
 
 
+def test_an_interface_is_told_to_be_lacking() -> None:
+    with pytest.raises(ValueError, match="an interface with NAT isn't built"):
+        network("host", TRUNKLINE_NETWORK="direct")
+
+
 def test_a_version_may_not_have_more() -> None:
     with pytest.raises(ValueError, match="asks for host, and this platform allows outbound"):
         network("outbound", TRUNKLINE_NETWORK="host")

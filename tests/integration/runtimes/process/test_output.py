@@ -1,0 +1,60 @@
+"""What an agent prints is taken whole, and a flood of it leaves the event loop to others."""
+
+import asyncio
+import os
+import threading
+import time
+
+from trunkline.runtimes.process.output import OutputPipe
+
+
+async def test_a_flood_that_is_dear_to_take_waits_in_its_own_write() -> None:
+    taken = bytearray()
+    busy_s = 0.0
+
+    def take(data: bytes) -> None:
+        nonlocal busy_s
+        begun = time.monotonic()
+        # As long as it takes to sort out so many short lines.
+        time.sleep(0.01)
+        taken.extend(data)
+        busy_s += time.monotonic() - begun
+
+    pipe = OutputPipe(take, chunk_bytes=4096)
+    flood = bytes(range(256)) * 1024
+
+    def print_all() -> None:
+        view = memoryview(flood)
+        while view:
+            view = view[os.write(pipe.write_fd, view) :]
+
+    printing = threading.Thread(target=print_all)
+    begun = time.monotonic()
+    printing.start()
+    while printing.is_alive():  # noqa: ASYNC110 - threads tell nobody
+        await asyncio.sleep(0.01)
+    pipe.close_write_end()
+    await pipe.ended.wait()
+    assert bytes(taken) == flood
+    # Each reading is followed by four times as long for the others; the last by nothing.
+    assert busy_s / (time.monotonic() - begun) < 0.3
+
+
+async def test_one_that_is_held_in_its_pause_goes_on_when_it_is_told() -> None:
+    taken = bytearray()
+
+    def take(data: bytes) -> None:
+        time.sleep(0.01)
+        taken.extend(data)
+
+    pipe = OutputPipe(take, chunk_bytes=4)
+    os.write(pipe.write_fd, b"some text")
+    while not taken:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0)
+    pipe.hold()
+    await asyncio.sleep(0.1)
+    assert bytes(taken) == b"some"
+    pipe.go_on()
+    pipe.close_write_end()
+    await pipe.ended.wait()
+    assert bytes(taken) == b"some text"
