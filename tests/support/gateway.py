@@ -70,6 +70,12 @@ class FakeLease:
     async def wait_exited(self) -> ExitStatus:
         return await asyncio.shield(self._sessions.exited)
 
+    def used_by(self, request_id: str, address: str, version: str, began_at: float) -> None:
+        pass
+
+    def let_go(self) -> None:
+        pass
+
     def release(self) -> None:
         self._sessions.held.discard(self)
         if not self._sessions.held:
@@ -242,8 +248,8 @@ async def running_gateway(
             yield gateway
         finally:
             if not serving.done():
-                server._stop()
-                server._stop()
+                server.stop()
+                server.stop()
             await serving
             await services.tasks.aclose()
             sock.close()

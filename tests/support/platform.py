@@ -31,8 +31,9 @@ class Finished:
 class Platform:
     """One platform on a state directory; start it, stop it, start it again."""
 
-    def __init__(self, state_dir: Path, **settings: str) -> None:
+    def __init__(self, state_dir: Path, *arguments: str, **settings: str) -> None:
         self.state_dir = state_dir
+        self.arguments = arguments
         self.settings = settings
         self.url = ""
         self._process: subprocess.Popen[str] | None = None
@@ -52,12 +53,17 @@ class Platform:
         """The process that serves: it has the port's and the agents' sockets open."""
         return serving_child(self.pid)
 
+    @property
+    def workers(self) -> list[int]:
+        """The gateway's workers, if there are several, in the order they were started."""
+        return children_of(self.serving_pid, b"trunkline.platform.workers.process")
+
     def start(self) -> "Platform":
         """Start it and wait for its ready line."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "trunkline", "up", "--port", "0",
-                 "--state-dir", str(self.state_dir)],
+                 "--state-dir", str(self.state_dir), *self.arguments],
                 stdout=subprocess.PIPE, stderr=log, text=True,
                 env=clean_environment() | self.settings,
             )  # fmt: skip
@@ -147,12 +153,20 @@ def clean_environment() -> dict[str, str]:
 
 def serving_child(pid: int) -> int:
     """Return the platform's own process among the keeper's children, some of which are agents."""
-    # The newest first: one that was replaced may not have ended yet.
-    for child in reversed(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+    # The newest: one that was replaced may not have ended yet.
+    found = children_of(pid, b"trunkline.platform.process")
+    assert found, f"process {pid} keeps no platform"
+    return found[-1]
+
+
+def children_of(pid: int, module: bytes) -> list[int]:
+    """Return those children of a process that run a module, in the order they were started."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         with contextlib.suppress(FileNotFoundError):
-            if b"trunkline.platform.process" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
-    raise AssertionError(f"process {pid} keeps no platform")
+            if module in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                found.append(int(child))
+    return found
 
 
 async def ask(websocket: Any, command: str) -> Any:

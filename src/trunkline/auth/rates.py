@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Final
 
+from trunkline.aio.shared_counts import SharedCounts, TimeTable
 from trunkline.protocol.errors import RateLimitedError
 
 #: How many seconds' worth may come at once.
@@ -17,7 +18,10 @@ _MAX_REMEMBERED: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateSettings:
-    """How many a second, in each process. Ten seconds' worth may come at once; 0 is no limit."""
+    """How many a second, in each process of the platform, whose workers count together.
+
+    Ten seconds' worth may come at once; 0 is no limit.
+    """
 
     upgrades_per_address: float = 200.0
     """WebSocket upgrades from one address."""
@@ -114,22 +118,46 @@ class Rate:
         return len(self._left)
 
 
+class SharedRate(Rate):
+    """A rate of several processes of one machine: what counts is how often all were asked."""
+
+    def __init__(self, per_s: float, setting: str, whose: str, full_at: TimeTable) -> None:
+        super().__init__(per_s, setting, whose)
+        #: When each bucket is full again: all there is to know of it.
+        self._full_at = full_at
+
+    def _set(self, key: str, left: float) -> None:
+        missing = min(self._most - left + 1, self._most)
+        self._full_at.set(key, self._clock() + missing / self._per_s)
+
+    def _now_left(self, key: str) -> float:
+        return self._most - max(self._full_at.get(key) - self._clock(), 0.0) * self._per_s
+
+
 class Rates:
     """Every limit there is."""
 
-    def __init__(self, settings: RateSettings) -> None:
+    def __init__(self, settings: RateSettings, shared: SharedCounts | None = None) -> None:
+        """Begin with nobody having asked for anything.
+
+        Args:
+            settings: What may be.
+            shared: What is counted in where several processes take upgrades. What only one of
+                them takes is counted there alone.
+        """
         address, identity = "this address", "this identity"
-        self.upgrades_by_address = Rate(
-            settings.upgrades_per_address, "upgrades_per_address", address
-        )
-        self.upgrades_by_identity = Rate(
-            settings.upgrades_per_identity, "upgrades_per_identity", identity
-        )
+
+        def rate(table: int, setting: str, whose: str) -> Rate:
+            per_s: float = getattr(settings, setting)
+            if shared is None:
+                return Rate(per_s, setting, whose)
+            return SharedRate(per_s, setting, whose, shared.times(table))
+
+        self.upgrades_by_address = rate(0, "upgrades_per_address", address)
+        self.upgrades_by_identity = rate(1, "upgrades_per_identity", identity)
+        self.failures_by_address = rate(2, "failures_per_address", address)
         self.sessions_by_identity = Rate(
             settings.sessions_per_identity, "sessions_per_identity", identity
         )
         self.calls_by_address = Rate(settings.calls_per_address, "calls_per_address", address)
         self.calls_by_identity = Rate(settings.calls_per_identity, "calls_per_identity", identity)
-        self.failures_by_address = Rate(
-            settings.failures_per_address, "failures_per_address", address
-        )

@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -28,7 +28,6 @@ from trunkline.protocol.errors import (
     NotFoundError,
 )
 from trunkline.protocol.ids import AgentName, ProjectName
-from trunkline.store.interface import CredentialStore
 from trunkline.store.records import ApiKeyRecord, RevocationRecord
 from trunkline.web.body import json_object
 
@@ -45,10 +44,17 @@ _REMEMBERED_S: Final = 2.0
 _MAX_REMEMBERED: Final = 1000
 
 
+class FindsApiKeys(Protocol):
+    """What knows the keys there are."""
+
+    async def find_api_key(self, key_id: str) -> ApiKeyRecord | None:
+        """Return a key, if it is there."""
+
+
 class ApiKeyTokens:
     """Knows API keys when they are sent as tokens."""
 
-    def __init__(self, store: CredentialStore) -> None:
+    def __init__(self, store: FindsApiKeys) -> None:
         self._store = store
         self._known: OrderedDict[str, tuple[ApiKeyRecord | None, float]] = OrderedDict()
 

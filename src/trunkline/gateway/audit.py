@@ -6,11 +6,11 @@ import itertools
 import logging
 import secrets
 from collections import deque
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from trunkline.auth.caller import Caller
 from trunkline.protocol.errors import TrunklineError
-from trunkline.store.interface import AuditStore
 from trunkline.store.records import AuditRecord
 
 _log = logging.getLogger("trunkline.audit")
@@ -21,10 +21,20 @@ _MAX_WAITING: Final = 20_000
 _FORGET_EVERY_S: Final = 3600.0
 
 
+class KeepsAudit(Protocol):
+    """What keeps the entries."""
+
+    async def add_audit(self, records: Sequence[AuditRecord]) -> None:
+        """Keep some more."""
+
+    async def forget_audit(self, before: dt.datetime) -> None:
+        """Forget those that are older."""
+
+
 class AuditTrail:
     """Takes what happened, and has the store keep it."""
 
-    def __init__(self, store: AuditStore | None, *, kept_for: dt.timedelta) -> None:
+    def __init__(self, store: KeepsAudit | None, *, kept_for: dt.timedelta) -> None:
         """Make one.
 
         Args:

@@ -7,8 +7,9 @@ each head, on a fresh connection and on a kept-alive one alike.
 import asyncio
 import logging
 import os
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Literal
 
 import httptools
 from uvicorn.config import Config
@@ -45,6 +46,14 @@ class _Part(Enum):
     BODY = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection comes from that another process has, which passes its bytes on."""
+
+    client: tuple[str, int]
+    scheme: Literal["http", "https"]
+
+
 class FrontDoor(HttpToolsProtocol):
     """uvicorn's HTTP protocol under the gateway's limits.
 
@@ -65,6 +74,8 @@ class FrontDoor(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._services = services
         self._settings = services.settings
+        #: Who is at the other end, and whether by TLS, if another process has the connection.
+        self.origin: Origin | None = None
         self._place: Place | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._part = _Part.QUIET
@@ -85,6 +96,8 @@ class FrontDoor(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.origin is not None:
+            self.client, self.scheme = self.origin.client, self.origin.scheme
         if not self._has_room():
             self._services.metrics.refusals.labels("max_connections").inc()
             transport.abort()
@@ -140,13 +153,14 @@ class FrontDoor(HttpToolsProtocol):
     def detach(self) -> int | None:
         """Let go of a connection between two requests; return a duplicate of its descriptor.
 
-        None if it isn't between two requests, or TLS ends here. Then nothing has changed.
+        None if it isn't between two requests, or TLS ends here or in another process. Then
+        nothing has changed.
         """
         transport = self.transport
         is_busy = self._part is not _Part.QUIET or self._is_answering() or self._refused
         if is_busy or transport.is_closing() or transport.get_write_buffer_size():
             return None
-        if transport.get_extra_info("ssl_object") is not None:
+        if transport.get_extra_info("ssl_object") is not None or self.origin is not None:
             return None
         file = os.dup(transport.get_extra_info("socket").fileno())
         transport.set_protocol(asyncio.Protocol())
@@ -295,7 +309,11 @@ class FrontDoor(HttpToolsProtocol):
         except TrunklineError as error:
             self._refuse(error)
         else:
-            super().on_headers_complete()
+            self.begin_request()
+
+    def begin_request(self) -> None:
+        """Serve the request whose head is whole, unless it is an upgrade."""
+        super().on_headers_complete()
 
     def _check_caller(self) -> None:
         """Refuse an address that keeps coming with bad tokens.

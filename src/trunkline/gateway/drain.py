@@ -33,6 +33,7 @@ class Drain:
         connections: Iterable[object],
         *,
         is_quiet: Callable[[], bool],
+        tells_agents: bool = True,
     ) -> None:
         """Prepare it.
 
@@ -40,11 +41,13 @@ class Drain:
             services: What there is to drain.
             connections: The server's connections, upgrades under way among them.
             is_quiet: Tells whether no HTTP request is being answered.
+            tells_agents: Whether agents end, too, and are told.
         """
         settings = services.settings
         self._services = services
         self._connections = connections
         self._is_quiet = is_quiet
+        self._tells_agents = tells_agents
         self._deadline = time.monotonic() + settings.drain_timeout_s
         self._last_call = self._deadline - min(
             settings.close_timeout_s, settings.drain_timeout_s * _FOR_CLOSING
@@ -66,7 +69,8 @@ class Drain:
                 connection.shutdown()
         if services.relayed:
             _log.info("draining: %d connections are open", len(services.relayed))
-            await self._tell_agents()
+            if self._tells_agents:
+                await self._tell_agents()
         while self.left_s and (services.relayed or not self._is_quiet()):
             now = time.monotonic()
             is_over = now >= self._last_call

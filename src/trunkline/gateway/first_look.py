@@ -182,7 +182,8 @@ def first_look(
     _loop: asyncio.AbstractEventLoop | None = None,
     *,
     services: GatewayServices,
+    new_door: Callable[..., FrontDoor] = FrontDoor,
 ) -> FirstLook:
     """Make the protocol of a new connection, as uvicorn asks for it."""
-    door = functools.partial(FrontDoor, config, server_state, app_state, _loop, services=services)
+    door = functools.partial(new_door, config, server_state, app_state, _loop, services=services)
     return FirstLook(door, server_state.connections, services)

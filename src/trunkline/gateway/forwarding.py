@@ -7,12 +7,12 @@ from multidict import CIMultiDict
 from starlette.requests import Request
 
 from trunkline.auth.caller import Caller
+from trunkline.gateway.leases import Lease
 from trunkline.gateway.requests import MARKING, marks_in, new_call_id
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.streaming import Answer, Call, Streamed
 from trunkline.protocol import headers
 from trunkline.protocol.errors import InvalidRequestError
-from trunkline.sessions.slot import Lease
 
 #: Headers that speak of a body, for requests that have none.
 _OF_BODY = frozenset({"content-length", "content-type", "content-encoding"})

@@ -10,7 +10,7 @@ import asyncio
 import datetime as dt
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from trunkline.auth.caller import Caller
@@ -19,7 +19,7 @@ from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.summary import ClosedBy
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import SessionKey
-from trunkline.store.interface import CredentialStore
+from trunkline.store.records import RevocationRecord
 
 _log = logging.getLogger("trunkline.gateway")
 #: Longer than any token lives that is worth having.
@@ -47,10 +47,25 @@ class Outliving(Protocol):
         """End it. Again is fine."""
 
 
+class Credentials(Protocol):
+    """What knows which credentials were revoked or renewed."""
+
+    async def list_revocations(self) -> Sequence[RevocationRecord]:
+        """Return every revocation there is."""
+
+    async def find_renewal(self, key: SessionKey, identity: str) -> dt.datetime | None:
+        """Return until when an identity has shown a credential for a session."""
+
+    async def forget_credentials(
+        self, *, renewals_before: dt.datetime, revocations_before: dt.datetime
+    ) -> None:
+        """Forget those that are too old to matter."""
+
+
 class Lifetimes:
     """Ends what is open to callers who may not be here any more."""
 
-    def __init__(self, services: GatewayServices, store: CredentialStore) -> None:
+    def __init__(self, services: GatewayServices, store: Credentials) -> None:
         self._services = services
         self._store = store
         self._forget_at = 0.0

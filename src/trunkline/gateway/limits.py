@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from trunkline.aio.shared_counts import CountedTable, SharedCounts
 from trunkline.gateway.addresses import TrustedProxies
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.protocol.errors import TooManyConnectionsError, UnavailableError
 from trunkline.protocol.ids import SessionKey
 
+#: The tables of what several processes count together.
+_ALL, _ADDRESSES, _IDENTITIES, _SESSIONS = range(4)
 #: Connections over the limit that are told so; those beyond are dropped without a word.
 _TOLD_AT_ONCE = 256
 
@@ -88,7 +91,7 @@ class Place:
             if key is not None:
                 tally.give_back(key)
         self._address = self._identity = self._session = None
-        limits.places.discard(self)
+        limits.leave(self)
 
 
 class Tally:
@@ -107,10 +110,7 @@ class Tally:
             TooManyConnectionsError: If there are as many as may be.
         """
         if self._most and self._counts[key] >= self._most:
-            raise TooManyConnectionsError(
-                f"{self._whose} has {self._most} connections open, and may have no more "
-                f"({self._setting}); close some, or try again later"
-            ).by_limit(self._setting)
+            raise self._refusal()
         self.count(key)
 
     def count(self, key: Hashable) -> None:
@@ -123,26 +123,66 @@ class Tally:
         if not self._counts[key]:
             del self._counts[key]
 
+    def _refusal(self) -> TooManyConnectionsError:
+        return TooManyConnectionsError(
+            f"{self._whose} has {self._most} connections open, and may have no more "
+            f"({self._setting}); close some, or try again later"
+        ).by_limit(self._setting)
+
     def __len__(self) -> int:
         return len(self._counts)
+
+
+class SharedTally(Tally):
+    """A tally of several processes: what counts is how many there are in all of them."""
+
+    def __init__(self, most: int, setting: str, whose: str, table: CountedTable) -> None:
+        super().__init__(most, setting, whose)
+        self._table = table
+
+    def take(self, key: Hashable) -> None:
+        # Counted first: of two processes that have one place left, not both get it.
+        self._counts[key] += 1
+        if self._table.add(key, 1) > self._most > 0:
+            self.give_back(key)
+            raise self._refusal()
+
+    def count(self, key: Hashable) -> None:
+        super().count(key)
+        self._table.add(key, 1)
+
+    def give_back(self, key: Hashable) -> None:
+        super().give_back(key)
+        self._table.add(key, -1)
 
 
 class ConnectionLimits:
     """Every connection there is, and who has how many of them."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, shared: SharedCounts | None = None) -> None:
+        """Begin with none.
+
+        Args:
+            settings: How many there may be.
+            shared: What is counted in, if several processes are to have no more between them.
+        """
         self.proxies = TrustedProxies(settings.trusted_proxies)
+        #: How many there may be in this process, which may have too few descriptors for all.
         self.most = settings.max_connections
+        self._most_of_all = settings.max_connections
+        self._all = None if shared is None else shared.counted(_ALL)
+        self._number_of_all = 0
         self.places: set[Place] = set()
-        self.addresses = Tally(
-            settings.max_connections_per_address, "max_connections_per_address", "this address"
-        )
-        self.identities = Tally(
-            settings.max_connections_per_identity, "max_connections_per_identity", "this identity"
-        )
-        self.sessions = Tally(
-            settings.max_connections_per_session, "max_connections_per_session", "this session"
-        )
+
+        def tally(table: int, setting: str, whose: str) -> Tally:
+            most: int = getattr(settings, setting)
+            if shared is None:
+                return Tally(most, setting, whose)
+            return SharedTally(most, setting, whose, shared.counted(table))
+
+        self.addresses = tally(_ADDRESSES, "max_connections_per_address", "this address")
+        self.identities = tally(_IDENTITIES, "max_connections_per_identity", "this identity")
+        self.sessions = tally(_SESSIONS, "max_connections_per_session", "this session")
 
     def new_place(self, peer: str) -> Place | None:
         """Count a new connection; None if there is no room even for refusing it.
@@ -150,18 +190,39 @@ class ConnectionLimits:
         Args:
             peer: The address it comes from.
         """
-        if self.most and len(self.places) >= self.most + _TOLD_AT_ONCE:
-            return None
-        place = Place(self, peer)
-        self.places.add(place)
-        return place
+        place = self._enter(Place(self, peer))
+        if self._exceeded(_TOLD_AT_ONCE) is None:
+            return place
+        self.leave(place)
+        return None
+
+    def _exceeded(self, by: int) -> int | None:
+        for most, number in (
+            (self.most, len(self.places)),
+            (self._most_of_all, self._number_of_all),
+        ):
+            if 0 < most < number - by:
+                return most
+        return None
 
     def moved_place(self, given: Mapping[str, Any], key: SessionKey) -> Place:
         """Count a connection that another process has let in, whatever the limits."""
-        place = Place(self, given["peer"])
-        self.places.add(place)
+        place = self._enter(Place(self, given["peer"]))
         place.count_as(given, key)
         return place
+
+    def _enter(self, place: Place) -> Place:
+        self.places.add(place)
+        if self._all is not None:
+            self._number_of_all = self._all.add("", 1)
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Count a connection no more. Twice is fine."""
+        if place in self.places:
+            self.places.discard(place)
+            if self._all is not None:
+                self._all.add("", -1)
 
     def check(self, place: Place) -> None:
         """Refuse a new connection if there are too many.
@@ -170,9 +231,9 @@ class ConnectionLimits:
             UnavailableError: If there are as many as may be.
             TooManyConnectionsError: If its address has as many as it may.
         """
-        if self.most and len(self.places) > self.most:
+        if (most := self._exceeded(0)) is not None:
             raise UnavailableError(
-                f"{self.most} connections are open, and no more may be (max_connections); "
+                f"{most} connections are open, and no more may be (max_connections); "
                 "try again later"
             ).by_limit("max_connections")
         if not self.proxies.trusts(place.peer):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from trunkline.gateway.summary import ClosedBy, Summary
 from trunkline.protocol.close import CloseCode
 from trunkline.protocol.ids import AgentName, ProjectName, SessionKey
-from trunkline.sessions.live import AgentNow
+from trunkline.sessions.live import AgentNow, Live
 
 _FAULTS: Final = frozenset({CloseCode.INTERNAL_ERROR, CloseCode.BAD_GATEWAY})
 
@@ -50,7 +50,7 @@ class ErrorsToday:
 
 
 class LiveConnections:
-    """The connections that this process relays."""
+    """The connections that this process relays, and those of others that do it for it."""
 
     def __init__(self, relayed: set[Any], errors: ErrorsToday) -> None:
         """Take what is kept.
@@ -61,13 +61,16 @@ class LiveConnections:
         """
         self._relayed = relayed
         self._errors = errors
+        self.others: list[Live] = []
 
     async def agents(self) -> Mapping[tuple[ProjectName, AgentName], AgentNow]:
         counts = Counter((each.agent.key.project, each.agent.key.agent) for each in self._ours())
-        errors = self._errors.all()
-        return {
-            name: AgentNow(counts[name], errors.get(name, 0)) for name in counts.keys() | errors
-        }
+        errors = Counter(self._errors.all())
+        for other in self.others:
+            for name, now in (await other.agents()).items():
+                counts[name] += now.connections
+                errors[name] += now.errors_today
+        return {name: AgentNow(counts[name], errors[name]) for name in counts.keys() | errors}
 
     async def connections(
         self, project: ProjectName, agent: AgentName
@@ -77,6 +80,9 @@ class LiveConnections:
             key = each.agent.key
             if (key.project, key.agent) == (project, agent):
                 found[key].append(each.so_far())
+        for other in self.others:
+            for key, theirs in (await other.connections(project, agent)).items():
+                found[key] += theirs
         for events in found.values():
             events.sort(key=lambda event: str(event["opened_at"]), reverse=True)
         return found

@@ -10,14 +10,15 @@ import base64
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 from trunkline.auth.caller import Caller
 from trunkline.auth.identity import Identity
-from trunkline.gateway.door import FrontDoor
+from trunkline.gateway.door import FrontDoor, Origin
 from trunkline.gateway.first_look import FirstLook
+from trunkline.gateway.leases import Held
 from trunkline.gateway.lifetimes import close_revoked
 from trunkline.gateway.moved import MovedLeg, MovedRelay, arrive
 from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent, Visitor
@@ -26,7 +27,7 @@ from trunkline.gateway.summary import ClosedBy
 from trunkline.gateway.upgrade import Upgrade
 from trunkline.protocol.close import CloseCode
 from trunkline.protocol.ids import SessionKey
-from trunkline.sessions.arriving import Arriving, key_from
+from trunkline.sessions.arriving import key_from
 
 #: So many are still at once.
 _AT_ONCE: Final = 4
@@ -140,6 +141,7 @@ class Departure:
         await asyncio.sleep(0)
         described: list[dict[str, Any]] = []
         files: list[int] = []
+        gone: list[Relayed] = []
         try:
             for relayed in batch:
                 taken = relayed.detach()
@@ -151,9 +153,12 @@ class Departure:
                     relayed.relay.go_on()
                 else:
                     described.append(_described(relayed, taken))
+                    gone.append(relayed)
                     files += (taken.downstream.fd, taken.upstream.fd)
             if described:
                 await to.relays(described, files)
+                for relayed in gone:
+                    relayed.agent.let_go()
                 moved.relays += len(described)
                 moved.pauses_s.append(loop.time() - began)
         finally:
@@ -227,7 +232,7 @@ class Entrance:
         self,
         services: GatewayServices,
         connections: set[Any],
-        arriving: Arriving,
+        lease_moved: Callable[[SessionKey], Awaitable[Held]],
         new_door: Callable[[], FrontDoor],
     ) -> None:
         """Prepare.
@@ -235,12 +240,12 @@ class Entrance:
         Args:
             services: What the gateway's parts share.
             connections: uvicorn's: HTTP connections, upgrades and relays.
-            arriving: Knows the leases that the relays hold.
+            lease_moved: Returns the lease that a relay held in the other process.
             new_door: Makes the protocol of a new connection.
         """
         self._services = services
         self._connections = connections
-        self._arriving = arriving
+        self._lease_moved = lease_moved
         self._new_door = new_door
 
     async def take_relays(self, relays: Sequence[Mapping[str, Any]], files: Sequence[int]) -> None:
@@ -259,11 +264,13 @@ class Entrance:
             _leg_from(data["upstream"], upstream),
             data["started_at"],
         )
-        client, agent = await asyncio.gather(arrive(downstream), arrive(upstream))
+        client, agent, held = await asyncio.gather(
+            arrive(downstream), arrive(upstream), self._agent(key, data)
+        )
         relayed = Relayed(
             self._services,
             self._connections,
-            agent=self._agent(key, data),
+            agent=held,
             visitor=Visitor(
                 caller=_caller_from(data["caller"]),
                 address=data["client"],
@@ -277,15 +284,22 @@ class Entrance:
         if self._services.admission.revocations.covers(relayed.caller):
             close_revoked(relayed)
 
-    def _agent(self, key: SessionKey, data: Mapping[str, Any]) -> Agent:
+    async def _agent(self, key: SessionKey, data: Mapping[str, Any]) -> Agent:
         if data["is_local"]:
-            return LocalAgent(self._arriving.lease_moved(key), data["version"])
+            return LocalAgent(await self._lease_moved(key), data["version"])
         return RemoteAgent(key)
 
-    async def take_connection(self, data: bytes, file: int) -> None:
-        """Serve an HTTP connection, beginning with what was read of it."""
+    async def take_connection(self, data: bytes, file: int, origin: Origin | None = None) -> None:
+        """Serve an HTTP connection, beginning with what was read of it.
+
+        Args:
+            data: What was read.
+            file: The connection's descriptor.
+            origin: Where it is from, if another process has it, which passes its bytes on.
+        """
         arrival = await arrive(file)
         door = self._new_door()
+        door.origin = origin
         door.connection_made(arrival.transport)
         arrival.transport.set_protocol(door)
         if data:

@@ -18,6 +18,7 @@ from trunkline.auth.caller import Caller
 from trunkline.auth.grants import Permission
 from trunkline.gateway import routes
 from trunkline.gateway.forwarding import PassedThrough, agent_headers
+from trunkline.gateway.leases import Lease
 from trunkline.gateway.reach import reach
 from trunkline.gateway.responses import CLIENT_CLOSED_REQUEST
 from trunkline.gateway.services import GatewayServices
@@ -46,7 +47,6 @@ from trunkline.protocol.response_items import (
 from trunkline.sessions.calls import Calls
 from trunkline.sessions.directory import new_session_id
 from trunkline.sessions.ownership import owner_with
-from trunkline.sessions.slot import Lease
 from trunkline.store.interface import ConversationStore, Store
 from trunkline.store.records import ConversationKey, ResponseRecord
 from trunkline.web.body import limited, parse_json_object

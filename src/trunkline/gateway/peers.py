@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
 import aiohttp
@@ -28,7 +28,6 @@ from trunkline.protocol import headers
 from trunkline.protocol.errors import UnavailableError, UpstreamError
 from trunkline.protocol.ids import NodeId
 from trunkline.sessions.elsewhere import SessionElsewhereError
-from trunkline.store.interface import NodeStore
 from trunkline.store.records import NodeRecord
 
 _T = TypeVar("_T")
@@ -52,10 +51,17 @@ _KEEPALIVE = (
 )
 
 
+class FindsNodes(Protocol):
+    """What knows the processes there are."""
+
+    async def find_node(self, node: NodeId) -> NodeRecord | None:
+        """Return a process, if it is among them."""
+
+
 class Peers:
     """The other processes that share the store."""
 
-    def __init__(self, store: NodeStore, *, connect_timeout_s: float) -> None:
+    def __init__(self, store: FindsNodes, *, connect_timeout_s: float) -> None:
         self._store = store
         self._connect_timeout_s = connect_timeout_s
         #: The connections to each, for as long as somebody has them.

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from trunkline.auth.caller import Caller
+from trunkline.gateway.leases import Lease
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.upstream import ConnectError
 from trunkline.protocol.ids import SessionKey
-from trunkline.sessions.slot import Lease
 
 _T = TypeVar("_T")
 _EXIT_NOTICE_S = 5.0

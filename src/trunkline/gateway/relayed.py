@@ -3,12 +3,14 @@
 import asyncio
 import datetime as dt
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from trunkline.auth.caller import Caller
 from trunkline.gateway.ending import event_of, line_of, open_event_of
+from trunkline.gateway.leases import Held
 from trunkline.gateway.limits import Place
 from trunkline.gateway.live import is_failure
 from trunkline.gateway.moved import MovedRelay
@@ -18,7 +20,6 @@ from trunkline.gateway.summary import ClosedBy, Summary
 from trunkline.protocol import close
 from trunkline.protocol.ids import SessionKey
 from trunkline.runtimes.interface import Address
-from trunkline.sessions.slot import Hold
 
 _log = logging.getLogger("trunkline.gateway")
 _EXIT_NOTICE_S = 0.5
@@ -44,6 +45,12 @@ class Agent(Protocol):
     def stay_awake(self, why: str) -> None:
         """Have it go on, if it is frozen, and freeze it no more."""
 
+    def used_by(self, request_id: str, address: str, began_at: float) -> None:
+        """Say which connection leads to it, and since when by the monotonic clock."""
+
+    def let_go(self) -> None:
+        """Leave what is held to another process, which relays the connection from here on."""
+
     def release(self) -> None:
         """Give back what was held while the connection was open."""
 
@@ -57,7 +64,7 @@ class LocalAgent:
     is_local = True
     __slots__ = ("_hold", "address", "key", "version")
 
-    def __init__(self, hold: Hold, version: str) -> None:
+    def __init__(self, hold: Held, version: str) -> None:
         self._hold = hold
         self.key = hold.key
         self.address: Address | None = hold.address
@@ -74,6 +81,12 @@ class LocalAgent:
 
     def stay_awake(self, why: str) -> None:
         self._hold.stay_awake(why)
+
+    def used_by(self, request_id: str, address: str, began_at: float) -> None:
+        self._hold.used_by(request_id, address, self.version, began_at)
+
+    def let_go(self) -> None:
+        self._hold.let_go()
 
     def release(self) -> None:
         self._hold.release()
@@ -108,6 +121,12 @@ class RemoteAgent:
         pass
 
     def stay_awake(self, why: str) -> None:
+        pass
+
+    def used_by(self, request_id: str, address: str, began_at: float) -> None:
+        pass
+
+    def let_go(self) -> None:
         pass
 
     def release(self) -> None:
@@ -219,6 +238,8 @@ class Relayed:
         services.sweep.add(relay)
         services.relayed.add(self)
         services.metrics.connections.inc()
+        began_at = time.monotonic() if moved is None else moved.started_at
+        self.agent.used_by(self.request_id, self.client, began_at)
         return relay
 
     def so_far(self) -> dict[str, Any]:
@@ -273,9 +294,9 @@ class Relayed:
             at=dt.datetime.now(dt.UTC),
         )
         words = line_of(event)
-        agent.release()
         agent.ended(event)
         agent.event("ConnectionClosed", words)
+        agent.release()
         _log.info("connection closed: session=%s %s", agent.key, words)
 
 

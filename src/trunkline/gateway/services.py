@@ -5,6 +5,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
+from trunkline.aio.shared_counts import SharedCounts
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.admission import Admission
 from trunkline.auth.origins import Origins
@@ -13,6 +14,7 @@ from trunkline.auth.rates import Rates, RateSettings
 from trunkline.gateway.answering import Answering
 from trunkline.gateway.audit import AuditTrail
 from trunkline.gateway.carrier import Carrier
+from trunkline.gateway.leases import Sessions
 from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.live import ErrorsToday, LiveConnections
 from trunkline.gateway.peers import Peers
@@ -21,7 +23,6 @@ from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.sweep import Sweep
 from trunkline.gateway.ticket_office import TicketOffice
 from trunkline.protocol.errors import TrunklineError, UnavailableError
-from trunkline.sessions.directory import SessionDirectory
 from trunkline.telemetry.metrics import Metrics
 
 
@@ -33,7 +34,7 @@ class GatewayServices:
     projects: Projects
     admission: Admission
     pseudonyms: Pseudonyms
-    sessions: SessionDirectory
+    sessions: Sessions
     peers: Peers
     metrics: Metrics
     tickets: TicketOffice
@@ -50,6 +51,8 @@ class GatewayServices:
     sweep: Sweep = field(init=False)
     errors: ErrorsToday = field(default_factory=ErrorsToday)
     live: LiveConnections = field(init=False)
+    shared: SharedCounts | None = None
+    """What connections are counted in, if several processes have the limits in common."""
     stranded: list[tuple[int, bytes]] = field(default_factory=list)
     """Connections that are to be moved to another process: their files, and what was read."""
     relayed: set[Any] = field(default_factory=set)
@@ -61,7 +64,7 @@ class GatewayServices:
         # Frozen is how everybody else sees it.
         object.__setattr__(self, "carrier", Carrier(self.settings))
         object.__setattr__(self, "origins", Origins(self.settings.allowed_origins))
-        object.__setattr__(self, "limits", ConnectionLimits(self.settings))
+        object.__setattr__(self, "limits", ConnectionLimits(self.settings, self.shared))
         object.__setattr__(self, "live", LiveConnections(self.relayed, self.errors))
         object.__setattr__(self, "sweep", Sweep.for_settings(self.settings, self.metrics))
 

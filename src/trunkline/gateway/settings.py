@@ -9,6 +9,7 @@ from trunkline.auth.origins import Origins
 
 _URL = re.compile(r"http://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
+_MOST_WORKERS = 128
 _MAX_CONTROL_PAYLOAD = 125
 _ABOVE_ZERO = (
     "head_timeout_s",
@@ -38,6 +39,12 @@ class GatewaySettings:
 
     projects: tuple[str, ...] = ("default",)
     """The projects there are. `_default` and `_project` name the first."""
+
+    workers: int = 1
+    """How many processes accept connections and relay WebSockets, each on a core of its own; on
+    Linux. With more than 1 they are the platform's children, and its own process has the sessions,
+    the control plane and every other HTTP request. As many as there are cores is the most that
+    helps. `trunkline up --workers` comes first."""
 
     allowed_origins: tuple[str, ...] = ("same-origin", "loopback")
     """The web pages that may open a WebSocket: origins such as `https://app.example.com`, in full
@@ -80,17 +87,19 @@ class GatewaySettings:
     address it is ignored: whoever connects is the client."""
 
     max_connections: int = 20_000
-    """Connections of all kinds at once, in each process. One more is answered 503. If the system
-    allows the process too few descriptors for that, fewer, which the log says at the start. 0 is
-    no limit."""
+    """Connections of all kinds at once, in each process of the platform; its workers count
+    together. One more is answered 503. If the system allows a process too few descriptors for
+    that, it takes fewer, which the log says at the start. 0 is no limit."""
 
     max_connections_per_address: int = 2_000
-    """Connections at once from one address, in each process. One more is answered 429. Behind a
+    """Connections at once from one address, in each process of the platform; its workers count
+    together. One more is answered 429. Behind a
     proxy in `trusted_proxies` the address is the one it names, and WebSockets count. 0 is no
     limit."""
 
     max_connections_per_identity: int = 2_000
-    """WebSockets at once of one identity, in each process. One more is refused with 429. 0 is no
+    """WebSockets at once of one identity, in each process of the platform; its workers count
+    together. One more is refused with 429. 0 is no
     limit."""
 
     max_connections_per_session: int = 100
@@ -163,6 +172,8 @@ class GatewaySettings:
         for name in _MAY_BE_ZERO:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more")
+        if not 1 <= self.workers <= _MOST_WORKERS:
+            raise ValueError(f"workers must be between 1 and {_MOST_WORKERS}")
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}")

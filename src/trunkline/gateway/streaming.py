@@ -15,12 +15,12 @@ from yarl import URL
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth import noted
+from trunkline.gateway.leases import Lease
 from trunkline.gateway.sweep import Sweep
 from trunkline.gateway.upstream import ConnectError
 from trunkline.protocol import headers
 from trunkline.protocol.errors import UpstreamError
 from trunkline.runtimes.interface import Address
-from trunkline.sessions.slot import Lease
 
 _T = TypeVar("_T")
 _log = logging.getLogger("trunkline.gateway")

@@ -10,6 +10,7 @@ from trunkline.auth.caller import Caller, acting_for
 from trunkline.auth.grants import Permission
 from trunkline.auth.identity import Identity
 from trunkline.gateway import carriage, routes, upstream
+from trunkline.gateway.leases import Lease
 from trunkline.gateway.lifetimes import close_revoked
 from trunkline.gateway.limits import Place
 from trunkline.gateway.reach import reach
@@ -31,7 +32,6 @@ from trunkline.protocol.errors import (
 from trunkline.protocol.ids import SessionKey
 from trunkline.sessions.directory import new_session_id
 from trunkline.sessions.elsewhere import SessionElsewhereError
-from trunkline.sessions.slot import Lease
 
 _log = logging.getLogger("trunkline.gateway")
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")

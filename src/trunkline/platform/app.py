@@ -65,6 +65,7 @@ def build_app(
         return JSONResponse({"status": "not ready", "reason": problem}, 503)
 
     async def prometheus(_: Request) -> Response:
+        await metrics.gather()
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     async def jwks(_: Request) -> Response:

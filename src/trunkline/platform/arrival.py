@@ -36,9 +36,11 @@ class Predecessor:
         self.store: str = message["store"]
         self.node = NodeId(message["node"])
         self.run_dir = Path(message["run_dir"])
-        self.listener = socket.socket(fileno=files[0])
+        # Platforms that had no workers don't say.
+        number = message.get("listeners", 1)
+        self.listeners = [socket.socket(fileno=file) for file in files[:number]]
         #: Their locks are this process's, too.
-        self.locks: Sequence[int] = files[1:]
+        self.locks: Sequence[int] = files[number:]
         self.is_replaced = False
         """Whether this process serves in its place."""
         self._calls: dict[str, Any] = {}

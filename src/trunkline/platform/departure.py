@@ -37,7 +37,7 @@ class Inheritance:
     node: NodeId
     store: str
     """Which store is used, for the next process to see that it is the same."""
-    listener: socket.socket
+    listeners: Sequence[socket.socket]
     locks: Sequence[int]
     """Open files whose locks stay while anybody has them open."""
     reload_wait_s: float
@@ -98,6 +98,8 @@ class Replacement:
             raise ReloadFailedError("the platform is stopping")
         if parts.keeper is None:
             raise ReloadFailedError("this platform has no keeper: reloading takes Linux")
+        if len(self._inheritance.listeners) > 1:
+            raise ReloadFailedError("a gateway with several workers can't be reloaded; restart it")
         ours, theirs = socket.socketpair()
         line = Line(Passing(ours, timeout_s=ANSWER_TIMEOUT_S))
         with theirs:
@@ -122,8 +124,9 @@ class Replacement:
                 "node": given.node,
                 "store": given.store,
                 "run_dir": str(self._parts.runtime.run_dir),
+                "listeners": len(given.listeners),
             },
-            [given.listener.fileno(), *given.locks],
+            [*(sock.fileno() for sock in given.listeners), *given.locks],
         )
         try:
             answer, _ = await line.receive(_START_TIMEOUT_S)

@@ -190,11 +190,13 @@ def _end(agent: "subprocess.Popen[bytes]") -> int:
     return agent.wait()
 
 
-def run(host: str, port: int, state_dir: str) -> int:
+def run(host: str, port: int, state_dir: str, *, workers: int | None = None) -> int:
     """Run the platform under a keeper; return its exit code."""
-    command = (
+    command: tuple[str, ...] = (
         sys.executable, "-P", "-m", "trunkline.platform.process", host, str(port), state_dir,
     )  # fmt: skip
+    if workers is not None:
+        command += ("--workers", str(workers))
     if not can_keep():
         os.execv(command[0], command)  # noqa: S606 - our own program
     return Keeper(command).run()

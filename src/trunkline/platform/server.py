@@ -6,7 +6,7 @@ import functools
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -35,9 +35,32 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ListenError: Saying what is in the way and what to do.
     """
+    return _bound(host, port, is_one_of_several=False)
+
+
+def listen_often(host: str, port: int, number: int) -> list[socket.socket]:
+    """Return several sockets for one port, among which the system spreads new connections.
+
+    Each has a queue of its own, which outlives the process that accepts from it as long as
+    another has the socket open, too.
+
+    Raises:
+        ListenError: Saying what is in the way and what to do.
+    """
+    # Several may share the port if all of them say so. Somebody else's would then be no error,
+    # and get a part of our connections.
+    probe = listen(host, port)
+    port = probe.getsockname()[1]
+    probe.close()
+    return [_bound(host, port, is_one_of_several=True) for _ in range(number)]
+
+
+def _bound(host: str, port: int, *, is_one_of_several: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_one_of_several:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if (lowat := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:
         # Accepted connections inherit it. Without it each client that doesn't read makes the
         # system keep some megabytes for it, and its memory for all connections has an end.
@@ -60,6 +83,38 @@ def url_of(sock: socket.socket, *, is_encrypted: bool = False) -> str:
         host = "127.0.0.1"
     scheme = "https" if is_encrypted else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class Others(Protocol):
+    """Other processes that accept connections at the same address."""
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether none of them relays anything any more."""
+
+    async def serve(self) -> None:
+        """Have them accept connections; return when they do."""
+
+    def drain(self) -> None:
+        """Have them end what is open. They go on to accept, and refuse."""
+
+    async def end(self) -> None:
+        """Have them end, or wait until this process may: everything is drained here."""
+
+
+class NoOthers:
+    """This process alone accepts connections."""
+
+    is_drained = True
+
+    async def serve(self) -> None:
+        pass
+
+    def drain(self) -> None:
+        pass
+
+    async def end(self) -> None:
+        pass
 
 
 class Server(uvicorn.Server):
@@ -85,7 +140,7 @@ class Server(uvicorn.Server):
             certificate: With one, connections are encrypted.
             on_reload: Called at every SIGUSR2.
         """
-        http = cast("type[asyncio.Protocol]", functools.partial(first_look, services=services))
+        http = cast("type[asyncio.Protocol]", self.protocol_for(services))
         super().__init__(
             uvicorn.Config(
                 app,
@@ -104,8 +159,16 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._on_drain = on_drain
         self._on_reload = on_reload
+        #: Whoever accepts connections for the same application, too.
+        self.others: Others = NoOthers()
+        #: Whether agents end with this process.
+        self.has_agents = True
         self._is_draining = False
         self._certificate = certificate
+
+    def protocol_for(self, services: GatewayServices) -> Callable[..., asyncio.Protocol]:
+        """Return what makes the protocol of a new connection."""
+        return functools.partial(first_look, services=services)
 
     @property
     def is_draining(self) -> bool:
@@ -135,6 +198,7 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         else:
             await self._start_encrypted(sockets or [], self._certificate)
+        await self.others.serve()
         self._on_ready()
 
     async def _start_encrypted(
@@ -180,7 +244,7 @@ class Server(uvicorn.Server):
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGUSR2, self._on_reload)
         try:
             yield
@@ -190,20 +254,28 @@ class Server(uvicorn.Server):
             # Its default would end the process; the sessions are still to be stopped.
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Drain, and end; at once, if it is asked for a second time."""
         if self._is_draining:
             self.force_exit = self.should_exit = True
             return
         self._is_draining = True
         self._on_drain()
+        self.others.drain()
         self._services.tasks.spawn(self._drain(), name="drain")
 
     async def _drain(self) -> None:
         # Still listening: who asks is told that it is over, and where to look is /readyz.
         state = self.server_state
-        drain = Drain(self._services, state.connections, is_quiet=lambda: not state.tasks)
+        drain = Drain(
+            self._services,
+            state.connections,
+            is_quiet=lambda: not state.tasks and self.others.is_drained,
+            tells_agents=self.has_agents,
+        )
         try:
             await drain.run()
         finally:
+            await self.others.end()
             self.config.timeout_graceful_shutdown = int(drain.left_s) + 1
             self.should_exit = True

@@ -13,6 +13,7 @@ import uvloop
 from starlette.middleware import Middleware
 
 from trunkline import config
+from trunkline.aio.shared_counts import SharedCounts
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.local import user_name
 from trunkline.auth.pseudonym import Pseudonyms
@@ -53,9 +54,10 @@ from trunkline.platform.guard import Guard
 from trunkline.platform.handover import ReloadFailedError
 from trunkline.platform.health import Health
 from trunkline.platform.locks import Locks
-from trunkline.platform.server import Server, listen, url_of
+from trunkline.platform.server import Server, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
 from trunkline.platform.state_id import check_state_dir
+from trunkline.platform.workers.leading import Led, lead, open_entry
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.kept import KeeperLine
@@ -86,6 +88,8 @@ class UpOptions:
     """What starts agents, so that they outlive this process. None: this process does."""
     predecessor: Predecessor | None = None
     """The process that this one replaces."""
+    workers: int | None = None
+    """How many processes relay. None: what the settings say."""
 
 
 def run_up(options: UpOptions) -> int:
@@ -151,18 +155,24 @@ async def _serve(
     stack: AsyncExitStack,
 ) -> None:
     predecessor = options.predecessor
-    sock = listen(options.host, options.port) if predecessor is None else predecessor.listener
-    stack.callback(sock.close)
+    entry = open_entry(
+        options.host,
+        options.port,
+        options.workers or settings.gateway.workers,
+        given=None if predecessor is None else predecessor.listeners,
+        stack=stack,
+    )
     state_dir = options.state_dir.resolve()
     certificate = _certificate(settings, place)
-    url = url_of(sock, is_encrypted=certificate is not None)
+    url = url_of(entry.listeners[0], is_encrypted=certificate is not None)
     heart = await _open_heart(options, settings, place, url, locks, stack)
     store, node, sessions, upkeep = heart.store, heart.node, heart.sessions, heart.upkeep
     builds = VersionBuilds(state_dir / "versions", store=store, runtime=heart.runtime, node=node)
     stack.push_async_callback(builds.aclose)
-    access = open_access(settings, state_dir, host=options.host, store=store, stack=stack)
-    sessions.rate = access.rates.sessions_by_identity
-    gateway = _open_gateway(settings, heart, access, state_dir, stack)
+    access = open_access(
+        settings, state_dir, host=options.host, store=store, stack=stack, shared=entry.shared
+    )
+    gateway = _open_gateway(settings, heart, access, state_dir, entry.shared, stack)
     control = ControlServices(
         projects=settings.gateway.projects,
         store=store,
@@ -172,7 +182,7 @@ async def _serve(
         rate=access.rates.calls_by_identity,
         live=gateway.live,
     )
-    sessions.use_secrets(access.secrets)
+    _give(sessions, access)
     uploads = Uploads(
         store=store,
         builds=builds,
@@ -213,9 +223,7 @@ async def _serve(
         middleware=[Middleware(Guard, services=gateway)],
     )
 
-    doors = AgentDoors(
-        build_agent_app(own_conversations(control)), gateway, port=sock.getsockname()[1]
-    )
+    doors = AgentDoors(build_agent_app(own_conversations(control)), gateway, port=entry.port)
     heart.runtime.use_doors(doors)
 
     def drain() -> None:
@@ -235,7 +243,25 @@ async def _serve(
         on_ready=ready,
         on_drain=drain,
         on_reload=lambda: replacement.begin(),
-        certificate=certificate,
+        # Where there are workers it ends there.
+        certificate=certificate if entry.shared is None else None,
+    )
+    entrance = Entrance(
+        gateway, server.connections, sessions.arriving.lease_moved_here, server.new_door
+    )
+    fleet = await lead(
+        entry,
+        host=options.host,
+        state_dir=state_dir,
+        parts=Led(
+            gateway=gateway,
+            sessions=sessions,
+            store=store,
+            upkeep=upkeep,
+            server=server,
+            entrance=entrance,
+        ),
+        stack=stack,
     )
     parts = Parts(
         keeper=options.keeper,
@@ -253,7 +279,7 @@ async def _serve(
         Inheritance(
             node=node,
             store=place.shown,
-            listener=sock,
+            listeners=entry.listeners,
             locks=locks.files,
             reload_wait_s=settings.sessions.reload_wait_s,
             drain_timeout_s=settings.gateway.drain_timeout_s,
@@ -266,11 +292,11 @@ async def _serve(
     else:
         await predecessor.take_sessions(sessions, control.calls)
         await upkeep.go_on(is_alone=not place.is_shared)
-        _follow(predecessor, parts, tasks)
+        _follow(predecessor, parts, entrance, tasks)
     # The calls that are being answered are known from here on, whoever began them.
     doors.open()
     tasks.spawn(upkeep.run(), name="upkeep")
-    await server.serve([sock])
+    await server.serve(entry.listeners if fleet is None else [])
 
 
 def _certificate(settings: PlatformSettings, place: StorePlace) -> Certificate | None:
@@ -353,6 +379,7 @@ def _open_gateway(
     heart: _Heart,
     access: Access,
     state_dir: Path,
+    shared: SharedCounts | None,
     stack: AsyncExitStack,
 ) -> GatewayServices:
     gateway = GatewayServices(
@@ -366,6 +393,7 @@ def _open_gateway(
         tickets=TicketOffice(heart.store),
         rates=access.rates,
         audit=access.audit,
+        shared=shared,
     )
     gateway.limits.most = descriptors.connections_within(
         gateway.limits.most, descriptors.raise_to_hard_limit()
@@ -374,10 +402,15 @@ def _open_gateway(
     return gateway
 
 
-def _follow(predecessor: Predecessor, parts: Parts, tasks: TaskOwner) -> None:
-    sessions, server = parts.sessions, parts.server
+def _give(sessions: SessionDirectory, access: Access) -> None:
+    sessions.rate = access.rates.sessions_by_identity
+    sessions.use_secrets(access.secrets)
+
+
+def _follow(predecessor: Predecessor, parts: Parts, entrance: Entrance, tasks: TaskOwner) -> None:
+    sessions = parts.sessions
     following = predecessor.follow(
-        entrance=Entrance(parts.gateway, server.connections, sessions.arriving, server.new_door),
+        entrance=entrance,
         sessions=sessions,
         calls=parts.calls,
         upkeep=parts.upkeep,

@@ -76,13 +76,19 @@ class Arriving:
 
     def lease_returned(self, key: SessionKey) -> None:
         """Count one lease less of those that the other process holds."""
-        slot, _ = self._take_lease(key)
-        self._on_return(slot)
+        if key in self._leases:
+            # A worker that dies while its connections move may return what it had passed on.
+            slot, _ = self._take_lease(key)
+            self._on_return(slot)
 
     def lease_moved(self, key: SessionKey) -> Hold:
         """Return a lease that the other process held, for this one to hold."""
         slot, instance = self._take_lease(key)
         return Hold(slot, instance, self._logs.of(slot.home), self._on_return)
+
+    async def lease_moved_here(self, key: SessionKey) -> Hold:
+        """Return such a lease, for a connection that this process relays itself."""
+        return self.lease_moved(key)
 
     def _take_lease(self, key: SessionKey) -> tuple[Slot, Instance]:
         slot, instance, left = self._leases.pop(key)

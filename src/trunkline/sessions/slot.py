@@ -115,6 +115,14 @@ class Hold:
         self._slot.ended.add(event)
         self.log.connections.append(event)
 
+    def used_by(self, request_id: str, address: str, version: str, began_at: float) -> None:
+        """Do nothing: whoever relays the connection tells of its end, in this same process."""
+
+    def let_go(self) -> None:
+        """Leave it to another process, which holds it from here on."""
+        self._is_held = False
+        self._slot.sleepers.pop(self, None)
+
     def release(self) -> None:
         """Give the lease back. Twice is fine."""
         if self._is_held:

@@ -1,15 +1,25 @@
 """Every metric of the platform, in Prometheus' terms. ``GET /metrics`` prints them."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _START_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+#: What is counted where connections are relayed.
+_OF_RELAYING = ("upgrades", "closes", "frames", "bytes", "refusals")
+#: A counter, and its labels.
+Counted = tuple[str, tuple[str, ...]]
 
 
 class Metrics:
     """One registry and what is counted in it."""
 
     def __init__(self) -> None:
+        #: What brings what other processes count.
+        self.sources: list[Callable[[], Awaitable[None]]] = []
         self._registry = registry = CollectorRegistry()
         self.upgrades = Counter(
             "trunkline_upgrades",
@@ -80,6 +90,24 @@ class Metrics:
             ["limit"],
             registry=registry,
         )
+
+    def counted(self) -> dict[Counted, float]:
+        """Return what a process that relays counts, for another to add to its own."""
+        return {
+            (name, tuple(sample.labels.values())): sample.value
+            for name in _OF_RELAYING
+            for metric in getattr(self, name).collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+
+    def add(self, name: str, labels: Sequence[str], number: float) -> None:
+        """Count what another process counted."""
+        getattr(self, name).labels(*labels).inc(number)
+
+    async def gather(self) -> None:
+        """Count what others have counted since the last time."""
+        await asyncio.gather(*(source() for source in self.sources))
 
     def render(self) -> bytes:
         """Return all of them as Prometheus' text format."""

@@ -53,7 +53,7 @@ async def test_nothing_new_is_begun_while_what_is_in_use_goes_on() -> None:
     async with echo_gateway(drain_timeout_s=1.5, drain_quiet_s=0.3) as gateway:
         async with busy(gateway) as talking:
             started = time.monotonic()
-            gateway.server._stop()
+            gateway.server.stop()
             status, answer = await get(gateway, "/readyz")
             assert (status, b"draining" in answer) == (503, True)
             assert (await get(gateway, "/healthz"))[0] == 200
@@ -77,12 +77,12 @@ async def test_idle_connections_are_closed_at_once() -> None:
         async with gateway.connect() as idle, busy(gateway) as talking:
             await asyncio.sleep(0.4)
             started = time.monotonic()
-            gateway.server._stop()
+            gateway.server.stop()
             await idle.wait_closed()
             assert idle.close_code == 1001
             assert time.monotonic() - started < 1
             assert not talking.done()
-            gateway.server._stop()
+            gateway.server.stop()
         await gateway.serving
 
 
@@ -90,7 +90,7 @@ async def test_one_in_use_is_closed_when_it_falls_quiet() -> None:
     async with echo_gateway(drain_timeout_s=30, drain_quiet_s=0.3) as gateway:
         async with gateway.connect() as websocket:
             await websocket.send("a")
-            gateway.server._stop()
+            gateway.server.stop()
             for _ in range(10):
                 await websocket.send("b")
                 await asyncio.sleep(0.05)
@@ -103,15 +103,15 @@ async def test_one_in_use_is_closed_when_it_falls_quiet() -> None:
 
 async def test_a_second_signal_does_not_wait() -> None:
     async with echo_gateway(drain_timeout_s=60) as gateway, busy(gateway):
-        gateway.server._stop()
+        gateway.server.stop()
         await asyncio.sleep(0.05)
-        gateway.server._stop()
+        gateway.server.stop()
         await asyncio.wait_for(gateway.serving, 5)
 
 
 async def test_with_nothing_open_it_is_over_at_once() -> None:
     async with echo_gateway(drain_timeout_s=60) as gateway:
-        gateway.server._stop()
+        gateway.server.stop()
         await asyncio.wait_for(gateway.serving, 5)
 
 
@@ -129,7 +129,7 @@ async def test_a_request_that_is_being_answered_is_answered() -> None:
         authorization = f"Authorization: Bearer {gateway.token()}"
         asking = asyncio.create_task(get(gateway, INVOKE, authorization))
         await is_asked.wait()
-        gateway.server._stop()
+        gateway.server.stop()
         await asyncio.sleep(0.3)
         assert not gateway.serving.done()
         go_on.set()
@@ -152,7 +152,7 @@ async def test_an_agent_that_hangs_does_not_hold_up_the_drain() -> None:
             reader, writer = await gateway.open()
             writer.write(gateway.upgrade_head())
             await reader.readuntil(b"\r\n\r\n")
-            gateway.server._stop()
+            gateway.server.stop()
             assert CLOSE_1001 in await reader.read(200)
             await asyncio.wait_for(gateway.serving, 5)
             writer.close()
@@ -185,7 +185,7 @@ async def test_the_agent_is_told_first_and_finishes_its_sentence(
     ) as gateway:
         async with gateway.connect() as websocket:
             assert await websocket.recv() == "word 0"
-            gateway.server._stop()
+            gateway.server.stop()
             words = [message async for message in websocket]
             assert words[-1] == "I have to go."
             assert websocket.close_code == 1000
@@ -238,7 +238,7 @@ async def _drain_many(count: int, timeout_s: float) -> None:
         ]
         await ready.wait()
         started = time.monotonic()
-        gateway.server._stop()
+        gateway.server.stop()
         await asyncio.gather(*clients)
         took_s = time.monotonic() - started
         await gateway.serving

@@ -519,7 +519,7 @@ async def test_a_drain_while_a_start_is_pending(caplog: pytest.LogCaptureFixture
         asking = asyncio.create_task(ask(gateway, gateway.upgrade_head()))
         while not gateway.sessions.asked:
             await gateway.answers()
-        gateway.server._stop()
+        gateway.server.stop()
         answer = assert_refused(await asking, 503, "unavailable", "restarting")
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["x-request-id"]

@@ -397,7 +397,7 @@ async def test_a_drain_closes_with_1001_on_both_sides() -> None:
 
     async with agent(handler) as address, running_gateway(address) as gateway:
         async with gateway.connect() as websocket:
-            gateway.server._stop()
+            gateway.server.stop()
             await websocket.wait_closed()
             assert websocket.close_code == 1001
             assert "same session id" in (websocket.close_reason or "")

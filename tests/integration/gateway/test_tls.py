@@ -183,7 +183,7 @@ async def test_a_drain_and_a_frame_limit_inside_tls(tmp_path: Path) -> None:
                 await websocket.recv()
             assert websocket.close_code == 1009
         async with gateway.connect(ssl=context) as websocket:
-            gateway.server._stop()
+            gateway.server.stop()
             await websocket.wait_closed()
             assert websocket.close_code == 1001
         await gateway.serving

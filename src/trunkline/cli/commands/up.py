@@ -16,6 +16,7 @@ app = command_app()
     epilog=examples(
         "trunkline up",
         "trunkline up --port 0 --state-dir ./state",
+        "trunkline up --workers 4",
         "trunkline deploy ./my-agent      (in another terminal)",
     )
 )
@@ -29,9 +30,20 @@ def up(
         Path | None,
         typer.Option("--state-dir", metavar="DIR", help="Where to keep state."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            max=128,
+            help="How many processes relay, each on a core of its own.  [default: 1]",
+        ),
+    ] = None,
 ) -> None:
     """Start the whole platform in one process.
 
     Prints "ready http://HOST:PORT" when it serves, and runs until Ctrl-C.
     """
-    raise typer.Exit(keeper.run(host, port, str(state_dir or config.default_state_dir())))
+    where = str(state_dir or config.default_state_dir())
+    raise typer.Exit(keeper.run(host, port, where, workers=workers))
