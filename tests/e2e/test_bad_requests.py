@@ -213,6 +213,13 @@ def test_more_versions_than_may_be(http: httpx2.Client) -> None:
             ]}}},
             "adds up to 120",
         ),
+        (
+            {"agent_endpoint": {"version_selector": {"version_selection_rules": [
+                {"type": "FixedRatio", "agent_version": "1", "traffic_percentage": 90},
+                {"type": "FixedRatio", "agent_version": "99", "traffic_percentage": 10},
+            ]}}},
+            "the agent has no version 99; a rule names one that is there, or @latest",
+        ),
         ({"agent_endpoint": {"protocol_configuration": {"telepathy": {}}}}, "telepathy"),
         ({"agent_endpoint": "text"}, "agent_endpoint"),
         ({"agent_card": {"skills": [{}]}}, "agent_card.skills"),
@@ -222,6 +229,47 @@ def test_endpoints(http: httpx2.Client, probe: str, body: Any, words: str) -> No
     before = http.get(f"agents/{probe}").json()
     refused(http.patch(f"agents/{probe}", json=body), 400, "invalid_request", words)
     assert http.get(f"agents/{probe}").json() == before
+
+
+def test_rules_are_about_versions_that_are_there(http: httpx2.Client, probe: str) -> None:
+    def body(version: Any) -> dict[str, Any]:
+        rule = {"type": "FixedRatio", "agent_version": version, "traffic_percentage": 100}
+        return {"agent_endpoint": {"version_selector": {"version_selection_rules": [rule]}}}
+
+    # With a new version, nothing of which is made either if the rules can't be kept.
+    def send(path: str, version: Any, **more: Any) -> httpx2.Response:
+        parts = {"metadata": json.dumps({"definition": DEFINITION, **body(version), **more})}
+        return http.post(path, data=parts, files={"code": ("a.zip", GOOD_CODE)})
+
+    words = "the agent has no version 7"
+    refused(send("agents", "7", name="ruled"), 400, "invalid_request", words)
+    refused(send("agents", "1", name="ruled", draft=True), 400, "invalid_request", "no version 1")
+    assert http.get("agents/ruled").status_code == 404
+    assert send("agents", "1", name="ruled").status_code == 200
+    refused(send("agents/ruled", "7", description="changed"), 400, "invalid_request", words)
+    assert len(http.get("agents/ruled/versions").json()["data"]) == 1
+    # The older form of a number is one, too.
+    for version in (1, "1", "@latest"):
+        assert http.patch("agents/ruled", json=body(version)).status_code == 200
+    refused(http.patch("agents/ruled", json=body(7)), 400, "invalid_request", words)
+    # What isn't about rules isn't measured by them.
+    assert http.patch("agents/ruled", json={"agent_card": {"skills": []}}).status_code == 200
+    assert http.delete("agents/ruled", params={"force": "true"}).status_code == 200
+
+
+def test_a_log_is_of_the_sessions_version(http: httpx2.Client, probe: str) -> None:
+    body = {"agent_session_id": "versioned"}
+    assert http.post(f"agents/{probe}/endpoint/sessions", json=body).status_code == 201
+    tail = "sessions/versioned:logstream"
+    query = {"follow": "false"}
+    assert http.get(f"agents/{probe}/versions/1/{tail}", params=query).status_code == 200
+    words = "session 'versioned' is on version 1, not on"
+    for version in ("2", "@latest", "01"):
+        answer = http.get(f"agents/{probe}/versions/{version}/{tail}", params=query)
+        refused(answer, 404, "version_not_found", words)
+    # Whose session it is comes first.
+    answer = http.get(f"agents/{probe}/versions/2/sessions/nobodys:logstream", params=query)
+    refused(answer, 403, "session_not_accessible", "")
 
 
 @pytest.mark.parametrize(

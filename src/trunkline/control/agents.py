@@ -1,6 +1,6 @@
 """Agents: what they are called, whether they take calls, and how their endpoint behaves."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -19,11 +19,14 @@ from trunkline.protocol import headers
 from trunkline.protocol.errors import AgentNotFoundError, ConflictError, InvalidRequestError
 from trunkline.protocol.ids import AGENT_NAME_RULE, AgentName, ProjectName, is_agent_name
 from trunkline.sessions.live import AgentNow
+from trunkline.sessions.selection import LATEST, routed_versions
 from trunkline.store.records import AgentRecord
 from trunkline.web.body import flag, json_object
 
 AgentsNow = Mapping[tuple[ProjectName, AgentName], AgentNow]
 _PREFIX = "/api/projects/{project}/agents"
+#: What the first version of an agent is called.
+_FIRST_VERSION = "1"
 
 
 class Agents:
@@ -75,6 +78,7 @@ class Agents:
                 raise ConflictError(
                     f"agent {name!r} is there already; add a version with POST /agents/{name}"
                 )
+            _check_rules(upload.body, set() if body.draft else {_FIRST_VERSION})
             await self._uploads.add_version(project, AgentName(name), body, upload)
             await self._apply(project, AgentName(name), upload.body)
         return JSONResponse(await self._shape(await self._find(project, AgentName(name))))
@@ -87,6 +91,7 @@ class Agents:
         async with upload:
             body = parse_create_version(upload.body)
             _check_name(body.name, name)
+            await self._check_versions(project, name, upload.body)
             await self._uploads.add_version(project, name, body, upload)
             await self._apply(project, name, upload.body)
         return JSONResponse(await self._shape(await self._find(project, name)))
@@ -105,6 +110,8 @@ class Agents:
         wanted = {part: patch[part] for part in stored if part in patch}
         merged = merge_patch({k: v for k, v in stored.items() if v is not None}, wanted)
         settings = parse_agent_settings(merged).to_wire()
+        if "agent_endpoint" in wanted:
+            await self._check_versions(project, name, settings)
         changed = await self._services.store.update_agent(
             project,
             name,
@@ -114,6 +121,17 @@ class Agents:
         if changed is None:
             raise _no_agent(project, name)
         return JSONResponse(await self._shape(changed))
+
+    async def _check_versions(
+        self, project: ProjectName, name: AgentName, body: Mapping[str, Any]
+    ) -> None:
+        store = self._services.store
+        there = {
+            version
+            for version in routed_versions(body.get("agent_endpoint") or {})
+            if await store.find_version(project, name, version) is not None
+        }
+        _check_rules(body, there)
 
     async def enable_agent(self, request: Request) -> Response:
         return await self._switch(request, is_enabled=True)
@@ -153,6 +171,17 @@ class Agents:
 
 def _no_agent(project: ProjectName, name: AgentName) -> AgentNotFoundError:
     return AgentNotFoundError(f"no agent {name!r} in project {project!r}")
+
+
+def _check_rules(body: Mapping[str, Any], there: Collection[str]) -> None:
+    """Refuse rules that send sessions to versions that the agent doesn't have."""
+    missing = routed_versions(body.get("agent_endpoint") or {}) - set(there)
+    if missing:
+        raise InvalidRequestError(
+            f"the agent has no version {', '.join(sorted(missing))[:64]}; a rule names one that "
+            f"is there, or {LATEST}",
+            param="agent_endpoint.version_selector.version_selection_rules",
+        )
 
 
 def _check_name(given: str | None, name: AgentName) -> None:

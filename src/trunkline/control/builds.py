@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
+from trunkline.aio.threads import in_thread
 from trunkline.manifest.unpack import unpack_package
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId
@@ -115,12 +116,12 @@ class VersionBuilds:
         """Remove a version's files; a build under way ends first. Twice is fine."""
         await self._end_builds(f"{_build_name(record)}")
         folder = self.folder_of(record.project, record.agent, record.version)
-        await asyncio.to_thread(_remove, folder)
+        await in_thread(_remove, folder)
 
     async def remove_agent(self, project: ProjectName, agent: AgentName) -> None:
         """Remove the files of all versions of an agent. Twice is fine."""
         await self._end_builds(f"build:{project}/{agent}:")
-        await asyncio.to_thread(_remove, self._agent_folder(project, agent))
+        await in_thread(_remove, self._agent_folder(project, agent))
 
     async def _end_builds(self, prefix: str) -> None:
         building = [task for name, task in self._running.items() if name.startswith(prefix)]

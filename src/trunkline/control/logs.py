@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from trunkline.control.services import ControlServices
-from trunkline.protocol.errors import InvalidRequestError
+from trunkline.protocol.errors import InvalidRequestError, VersionNotFoundError
 from trunkline.sessions.log import Channel, Entry, SessionLog
 from trunkline.store.records import SessionRecord
 from trunkline.web.body import flag
@@ -46,6 +46,7 @@ class Logs:
 
     async def stream_log(self, request: Request) -> Response:
         record = await self._services.find_session(request)
+        _check_version(request.path_params.get("version", record.version), record)
         self._services.sessions.refuse_elsewhere(record)
         query = request.query_params
         try:
@@ -136,6 +137,14 @@ class Logs:
             "version": record.version,
             "last_accessed": _rfc3339(record.last_accessed_at),
         }
+
+
+def _check_version(version: str, record: SessionRecord) -> None:
+    if version != record.version:
+        raise VersionNotFoundError(
+            f"session {record.key.session_id!r} is on version {record.version}, "
+            f"not on {version[:64]!r}"
+        )
 
 
 def _shape_entry(entry: Entry) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from trunkline.aio.passing import Passing, PassingError
-from trunkline.control.builds import VersionBuilds
 from trunkline.gateway.moving import Departure, Moved
 from trunkline.gateway.services import GatewayServices
 from trunkline.platform.control_socket import ControlSocket
@@ -52,7 +51,6 @@ class Parts:
     runtime: ProcessRuntime
     sessions: SessionDirectory
     upkeep: Upkeep
-    builds: VersionBuilds
     calls: Calls
     gateway: GatewayServices
     server: Server
@@ -161,7 +159,8 @@ class Replacement:
         parts.close_doors()
         if self._control is not None:
             self._control.let_go()
-        await parts.builds.give_up()
+        # Not before nothing of it goes on here may the other one go on with it.
+        await parts.upkeep.give_up()
         line.send({"do": "take over"})
         departure = Departure(parts.gateway, parts.server.connections)
         try:

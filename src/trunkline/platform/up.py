@@ -268,7 +268,6 @@ async def _serve(
         runtime=heart.runtime,
         sessions=sessions,
         upkeep=upkeep,
-        builds=builds,
         calls=control.calls,
         gateway=gateway,
         server=server,

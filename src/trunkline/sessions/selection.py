@@ -25,6 +25,13 @@ def rules_of(endpoint: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return rules or ({"type": "FixedRatio", "agent_version": LATEST, "traffic_percentage": 100},)
 
 
+def routed_versions(endpoint: Mapping[str, Any]) -> set[VersionId]:
+    """Return the versions that an endpoint's rules name."""
+    return {VersionId(str(rule["agent_version"])) for rule in rules_of(endpoint)} - {
+        VersionId(LATEST)
+    }
+
+
 async def select_version(store: VersionStore, agent: AgentRecord) -> VersionRecord:
     """Return the version a new session of the agent gets, chosen by the rules' ratios.
 

@@ -32,7 +32,7 @@ class Follower(Protocol):
     """Somebody else who works on what the store says is a node's."""
 
     async def give_up(self) -> None:
-        """Stop: this node was taken for dead, and others go on with its work."""
+        """Stop, and return when nothing of it goes on: it is others' to go on with."""
 
     async def take_over(self) -> None:
         """Go on with what nobody works on any more.
@@ -189,6 +189,11 @@ class Upkeep:
         await self._store.release_orphans(node)
         _log.info("a dead platform process's sessions are free; %d processes ended", ended)
 
+    async def give_up(self) -> None:
+        """Have all followers stop: others go on with their work."""
+        for follower in self.followers:
+            await follower.give_up()
+
     async def _join_again(self) -> None:
         _log.error(
             "this process was taken for dead: no sign of life came through for node_timeout_s "
@@ -196,8 +201,7 @@ class Upkeep:
             self._settings.node_timeout_s,
         )
         await self._sessions.lose_all()
-        for follower in self.followers:
-            await follower.give_up()
+        await self.give_up()
         # Whoever struck it off may have died before it could let its sessions go.
         await self._store.release_orphans(self._node)
         began = time.monotonic()

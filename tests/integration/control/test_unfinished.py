@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import io
+import threading
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.unit.sessions.support import (
     new_version,
     world,
 )
+from trunkline.control import builds
 from trunkline.control.builds import VersionBuilds
 from trunkline.control.deletions import Deletions
 from trunkline.protocol.errors import UnavailableError
@@ -242,4 +244,37 @@ async def test_one_that_is_taken_for_dead_leaves_its_deletions_to_others(
         await deleting
     w.store.remove_agent = remove  # type: ignore[method-assign]
     await two.deletions.take_over()
+    assert list(await w.store.deleting_agents()) == []
+
+
+async def test_who_gives_up_a_deletion_has_nothing_left_that_removes(
+    w: World, one: Side, two: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is removed late may be somebody's new agent of the same name."""
+    await w.add_version()
+    removing, may_go, removed = asyncio.Event(), threading.Event(), []
+    loop = asyncio.get_running_loop()
+    remove = builds._remove
+
+    def slowly(folder: Path) -> None:
+        loop.call_soon_threadsafe(removing.set)
+        may_go.wait()
+        remove(folder)
+        removed.append(folder)
+
+    monkeypatch.setattr(builds, "_remove", slowly)
+    deleting = asyncio.create_task(one.deletions.delete_agent(PROJECT, AGENT, is_forced=False))
+    await removing.wait()
+    giving_up = asyncio.create_task(one.deletions.give_up())
+    await asyncio.sleep(0.05)
+    assert not giving_up.done()
+    may_go.set()
+    await giving_up
+    assert len(removed) == 1
+    with pytest.raises(UnavailableError, match="the deletion was begun, and goes on"):
+        await deleting
+    # It isn't finished until somebody else does that.
+    assert len(await w.store.deleting_agents()) == 1
+    monkeypatch.setattr(builds, "_remove", remove)
+    await one.deletions.take_over()
     assert list(await w.store.deleting_agents()) == []
