@@ -1,6 +1,7 @@
 """The new process's part of replacing one."""
 
 import base64
+import contextlib
 import logging
 import socket
 from collections.abc import Sequence
@@ -93,7 +94,9 @@ class Predecessor:
                     case "connection":
                         await entrance.take_connection(base64.b64decode(message["data"]), files[0])
                     case "lease returned":
-                        sessions.arriving.lease_returned(key_from(message["key"]))
+                        # A worker that dies while its connections move may have passed it on.
+                        with contextlib.suppress(KeyError):
+                            sessions.arriving.lease_returned(key_from(message["key"]))
                     case "event":
                         sessions.logs.of(message["home"]).event(
                             message["reason"], message["message"]

@@ -76,10 +76,8 @@ class Arriving:
 
     def lease_returned(self, key: SessionKey) -> None:
         """Count one lease less of those that the other process holds."""
-        if key in self._leases:
-            # A worker that dies while its connections move may return what it had passed on.
-            slot, _ = self._take_lease(key)
-            self._on_return(slot)
+        slot, _ = self._take_lease(key)
+        self._on_return(slot)
 
     def lease_moved(self, key: SessionKey) -> Hold:
         """Return a lease that the other process held, for this one to hold."""

@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -21,7 +21,6 @@ from trunkline.gateway.relay import Relay
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import Summary
 from trunkline.protocol.ids import SessionKey
-from trunkline.sessions.arriving import Arriving
 
 FRAME = b"\x82\xfe" + (600).to_bytes(2) + b"\0\0\0\0" + b"p" * 600
 
@@ -163,16 +162,6 @@ class Way:
         await asyncio.gather(*self._tasks)
 
 
-class Leases:
-    """Stands for the sessions that have arrived."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def lease_moved(self, key: SessionKey) -> Any:
-        return next(iter(self._gateway.sessions.held))
-
-
 @asynccontextmanager
 async def two_gateways() -> AsyncIterator[tuple[Gateway, Gateway, Way, Departure]]:
     async with (
@@ -180,12 +169,11 @@ async def two_gateways() -> AsyncIterator[tuple[Gateway, Gateway, Way, Departure
         running_gateway(address) as old,
         running_gateway(address) as new,
     ):
-        entrance = Entrance(
-            new.services,
-            new.server.connections,
-            cast("Arriving", Leases(old)),
-            new.server.new_door,
-        )
+
+        async def lease_moved(_: SessionKey) -> Any:
+            return next(iter(old.sessions.held))
+
+        entrance = Entrance(new.services, new.server.connections, lease_moved, new.server.new_door)
         departure = Departure(old.services, old.server.connections)
         yield old, new, Way(entrance), departure
 
