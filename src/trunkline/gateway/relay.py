@@ -6,7 +6,6 @@ While nothing special happens, `gateway.carrier` does the copying, if it can.
 """
 
 import asyncio
-import dataclasses
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -482,7 +481,7 @@ class Relay:
         on_end, self._on_end = self._on_end, _nobody
         tally = tally_of(self.downstream, self.upstream, self._times.started_at)
         end = Summary(
-            **dataclasses.asdict(tally),
+            **tally.fields(),
             by=by,
             code=code,
             reason=reason,

@@ -178,15 +178,19 @@ def without_consumed(query: str) -> str:
 
 def _split_query(query: str) -> list[tuple[str, str]]:
     # The raw pairs are kept: what isn't ours goes to the agent byte for byte.
-    return [(unquote_plus(raw.partition("=")[0]), raw) for raw in query.split("&") if raw]
+    return [(_decoded(raw.partition("=")[0]), raw) for raw in query.split("&") if raw]
 
 
 def _values(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for name, raw in pairs:
         # Only the first "=" separates: `foundry_features=HostedAgents=V1Preview` is sent raw.
-        values.setdefault(name, []).append(unquote_plus(raw.partition("=")[2]))
+        values.setdefault(name, []).append(_decoded(raw.partition("=")[2]))
     return values
+
+
+def _decoded(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 def _require_preview_flag(values: Mapping[str, list[str]], features: str | None) -> None:

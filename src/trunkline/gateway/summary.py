@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class ClosedBy(StrEnum):
@@ -34,6 +35,10 @@ class Tally:
     age_s: float
     quiet_in_s: float | None
     quiet_out_s: float | None
+
+    def fields(self) -> dict[str, Any]:
+        """Return its fields by their names."""
+        return {name: getattr(self, name) for name in Tally.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

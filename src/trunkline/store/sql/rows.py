@@ -1,6 +1,7 @@
 """Rows as records, and values as columns. Times are text of one width, so they sort."""
 
 import datetime as dt
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -48,11 +49,15 @@ def _time(text: str | None) -> dt.datetime | None:
     return None if text is None else dt.datetime.fromisoformat(text)
 
 
-def _object(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    value: dict[str, Any] = json.loads(text)
+@functools.lru_cache(maxsize=1024)
+def _object(text: str) -> Mapping[str, Any]:
+    """Return a column's object. Nobody may change it: the next row with that text has it, too."""
+    value: Mapping[str, Any] = json.loads(text)
     return value
+
+
+def _object_or_none(text: str | None) -> Mapping[str, Any] | None:
+    return None if text is None else _object(text)
 
 
 def agent_from(row: Row) -> AgentRecord:
@@ -62,8 +67,8 @@ def agent_from(row: Row) -> AgentRecord:
         name=AgentName(row["name"]),
         created_at=dt.datetime.fromisoformat(row["created_at"]),
         is_enabled=bool(row["is_enabled"]),
-        endpoint=json.loads(row["endpoint"]),
-        card=_object(row["card"]),
+        endpoint=_object(row["endpoint"]),
+        card=_object_or_none(row["card"]),
         is_deleting=bool(row["is_deleting"]),
     )
 
@@ -76,16 +81,16 @@ def version_from(row: Row) -> VersionRecord:
         version=VersionId(row["version"]),
         created_at=dt.datetime.fromisoformat(row["created_at"]),
         status=VersionStatus(row["status"]),
-        definition=json.loads(row["definition"]),
+        definition=_object(row["definition"]),
         description=row["description"],
-        metadata=json.loads(row["metadata"]),
+        metadata=_object(row["metadata"]),
         content_hash=row["content_hash"],
         code_sha256=row["code_sha256"],
         builder=NodeId(row["builder"]),
         is_draft=bool(row["is_draft"]),
         error=row["error"],
         error_code=row["error_code"],
-        launch=_object(row["launch"]),
+        launch=_object_or_none(row["launch"]),
     )
 
 
@@ -104,7 +109,7 @@ def session_from(row: Row) -> SessionRecord:
         stopped_at=_time(row["stopped_at"]),
         home=row["home"],
         holder=None if row["holder"] is None else NodeId(row["holder"]),
-        address=_object(row["address"]),
+        address=_object_or_none(row["address"]),
     )
 
 
