@@ -7,14 +7,13 @@ batches, beside OpenSSL's bare signature check in the same run. The flood goes a
 
 import argparse
 import asyncio
-import json
 import os
-import secrets
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from websockets.asyncio.client import ClientConnection, connect
 
+from benchmarks.support.processes import Children
 from benchmarks.support.report import console, machine, ratio, table
 from trunkline.auth.claims import ClaimsMapping
 from trunkline.auth.issuer import DevelopmentIssuer
@@ -37,7 +37,8 @@ ROOT = Path(__file__).parents[2]
 ISSUER, AUDIENCE = "https://login.example", "https://ai.azure.com"
 FRAME, PACE_S = b"v" * 640, 0.02
 _BATCH, _BATCHES = 20, 60
-_PIPELINE = 32
+#: How often quiet and flood take turns: a machine's other work falls on both.
+_TURNS = 5
 
 
 def _provider() -> Provider:
@@ -113,120 +114,77 @@ async def costs() -> list[list[str]]:
     return rows
 
 
-async def _speak(websocket: ClientConnection, seconds: float) -> list[float]:
-    """Send frames at the pace of speech; return how long each took to come back, in ms."""
-    sent: list[float] = []
-    took: list[float] = []
+class Voice:
+    """Speech that is echoed: frames at its pace, and how long each took to come back."""
 
-    async def hear() -> None:
-        async for _ in websocket:
-            took.append((time.perf_counter() - sent[len(took)]) * 1000)
+    def __init__(self, websocket: ClientConnection) -> None:
+        self._websocket = websocket
 
-    hearing = asyncio.create_task(hear())
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        sent.append(time.perf_counter())
-        await websocket.send(FRAME)
-        await asyncio.sleep(PACE_S)
-    await asyncio.sleep(1)
-    hearing.cancel()
-    return took
+    async def speak(self, seconds: float) -> list[float]:
+        """Speak; return how long each frame took, in ms."""
+        sent: deque[float] = deque()
+        took: list[float] = []
 
+        async def hear() -> None:
+            while isinstance(await self._websocket.recv(), bytes):
+                took.append((time.perf_counter() - sent.popleft()) * 1000)
 
-async def flood(port: int, token: str, per_s: float) -> None:
-    """Send distinct bad tokens until told to stop; print how many were answered, with what."""
-    head, body, signature = token.split(".")
-    pad = len(signature) - 22
-    loop = asyncio.get_running_loop()
-    answered: dict[str, int] = {}
-
-    async def one(share: float) -> None:
-        due = loop.time()
-        while True:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                while True:
-                    writer.write(
-                        b"".join(
-                            f"GET /api/projects/default/agents?api-version=v1 HTTP/1.1\r\n"
-                            f"host: x\r\nauthorization: Bearer {head}.{body}."
-                            f"{secrets.token_urlsafe(16)}{signature[-pad:]}\r\n\r\n".encode()
-                            for _ in range(_PIPELINE)
-                        )
-                    )
-                    for _ in range(_PIPELINE):
-                        answer = await reader.readuntil(b"\r\n\r\n")
-                        status = answer[9:12].decode()
-                        length = int(answer.lower().split(b"content-length: ")[1].split(b"\r")[0])
-                        await reader.readexactly(length)
-                        answered[status] = answered.get(status, 0) + 1
-                    due += _PIPELINE / share
-                    await asyncio.sleep(max(due - loop.time(), 0))
-            except (OSError, asyncio.IncompleteReadError):
-                await asyncio.sleep(0.05)
-
-    tasks = [asyncio.create_task(one(per_s / 16)) for _ in range(16)]
-    await loop.run_in_executor(None, sys.stdin.readline)
-    for task in tasks:
-        task.cancel()
-    sys.stdout.write(json.dumps(answered) + "\n")
+        hearing = asyncio.create_task(hear())
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            sent.append(time.perf_counter())
+            await self._websocket.send(FRAME)
+            await asyncio.sleep(PACE_S)
+        await self._websocket.send("over")
+        await hearing
+        return took
 
 
-async def under_flood(folder: Path, seconds: float, per_s: float, **settings: str) -> list[str]:
-    """Measure one conversation without and with a flood."""
-    state = folder / secrets.token_hex(4)
-    env = {k: v for k, v in os.environ.items() if not k.startswith("TRUNKLINE_")} | settings
-    command = [sys.executable, "-m", "trunkline"]
-    platform = subprocess.Popen(
-        [*command, "up", "--port", "0", "--state-dir", str(state)], env=env,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    try:
-        assert platform.stdout is not None
-        url = platform.stdout.readline().split()[1]
-        where = {"TRUNKLINE_ENDPOINT": url, "TRUNKLINE_HOME": str(state)}
-        subprocess.run([*command, "deploy", str(ROOT / "samples/echo")], env=env | where,
+async def under_flood(seconds: float, per_s: float, **settings: str) -> list[str]:
+    """Measure one conversation without and with a flood, in turns."""
+    with (
+        tempfile.TemporaryDirectory(prefix="trunkline-bench-") as name,
+        Children(Path(name)) as children,
+    ):
+        state = Path(name) / "state"
+        clean = [f"-u{name}" for name in os.environ if name.startswith("TRUNKLINE_")]
+        command = ["env", *clean, *(f"{name}={value}" for name, value in settings.items())]
+        command += [sys.executable, "-m", "trunkline"]
+        platform = children.start(
+            "platform", *command, "up", "--port", "0", "--state-dir", str(state)
+        )
+        url = platform.read_line().split()[1]
+        endpoint = ["--endpoint", url, "--state-dir", str(state)]
+        subprocess.run([*command, "deploy", str(ROOT / "samples/echo"), *endpoint],
                        check=True, capture_output=True)  # fmt: skip
         token = DevelopmentIssuer.open(state).issue("bench")
+        port = url.rpartition(":")[2]
+        flood = children.start_python("flood", "benchmarks.access.flood", port, token, str(per_s))
         place = "/api/projects/default/agents/echo/endpoint/protocols/invocations_ws"
+        quiet: list[float] = []
+        loud: list[float] = []
+        counts: Counter[str] = Counter()
+        cpu_ns = 0
         async with connect(
             f"{url.replace('http', 'ws', 1)}{place}?api-version=v1", proxy=None, open_timeout=60,
             additional_headers={"Authorization": f"Bearer {token}"}, max_size=None,
         ) as websocket:  # fmt: skip
-            await _speak(websocket, 2)
-        quiet, loud, answered = await _both(url, place, token, seconds, per_s)
-    finally:
-        platform.terminate()
-        platform.wait()
+            voice = Voice(websocket)
+            await voice.speak(1)
+            for _ in range(_TURNS):
+                quiet += await voice.speak(seconds / _TURNS)
+                flood.ask(do="go")
+                began_ns = platform.cpu_ns()
+                loud += await voice.speak(seconds / _TURNS)
+                cpu_ns += platform.cpu_ns() - began_ns
+                counts.update(flood.ask(do="pause")["counts"])
     p99 = [statistics.quantiles(each, n=100)[98] for each in (quiet, loud)]
-    rate = sum(answered.values()) / seconds
+    told = sorted((status, n) for status, n in counts.items() if status.isdigit())
     return [
-        f"{rate:.0f}", " ".join(f"{status}: {n}" for status, n in sorted(answered.items())),
+        f"{sum(n for _, n in told) / seconds:.0f}",
+        " ".join(f"{status}: {n}" for status, n in told), f"{cpu_ns / seconds / 1e9:.2f}",
         f"{p99[0]:.2f}", f"{p99[1]:.2f}", ratio(p99[1], p99[0]),
     ]  # fmt: skip
-
-
-async def _both(
-    url: str, place: str, token: str, seconds: float, per_s: float
-) -> tuple[list[float], list[float], dict[str, int]]:
-    async with connect(
-        f"{url.replace('http', 'ws', 1)}{place}?api-version=v1", proxy=None, open_timeout=60,
-        additional_headers={"Authorization": f"Bearer {token}"}, max_size=None,
-    ) as websocket:  # fmt: skip
-        quiet = await _speak(websocket, seconds)
-    async with connect(
-        f"{url.replace('http', 'ws', 1)}{place}?api-version=v1", proxy=None, open_timeout=60,
-        additional_headers={"Authorization": f"Bearer {token}"}, max_size=None,
-    ) as websocket:  # fmt: skip
-        flooding = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.access", "--flood", url.rpartition(":")[2], token,
-             str(per_s)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        )  # fmt: skip
-        await asyncio.sleep(1)
-        loud = await _speak(websocket, seconds)
-        told, _ = flooding.communicate("stop\n")
-    return quiet, loud, json.loads(told)
 
 
 async def measure(seconds: float, per_s: float) -> None:
@@ -237,33 +195,25 @@ async def measure(seconds: float, per_s: float) -> None:
         table("CPU µs of verifying", ["", "trunkline", "OpenSSL alone", "ratio"], await costs())
     )
     off = {f"TRUNKLINE_RATES_{name}": "0" for name in ("FAILURES_PER_ADDRESS", "CALLS_PER_ADDRESS")}
-    with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as folder:
-        rows = [
-            ["limits as they are", *await under_flood(Path(folder), seconds, per_s)],
-            ["limits off", *await under_flood(Path(folder), seconds, per_s, **off)],
-        ]
+    rows = [
+        ["limits as they are", *await under_flood(seconds, per_s)],
+        ["limits off", *await under_flood(seconds, per_s, **off)],
+    ]
     out.print(
         table(
             f"a conversation, p99 of 640 bytes there and back; {per_s:g} bad tokens a second",
-            ["", "answered/s", "answers", "without, ms", "with, ms", "ratio"],
+            ["", "answered/s", "answers", "processors", "without, ms", "with, ms", "ratio"],
             rows,
         )
-    )
+    )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--per-s", type=float, default=10_000)
-    parser.add_argument(
-        "--flood", nargs=3, metavar=("PORT", "TOKEN", "PER_S"), help=argparse.SUPPRESS
-    )
     given = parser.parse_args()
-    if given.flood:
-        port, token, per_s = given.flood
-        asyncio.run(flood(int(port), token, float(per_s)))
-    else:
-        asyncio.run(measure(given.seconds, given.per_s))
+    asyncio.run(measure(given.seconds, given.per_s))
 
 
 if __name__ == "__main__":

@@ -54,13 +54,17 @@ class Child:
         said = self._log_path.read_text(errors="replace")[-2000:]
         return ChildError(f"{self.name}: {what}\n{said}".rstrip())
 
-    def read(self) -> Any:
-        """Return the next line of its standard output, which is JSON."""
+    def read_line(self) -> str:
+        """Return the next line of its standard output."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise self.failure("ended early")
-        return json.loads(line)
+        return line
+
+    def read(self) -> Any:
+        """Return the next line of its standard output, which is JSON."""
+        return json.loads(self.read_line())
 
     def ask(self, **request: Any) -> Any:
         """Send one line of JSON and return the answer."""

@@ -1,14 +1,19 @@
 """What the benchmarks measure still runs."""
 
+import asyncio
+import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from benchmarks.relay.gateway_under_test import USER
 from benchmarks.support.processes import Children
+from tests.support.gateway import running_gateway
 from trunkline.auth.issuer import DevelopmentIssuer
+from trunkline.runtimes.interface import Address
 
 
 def test_the_gateway_under_test_relays_what_the_load_sends(tmp_path: Path) -> None:
@@ -59,3 +64,29 @@ def test_a_benchmark_of_a_whole_platform_reaches_its_end(name: str, options: lis
     assert done.returncode in ((0, 1) if name == "wake" else (0,)), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert ", ms" in done.stdout
+
+
+async def test_the_flood_of_bad_tokens_is_answered() -> None:
+    async with running_gateway(Address(path="/nowhere")) as gateway:
+        flood = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "benchmarks.access.flood", str(gateway.port), gateway.token()),
+            "500", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert flood.stdin is not None
+        assert flood.stdout is not None
+
+        async def ask(do: str) -> dict[str, int]:
+            assert flood.stdin is not None
+            assert flood.stdout is not None
+            flood.stdin.write(json.dumps({"do": do}).encode() + b"\n")
+            counts: dict[str, int] = json.loads(await flood.stdout.readline())["counts"]
+            return counts
+
+        assert await ask("go") == {}
+        counts = await ask("pause")
+        while "404" not in counts:
+            await ask("go")
+            counts = Counter(counts) + Counter(await ask("pause"))
+        flood.stdin.close()
+        assert await flood.wait() == 0
+    assert counts["sent"] >= counts["404"]

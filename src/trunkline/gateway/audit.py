@@ -4,13 +4,15 @@ import asyncio
 import datetime as dt
 import itertools
 import logging
+import math
 import secrets
-from collections import deque
+import time
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from trunkline.auth.caller import Caller
-from trunkline.protocol.errors import TrunklineError
+from trunkline.protocol.errors import RateLimitedError, TrunklineError
 from trunkline.store.records import AuditRecord
 
 _log = logging.getLogger("trunkline.audit")
@@ -19,6 +21,9 @@ _AT_ONCE: Final = 500
 #: Entries that wait for the store. Those beyond are told to the process's log instead.
 _MAX_WAITING: Final = 20_000
 _FORGET_EVERY_S: Final = 3600.0
+#: Whoever asks too often is recorded so often, whatever they send.
+_TOO_OFTEN_EVERY_S: Final = 1.0
+_MAX_TOLD: Final = 10_000
 
 
 class KeepsAudit(Protocol):
@@ -49,6 +54,8 @@ class AuditTrail:
         # Others write at the same microsecond, and so does this.
         self._name = secrets.token_hex(4)
         self._numbers = itertools.count()
+        #: When it was last recorded of whom that they ask too often.
+        self._told_at: OrderedDict[str, float] = OrderedDict()
 
     def add(
         self,
@@ -72,6 +79,10 @@ class AuditTrail:
         """
         if self._store is None:
             return
+        if status == RateLimitedError.status and self._was_told(
+            caller.identity.owner if caller is not None else address
+        ):
+            return
         now = dt.datetime.now(dt.UTC)
         record = AuditRecord(
             entry_id=f"{now.isoformat(timespec='microseconds')}-{self._name}-{next(self._numbers)}",
@@ -92,6 +103,17 @@ class AuditTrail:
             return
         self._waiting.append(record)
         self._has_some.set()
+
+    def _was_told(self, who: str) -> bool:
+        # Refusing somebody is cheap, and writing it down isn't: a flood must not be one of entries.
+        now = time.monotonic()
+        if now - self._told_at.get(who, -math.inf) < _TOO_OFTEN_EVERY_S:
+            return True
+        self._told_at[who] = now
+        self._told_at.move_to_end(who)
+        if len(self._told_at) > _MAX_TOLD:
+            self._told_at.popitem(last=False)
+        return False
 
     async def run(self) -> None:
         """Write for ever."""

@@ -1,0 +1,98 @@
+"""A flood of bad tokens: few cost more than a look, and a conversation goes on beside it."""
+
+import asyncio
+import secrets
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.integration.gateway.test_relay import echo_gateway
+from tests.support.gateway import NEW_PATH, Gateway
+from trunkline.auth.issuer import ISSUER
+from trunkline.auth.keys import PublicKey
+from trunkline.auth.rates import RateSettings
+
+AT_ONCE = 20
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The algorithms of the signatures that were checked, one for each."""
+    seen: list[str] = []
+    real = PublicKey.verifies
+
+    def watched(self: PublicKey, algorithm: str, signed: bytes, signature: bytes) -> bool:
+        seen.append(algorithm)
+        return real(self, algorithm, signed, signature)
+
+    monkeypatch.setattr(PublicKey, "verifies", watched)
+    return seen
+
+
+async def status_of(gateway: Gateway, token: str) -> int:
+    reader, writer = await gateway.open()
+    head = gateway.upgrade_head(NEW_PATH).partition(b"Authorization")[0]
+    writer.write(head + f"Authorization: Bearer {token}\r\n\r\n".encode())
+    line = await reader.readline()
+    writer.close()
+    return int(line.split()[1])
+
+
+async def test_a_flood_is_refused_at_the_door_and_a_conversation_goes_on(
+    checked: list[str],
+) -> None:
+    rates = RateSettings(failures_per_address=5, upgrades_per_address=0)
+    async with echo_gateway(rates=rates) as gateway:
+        async with gateway.connect() as websocket:
+            checked.clear()
+            good = gateway.token()
+            signed, _, signature = good.rpartition(".")
+            statuses: list[int] = []
+            began = asyncio.get_running_loop().time()
+            for _ in range(20):
+                # Each token is another, and the signature of each is well formed.
+                tokens = [
+                    f"{signed}.{secrets.token_urlsafe(16)}{signature[22:]}" for _ in range(AT_ONCE)
+                ]
+                statuses += await asyncio.gather(*(status_of(gateway, t) for t in tokens))
+                await websocket.send("still here?")
+                assert await websocket.recv() == "still here?"
+            took = asyncio.get_running_loop().time() - began
+            most = 5 * 10 + 5 * took + AT_ONCE
+            assert statuses.count(429) >= len(statuses) - most
+            # What is refused for coming too often isn't looked at at all.
+            assert len(checked) <= most
+            assert len(checked) == statuses.count(401)
+            # A good token gains nothing there, and neither does a request for something else.
+            assert await status_of(gateway, good) == 429
+
+
+@pytest.mark.parametrize(
+    ("claims", "headers"),
+    [
+        ({"iss": "https://elsewhere.example"}, {}),
+        ({"exp": 1}, {}),
+        ({"nbf": 99999999999}, {}),
+        ({"aud": "https://elsewhere.example"}, {}),
+        ({"sub": None}, {}),
+        ({}, {"kid": "nobody's"}),
+        ({}, {"alg": "ES384"}),
+        ({}, {"crit": ["exp"]}),
+    ],
+)
+async def test_what_cannot_be_good_is_not_checked(
+    checked: list[str], claims: dict[str, Any], headers: dict[str, Any]
+) -> None:
+    async with echo_gateway() as gateway:
+        good = gateway.token()
+        head = jwt.get_unverified_header(good) | headers
+        body = jwt.decode(good, options={"verify_signature": False}) | claims
+        curve = ec.SECP384R1() if head["alg"] == "ES384" else ec.SECP256R1()
+        assert body["iss"] == ISSUER or claims
+        token = jwt.encode(body, ec.generate_private_key(curve), head["alg"], headers=head)
+        assert await status_of(gateway, token) == 401
+        assert checked == []
+        assert await status_of(gateway, f"{good[:-6]}AAAAAA") == 401
+        assert checked == ["ES256"]
