@@ -19,44 +19,51 @@ from typing import Final
 
 CONNECTIONS: Final = 16
 _TICK_S: Final = 0.01
-_MOST_AT_ONCE: Final = 64
+#: What the platform takes on one connection before it has answered (max_pipelined_requests).
+_MOST_AT_ONCE: Final = 32
 _STATUS: Final = re.compile(rb"HTTP/1\.1 ([0-9]{3})")
 _PADDING: Final = 22
 
 
 class Sender:
-    """One connection after the other, with as many requests in flight as it takes."""
+    """One connection after the other, each with a batch of requests in flight."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._socket: socket.socket | None = None
         self._left = b""
+        self._waiting = 0
 
-    def send(self, requests: bytes, counts: Counter[str]) -> bool:
-        """Send requests if there is room for them; tell whether they were taken."""
+    @property
+    def is_free(self) -> bool:
+        """Whether what was sent before was answered."""
+        return not self._waiting
+
+    def send(self, requests: bytes, count: int, counts: Counter[str]) -> None:
+        """Send a batch of requests."""
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port))
             self._socket.setblocking(False)
             counts["connections"] += 1
-        try:
-            if self._left:
+        self._waiting, self._left = count, requests
+        self._push()
+
+    def _push(self) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(BlockingIOError):
+            while self._left:
                 self._left = self._left[self._socket.send(self._left) :]
-                return False
-            self._left = requests[self._socket.send(requests) :]
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.close()
-            return False
-        return True
 
     def receive(self, counts: Counter[str]) -> None:
         """Take what was answered."""
         if self._socket is None:
             return
         try:
+            self._push()
             while answers := self._socket.recv(256 * 1024):
-                counts.update(status.decode() for status in _STATUS.findall(answers))
+                statuses = _STATUS.findall(answers)
+                self._waiting -= len(statuses)
+                counts.update(status.decode() for status in statuses)
         except BlockingIOError:
             return
         except OSError:
@@ -67,7 +74,7 @@ class Sender:
         """Close what there is; the next one is opened when it is needed."""
         if self._socket is not None:
             self._socket.close()
-        self._socket, self._left = None, b""
+        self._socket, self._left, self._waiting = None, b"", 0
 
 
 def requests_like(token: str) -> tuple[bytes, bytes]:
@@ -106,16 +113,18 @@ def main() -> None:
         for sender in senders:
             sender.receive(counts)
             share = min(int(due), _MOST_AT_ONCE)
-            if not is_on or not share:
+            if not is_on or not share or not sender.is_free:
                 continue
             some = b"".join(
                 b"%b%0*d%b" % (before, _PADDING, number + each, behind) for each in range(share)
             )
-            with contextlib.suppress(OSError):
-                if sender.send(some, counts):
-                    number += share
-                    due -= share
-                    counts["sent"] += share
+            try:
+                sender.send(some, share, counts)
+            except OSError:
+                sender.close()
+            number += share
+            due -= share
+            counts["sent"] += share
 
 
 if __name__ == "__main__":

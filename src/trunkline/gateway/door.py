@@ -54,6 +54,10 @@ class Origin:
     scheme: Literal["http", "https"]
 
 
+class _RefusedError(Exception):
+    """Ends a read whose connection was refused. The parser turns it into an error of its own."""
+
+
 class FrontDoor(HttpToolsProtocol):
     """uvicorn's HTTP protocol under the gateway's limits.
 
@@ -268,6 +272,10 @@ class FrontDoor(HttpToolsProtocol):
             self._refuse_large_head()
 
     def on_message_begin(self) -> None:
+        if self._refused:
+            # A read may hold hundreds of requests. Those behind the one that was refused aren't
+            # even taken apart.
+            raise _RefusedError
         super().on_message_begin()
         # Bytes that came before it in the same read belong to another message.
         self._read_is_mixed = self._read_is_mixed or self._part is _Part.BODY
@@ -305,6 +313,7 @@ class FrontDoor(HttpToolsProtocol):
             return
         try:
             self._check_caller()
+            self._check_waiting()
             check_head(self.parser.get_http_version(), self.headers)
         except TrunklineError as error:
             self._refuse(error)
@@ -322,6 +331,13 @@ class FrontDoor(HttpToolsProtocol):
             TrunklineError: Then.
         """
         check_failures(self._services, self.client[0] if self.client else "", self.url)
+
+    def _check_waiting(self) -> None:
+        most = self._settings.max_pipelined_requests
+        if len(self.pipeline) >= most:
+            raise InvalidRequestError(
+                f"{most} requests wait on the connection already (max_pipelined_requests)"
+            ).by_limit("max_pipelined_requests")
 
     def on_body(self, body: bytes) -> None:
         self._read_is_mixed = True

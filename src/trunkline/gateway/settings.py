@@ -30,7 +30,12 @@ _MAY_BE_ZERO = (
     "stalled_reader_s",
     "drain_quiet_s",
 )
-_LEAST = {"max_head_bytes": 1024, "max_headers": 16, "write_buffer_bytes": 1024}
+_LEAST = {
+    "max_head_bytes": 1024,
+    "max_headers": 16,
+    "max_pipelined_requests": 1,
+    "write_buffer_bytes": 1024,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,11 @@ class GatewaySettings:
 
     max_headers: int = 100
     """How many headers a request may have. One with more is answered 431."""
+
+    max_pipelined_requests: int = 32
+    """Requests that may wait on one connection behind the one that is being answered. A client
+    that sends more without waiting for its answers is cut off: each takes memory and time before
+    anybody knows who sent it."""
 
     trusted_proxies: tuple[str, ...] = ()
     """Networks, such as `10.0.0.0/8,fd00::/8`, whose `X-Forwarded-For` is believed. From any other

@@ -2,19 +2,27 @@
 
 import asyncio
 import secrets
+import socket
+import threading
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.integration.gateway.test_attacks import child
 from tests.integration.gateway.test_relay import echo_gateway
-from tests.support.gateway import NEW_PATH, Gateway
+from tests.support.gateway import NEW_PATH, Gateway, running_gateway
+from tests.support.gateway_process import upgrade_head
 from trunkline.auth.issuer import ISSUER
 from trunkline.auth.keys import PublicKey
 from trunkline.auth.rates import RateSettings
+from trunkline.runtimes.interface import Address
 
 AT_ONCE = 20
+#: With a mask of zeros, so that the echo has the same payload.
+FRAME, ECHO = b"\x82\x85\0\0\0\0voice", b"\x82\x05voice"
 
 
 @pytest.fixture
@@ -96,3 +104,37 @@ async def test_what_cannot_be_good_is_not_checked(
         assert checked == []
         assert await status_of(gateway, f"{good[:-6]}AAAAAA") == 401
         assert checked == ["ES256"]
+
+
+async def test_an_open_conversation_does_not_wait_for_whoever_comes_in(tmp_path: Path) -> None:
+    # Tokens are verified where new requests are looked at. Frames pass by a thread of their own.
+    path = str(tmp_path / "agent.sock")
+    async with child("agent", path) as agent:
+        await agent.read()
+        async with running_gateway(Address(path=path)) as gateway:
+            has_talked, may_talk = threading.Event(), threading.Event()
+            is_open = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def talk() -> int:
+                with socket.create_connection(("127.0.0.1", gateway.port)) as line:
+                    line.sendall(upgrade_head(NEW_PATH, gateway.token()))
+                    answer = b""
+                    while b"\r\n\r\n" not in answer:
+                        answer += line.recv(4096)
+                    line.sendall(FRAME)
+                    assert line.recv(4096) == ECHO
+                    loop.call_soon_threadsafe(is_open.set)
+                    may_talk.wait()
+                    for _ in range(50):
+                        line.sendall(FRAME)
+                        assert line.recv(4096) == ECHO
+                    has_talked.set()
+                return 50
+
+            talking = asyncio.create_task(asyncio.to_thread(talk))
+            await is_open.wait()
+            may_talk.set()
+            # As long as this takes, the event loop does nothing at all.
+            assert has_talked.wait(30)
+            assert await talking == 50

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -520,3 +521,46 @@ async def test_a_client_that_never_reads_its_answer_is_cut_and_named(caplog) -> 
                 caplog.text
             )
             writer.close()
+
+
+def gets(count: int) -> bytes:
+    return b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * count
+
+
+async def test_requests_may_wait_for_those_before_them_but_not_too_many() -> None:
+    async with echo_gateway(max_pipelined_requests=4) as gateway:
+        reader, writer = await gateway.open()
+        writer.write(gets(5))
+        for _ in range(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r")[0]))
+        # Once they are answered there is room again.
+        writer.write(gets(5))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        reader, writer = await gateway.open()
+        writer.write(gets(300))
+        answered = (await reader.read()).count(b"HTTP/1.1 200")
+        writer.close()
+        assert answered < 5
+        # What stood behind the one too many in the same read wasn't looked at.
+        assert counted(gateway, "max_pipelined_requests") == 1
+
+
+async def test_what_stands_behind_a_refused_request_is_not_taken_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = []
+    real = HttpToolsProtocol.on_message_begin
+    monkeypatch.setattr(
+        HttpToolsProtocol, "on_message_begin", lambda door: (begun.append(door), real(door))[1]
+    )
+    async with echo_gateway() as gateway:
+        reader, writer = await gateway.open()
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n" + gets(300))
+        answer = await reader.read()
+        writer.close()
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert len(begun) == 1
