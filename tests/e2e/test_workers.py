@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.e2e.conftest import AGENTS
 from tests.support.certificates import trusting, write_certificate
+from tests.support.counting import conversations
 from tests.support.platform import Platform, ask, until_ended
 from trunkline.auth.issuer import ISSUER
 
@@ -338,10 +339,47 @@ async def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(
     assert len(platform.workers) == 2
 
 
-def test_a_reload_is_refused_in_words(platform: Platform) -> None:
-    done = platform.run("gateway", "reload")
-    assert done.code == 1
-    assert "several workers" in done.stderr
+async def test_a_reload_moves_every_workers_connections(
+    platform: Platform, counter: str, token: str
+) -> None:
+    sessions = [f"c{number % 5}" for number in range(30)]
+    before = {platform.serving_pid, *platform.workers}
+    async with conversations(platform, token, sessions, pace_s=0.05) as talking:
+        for _ in range(2):
+            await asyncio.sleep(0.3)
+            done = await asyncio.to_thread(platform.run, "gateway", "reload", "-o", "json")
+            assert done.code == 0, done.stderr
+            report = json.loads(done.stdout)
+            assert report["connections_moved"] == 30
+            assert report["left_behind"] == 0
+            assert await metric(platform, "trunkline_connections") == 30
+        await asyncio.sleep(0.3)
+    assert all(each.received == each.sent > 10 for each in talking)
+    for pid in before:
+        await until_ended(pid)
+    assert len(platform.workers) == 2
+    for session in set(sessions):
+        events = platform.events(counter, session)
+        assert events.count("Started") == 1
+        assert events.count("ConnectionClosed: by=client code=1000") == 6
+
+
+async def test_what_comes_during_a_reload(platform: Platform, probe: str, token: str) -> None:
+    async def reload() -> None:
+        done = await asyncio.to_thread(platform.run, "gateway", "reload", "-o", "json")
+        assert done.code == 0, done.stderr
+
+    reloading = asyncio.create_task(reload())
+    calls = 0
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        while not reloading.done():
+            async with platform.connect(probe, f"new{calls % 3}", token=token) as websocket:
+                await ask(websocket, "facts")
+            assert (await client.get(f"{platform.url}/readyz")).status_code == 200
+            calls += 1
+    await reloading
+    assert calls > 1
+    assert "Traceback" not in platform.log()
 
 
 def test_the_port_is_nobody_elses(platform: Platform, tmp_path: Path) -> None:

@@ -4,14 +4,15 @@ import base64
 import contextlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trunkline.aio.passing import Passing, PassingError
+from trunkline.aio.passing import Passing, PassingError, close_all
 from trunkline.aio.tasks import TaskOwner
 from trunkline.gateway.moving import Entrance
 from trunkline.platform.handover import ANSWER_TIMEOUT_S, Line
+from trunkline.platform.workers.fleet import Fleet
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.interface import Passed
 from trunkline.sessions.arriving import key_from
@@ -81,6 +82,7 @@ class Predecessor:
         sessions: SessionDirectory,
         calls: Calls,
         upkeep: Upkeep,
+        fleet: Fleet | None,
         tasks: TaskOwner,
     ) -> None:
         """Do what it asks for until it ends."""
@@ -93,16 +95,12 @@ class Predecessor:
                         self._line.send({"taken": len(message["relays"])})
                     case "connection":
                         await entrance.take_connection(base64.b64decode(message["data"]), files[0])
-                    case "lease returned":
-                        # A worker that dies while its connections move may have passed it on.
-                        with contextlib.suppress(KeyError):
-                            sessions.arriving.lease_returned(key_from(message["key"]))
-                    case "event":
-                        sessions.logs.of(message["home"]).event(
-                            message["reason"], message["message"]
-                        )
-                    case "warm up":
-                        await sessions.warm_up(key_from(message["key"]))
+                    case "worker" if fleet is not None:
+                        # One of its workers wants to pass its connections to one of ours.
+                        fleet.arrive(message["number"], files[0])
+                        close_all(files)
+                    case "lease returned" | "event" | "warm up":
+                        await _hear_of_session(sessions, message)
                     case "goodbye":
                         _log.info("reload: everything that moves has moved")
                     case "take over":
@@ -117,3 +115,16 @@ class Predecessor:
         for call_id in self._calls:
             calls.close(call_id)
         _log.info("reload: the process that served before has ended")
+
+
+async def _hear_of_session(sessions: SessionDirectory, message: Mapping[str, Any]) -> None:
+    match message["do"]:
+        case "lease returned":
+            # A worker that dies while its connections move may have passed it on.
+            with contextlib.suppress(KeyError):
+                sessions.arriving.lease_returned(key_from(message["key"]))
+        case "event":
+            log = sessions.logs.of(message["home"])
+            log.event(message["reason"], message["message"])
+        case _:
+            await sessions.warm_up(key_from(message["key"]))

@@ -17,6 +17,7 @@ from trunkline.gateway.services import GatewayServices
 from trunkline.platform.control_socket import ControlSocket
 from trunkline.platform.handover import ANSWER_TIMEOUT_S, Line, NextProcess, ReloadFailedError
 from trunkline.platform.server import Server
+from trunkline.platform.workers.fleet import Fleet
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.kept import KeeperLine
@@ -56,6 +57,8 @@ class Parts:
     server: Server
     close_doors: Callable[[], None]
     """Ends streams that would go on for ever."""
+    fleet: Fleet | None = None
+    """The workers, if there are any."""
 
 
 class Replacement:
@@ -96,8 +99,6 @@ class Replacement:
             raise ReloadFailedError("the platform is stopping")
         if parts.keeper is None:
             raise ReloadFailedError("this platform has no keeper: reloading takes Linux")
-        if len(self._inheritance.listeners) > 1:
-            raise ReloadFailedError("a gateway with several workers can't be reloaded; restart it")
         ours, theirs = socket.socketpair()
         line = Line(Passing(ours, timeout_s=ANSWER_TIMEOUT_S))
         with theirs:
@@ -164,12 +165,22 @@ class Replacement:
         line.send({"do": "take over"})
         departure = Departure(parts.gateway, parts.server.connections)
         try:
-            moved = await departure.move(following, self._inheritance.drain_timeout_s)
+            moved, of_workers = await asyncio.gather(
+                departure.move(following, self._inheritance.drain_timeout_s),
+                self._move_workers(line),
+            )
         finally:
             # Whatever is left finishes here, in the time it has.
             parts.server.stop_for_successor()
         line.send({"do": "goodbye"})
-        return _report(moved, pid)
+        return _report([moved, *of_workers], pid)
+
+    async def _move_workers(self, line: Line) -> list[Moved]:
+        def tell(number: int, file: int) -> None:
+            line.send({"do": "worker", "number": number}, [file])
+
+        fleet = self._parts.fleet
+        return [] if fleet is None else await fleet.depart(tell)
 
 
 async def _end(pid: int, line: Line) -> None:
@@ -181,14 +192,15 @@ async def _end(pid: int, line: Line) -> None:
             await line.receive(ANSWER_TIMEOUT_S)
 
 
-def _report(moved: Moved, pid: int) -> dict[str, Any]:
+def _report(moved: Sequence[Moved], pid: int) -> dict[str, Any]:
+    pauses_s = [pause for each in moved for pause in each.pauses_s]
     return {
         "pid": pid,
-        "connections_moved": moved.relays,
-        "http_connections_moved": moved.connections,
-        "encrypted_sent_away": moved.encrypted,
-        "left_behind": moved.left,
-        "longest_pause_ms": round(max(moved.pauses_s, default=0.0) * 1000, 1),
+        "connections_moved": sum(each.relays for each in moved),
+        "http_connections_moved": sum(each.connections for each in moved),
+        "encrypted_sent_away": sum(each.encrypted for each in moved),
+        "left_behind": sum(each.left for each in moved),
+        "longest_pause_ms": round(max(pauses_s, default=0.0) * 1000, 1),
     }
 
 

@@ -95,6 +95,9 @@ class Others(Protocol):
     async def serve(self) -> None:
         """Have them accept connections; return when they do."""
 
+    def stop_accepting(self) -> None:
+        """Have them leave the listening sockets to other processes."""
+
     def drain(self) -> None:
         """Have them end what is open. They go on to accept, and refuse."""
 
@@ -108,6 +111,9 @@ class NoOthers:
     is_drained = True
 
     async def serve(self) -> None:
+        pass
+
+    def stop_accepting(self) -> None:
         pass
 
     def drain(self) -> None:
@@ -186,6 +192,7 @@ class Server(uvicorn.Server):
 
     def stop_accepting(self) -> None:
         """Leave the listening socket to another process that has it, too."""
+        self.others.stop_accepting()
         for server in self.servers:
             server.close()
 

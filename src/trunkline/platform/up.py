@@ -271,6 +271,7 @@ async def _serve(
         calls=control.calls,
         gateway=gateway,
         server=server,
+        fleet=fleet,
         close_doors=control.draining.set,
     )
     replacement = Replacement(
@@ -413,6 +414,7 @@ def _follow(predecessor: Predecessor, parts: Parts, entrance: Entrance, tasks: T
         sessions=sessions,
         calls=parts.calls,
         upkeep=parts.upkeep,
+        fleet=parts.fleet,
         tasks=tasks,
     )
     tasks.spawn(following, name="reload:follow")

@@ -59,6 +59,7 @@ async def test_the_next_one_takes_work_over_when_nothing_of_it_goes_on_here(
         runtime=Noted("runtime", notes),
         sessions=SimpleNamespace(leaving=Noted("leaving", notes)),
         gateway=None,
+        fleet=None,
         close_doors=lambda: notes.append("close_doors"),
     )
     inheritance: Any = SimpleNamespace(drain_timeout_s=1.0)

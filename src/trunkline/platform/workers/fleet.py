@@ -11,7 +11,7 @@ import sys
 import time
 from base64 import b64decode
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from trunkline.aio.passing import PassingError
 from trunkline.aio.shared_counts import SharedCounts
 from trunkline.aio.tasks import TaskOwner
 from trunkline.gateway.door import Origin
+from trunkline.gateway.moving import Moved
 from trunkline.platform.workers.desk import Desk, DeskServices
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey
@@ -80,7 +81,7 @@ class Worker:
         self.channel: Channel
         #: Set when everything it said has been heard.
         self.silent = asyncio.Event()
-        self.departed: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.departed: asyncio.Future[Moved] = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Event()
 
     def reach(self, state: _State) -> None:
@@ -220,7 +221,7 @@ class Fleet:
                     # Somebody told this one to stop.
                     worker.channel.tell({"do": "end"})
             case "departed":
-                worker.departed.set_result(message["report"])
+                worker.departed.set_result(Moved(**message["moved"]))
             case "connection":
                 self._tasks.spawn(self._take_connection(message, files[0]), name="connection")
             case _:
@@ -240,6 +241,35 @@ class Fleet:
     def _tell(self, message: Mapping[str, Any]) -> None:
         for worker in self._workers.values():
             worker.channel.tell(message)
+
+    # Being replaced
+
+    def stop_accepting(self) -> None:
+        """Have them leave the listening sockets to those of another main process."""
+        self._is_ending = True
+        self._tell({"do": "stop accepting"})
+
+    async def depart(self, tell: Callable[[int, int], None]) -> list[Moved]:
+        """Have each pass its connections to a worker of the process that replaces this one.
+
+        Args:
+            tell: Gives that process the number of a worker, and the end of a line to it.
+        """
+        for worker in self._workers.values():
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                tell(worker.number, theirs.fileno())
+                worker.channel.tell({"do": "depart"}, [ours.fileno()])
+        moved = []
+        for worker in self._workers.values():
+            # One that has ended has told of what it lost.
+            with contextlib.suppress(PassingError):
+                moved.append(await worker.departed)
+        return moved
+
+    def arrive(self, number: int, file: int) -> None:
+        """Have a worker take over what comes over a line; the file stays the caller's."""
+        self._workers[number].channel.tell({"do": "arrive"}, [file])
 
     # Asking all of them
 

@@ -26,9 +26,10 @@ from trunkline.aio.shared_counts import SharedCounts
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.rates import Rates
-from trunkline.gateway.door import Origin
+from trunkline.gateway.door import FrontDoor, Origin
 from trunkline.gateway.first_look import first_look
 from trunkline.gateway.lifetimes import Lifetimes
+from trunkline.gateway.moving import Departure, Entrance
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.services import GatewayServices
@@ -37,9 +38,11 @@ from trunkline.gateway.worker_door import WorkerDoor
 from trunkline.platform import descriptors
 from trunkline.platform.access import keeping_audit, open_admission
 from trunkline.platform.certificate import Certificate
+from trunkline.platform.handover import Line
 from trunkline.platform.inherited import die_with, inherited
 from trunkline.platform.server import Server
 from trunkline.platform.settings import PlatformSettings, load_settings
+from trunkline.platform.workers.moving import arrive, depart, line_over, moved_words
 from trunkline.platform.workers.remote import Main, RemoteErrors, RemoteSessions, RemoteStore
 from trunkline.platform.workers.words import key_words
 from trunkline.protocol.errors import TrunklineError
@@ -77,6 +80,9 @@ class _MainFirst:
     async def serve(self) -> None:
         pass
 
+    def stop_accepting(self) -> None:
+        pass
+
     def drain(self) -> None:
         pass
 
@@ -112,6 +118,11 @@ class WorkerServer(Server):
         door = functools.partial(WorkerDoor, pass_on=self._pass_on)
         return functools.partial(first_look, services=services, new_door=door)
 
+    def new_door(self) -> FrontDoor:
+        return WorkerDoor(
+            self.config, self.server_state, {}, services=self._services, pass_on=self._pass_on
+        )
+
     def _pass_on(self, data: bytes, file: int, origin: Origin | None) -> None:
         message = {
             "do": "connection",
@@ -138,6 +149,8 @@ class Worker:
             on_late=self._take_late,
         )
         self._main = Main(self._channel)
+        self._sessions = RemoteSessions(self._main)
+        self._tasks = TaskOwner()
         self._services: GatewayServices
         self._server: WorkerServer
 
@@ -145,7 +158,7 @@ class Worker:
         """Take upgrades until told to stop."""
         async with AsyncExitStack() as stack:
             self._prepare(stack)
-            tasks = TaskOwner()
+            tasks = self._tasks
             stack.push_async_callback(tasks.aclose)
             self._channel.open()
             self._main.tell("ready")
@@ -169,7 +182,7 @@ class Worker:
                 settings.auth, options.state_dir, host=options.host, keys=store, stack=stack
             ),
             pseudonyms=Pseudonyms.open(options.state_dir),
-            sessions=RemoteSessions(self._main),
+            sessions=self._sessions,
             peers=Peers(store, connect_timeout_s=settings.gateway.connect_timeout_s),
             metrics=self._metrics,
             tickets=TicketOffice(store),
@@ -196,6 +209,12 @@ class Worker:
             case "drain":
                 # It has nothing yet.
                 os._exit(0)
+            case "stop accepting":
+                self._server.stop_accepting()
+            case "depart":
+                self._tasks.spawn(self._depart(line_over(files[0])), name="depart")
+            case "arrive":
+                self._tasks.spawn(self._arrive(line_over(files[0])), name="arrive")
             case "end":
                 self._server.main_first.may_end.set()
             case "node gone":
@@ -203,6 +222,24 @@ class Worker:
             case _:
                 close_all(files)
                 _log.error("%r isn't understood", message["do"])
+
+    async def _depart(self, line: Line) -> None:
+        departure = Departure(self._services, self._server.connections)
+        try:
+            moved = await depart(departure, line, self._settings.gateway.drain_timeout_s)
+            self._main.tell("departed", moved=moved_words(moved))
+        finally:
+            # Whatever is left finishes here, in the time it has.
+            self._server.stop_for_successor()
+
+    async def _arrive(self, line: Line) -> None:
+        entrance = Entrance(
+            self._services,
+            self._server.connections,
+            self._sessions.lease_moved,
+            self._server.new_door,
+        )
+        await arrive(entrance, line)
 
     async def _answer(self, message: Message) -> Mapping[str, Any]:
         live = self._services.live
