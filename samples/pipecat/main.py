@@ -17,7 +17,8 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
     LLMUserAggregatorParams,
 )
-from pipecat.turns.user_start import VADUserTurnStartStrategy
+from pipecat.processors.audio.vad_processor import VADProcessor
+from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
 from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
@@ -35,6 +36,8 @@ from trunkline.agentserver import InvocationAgentServerHost
 logger.remove()
 logger.add(sys.stderr, level="WARNING")
 
+LONGEST_WAIT_S = 10.0
+"""How long a turn stays open for its words. The first may wait for the model to be loaded."""
 speech_timeout_s = int(os.environ.get("SPEECH_TIMEOUT_MS") or 200) / 1000
 memory = MemoryFile(Path(os.environ.get("HOME") or ".") / "conversation.json")
 # Both load on threads of their own, while the host starts.
@@ -45,19 +48,26 @@ app = InvocationAgentServerHost()
 
 
 def pipeline(call: Call) -> Pipeline:
+    # A turn begins with speech; or with words, if they come so late that the turn they were said
+    # in is over.
     turns = UserTurnStrategies(
-        start=[VADUserTurnStartStrategy()],
+        start=[VADUserTurnStartStrategy(), TranscriptionUserTurnStartStrategy()],
         stop=[SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=speech_timeout_s)],
     )
     context = LLMContextAggregatorPair(
         LLMContext(),
         user_params=LLMUserAggregatorParams(
-            vad_analyzer=SileroVADAnalyzer(), user_turn_strategies=turns, empty_user_turn=None
+            user_turn_strategies=turns,
+            user_turn_stop_timeout=LONGEST_WAIT_S,
+            empty_user_turn=None,
         ),
     )
     return Pipeline(
         [
             Microphone(call),
+            # Before the recogniser, so that each stretch of speech is cut out where it is, also
+            # when the machine can't keep up.
+            VADProcessor(vad_analyzer=SileroVADAnalyzer()),
             LocalSTT(recognizer),
             context.user(),
             Rules(memory),
