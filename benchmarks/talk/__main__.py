@@ -1,27 +1,37 @@
 """How long the voice sample takes to answer, measured in the console's page by its own clocks.
 
-    python -m benchmarks.talk [TURNS]
+    python -m benchmarks.talk [TURNS] [--silence-ms MS]
 
 Chromium's microphone is a file: sentences of the sample's own voice, with room for each answer.
 The page measures from the last 20 ms in which somebody spoke to the first sound that its
 loudspeaker gets, both on the audio context's clock.
+
+A quick answer is worth nothing if people are cut off, so false ends of speech are counted as well:
+in those sentences, in sentences with a pause in the middle, and in recordings of people, if
+Debian's package pocketsphinx-testdata is there. ``--silence-ms`` sets the silence that ends a turn,
+for comparing; without it, it is what the sample's ``agent.yaml`` says.
 """
 
+import argparse
 import json
 import os
-import platform as machine
+import platform
 import re
+import shutil
 import statistics
-import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Page
 
+from benchmarks.support.report import machine
 from tests.support.chromium import chromium
 from tests.support.console import Watch, signed_in
 from tests.support.platform import Platform
 from tests.support.spoken import SAMPLE, clips_of, pause, write_microphone
+
+from caller.clips import RATE, Clip, recorded  # isort: skip - spoken puts its folder on the path
 
 SENTENCES = [
     "Hello.",
@@ -33,64 +43,164 @@ SENTENCES = [
     "My name is Ada.",
     "What is my name?",
 ]
+#: Said with a pause between the two parts.
+HALTING = [
+    ("Tell me the weather", "in Paris."),
+    ("Set the volume", "to seven."),
+    ("How many questions", "have I asked?"),
+]
+PAUSES_MS = (300, 450, 600)
 LEAD_S = 6.0
 ROOM_S = 5.5
+#: A recording's answer repeats it.
+LONG_ROOM_S = 9.0
 
 
-def measure(page: Page, wait_s: float) -> tuple[list[float], list[str]]:
+@dataclass(frozen=True)
+class Utterance:
+    """Something the microphone hears, and which count it belongs to."""
+
+    words: str
+    kind: str
+    pcm: bytes
+
+    @property
+    def seconds(self) -> float:
+        return len(self.pcm) / 2 / RATE
+
+
+def spoken_part(clip: Clip) -> bytes:
+    begins, ends = (int(at * RATE) * 2 for at in (clip.speech_begins_s, clip.speech_ends_s))
+    return clip.pcm[begins:ends]
+
+
+def utterances(turns: int, folder: Path) -> tuple[list[Utterance], list[Utterance]]:
+    """Return what the times are measured with, and what is only for counting."""
+    parts = [part for pair in HALTING for part in pair]
+    clips = clips_of([*SENTENCES, *parts], folder)
+    timed = [
+        Utterance(words, "sentences", clips[words].pcm + pause(ROOM_S))
+        for words in (SENTENCES[n % len(SENTENCES)] for n in range(turns))
+    ]
+    counted = [
+        Utterance(
+            f"{first} {second}",
+            f"sentences with a pause of {pause_ms} ms",
+            spoken_part(clips[first])
+            + pause(pause_ms / 1000)
+            + spoken_part(clips[second])
+            + pause(ROOM_S),
+        )
+        for pause_ms in PAUSES_MS
+        for first, second in HALTING
+    ]
+    counted += [
+        Utterance(clip.words, "recordings of people", clip.pcm + pause(LONG_ROOM_S))
+        for clip in recorded()
+    ]
+    return timed, counted
+
+
+def false_ends(said: list[Utterance], heard: list[str]) -> dict[str, tuple[int, int]]:
+    """Return for each kind how many there were, and how many turns too many they became."""
+    found: dict[str, tuple[int, int]] = {}
+    left = list(heard)
+    for utterance in said:
+        wanted = 0.7 * len(utterance.words.split())
+        got, extra = len(left.pop(0).split()) if left else 0, 0
+        # What has hardly begun goes on in the next turn.
+        while left and got < wanted:
+            got += len(left.pop(0).split())
+            extra += 1
+        count, ends = found.get(utterance.kind, (0, 0))
+        found[utterance.kind] = (count + 1, ends + extra)
+    return found
+
+
+def measure(page: Page, timed_s: float, counted_s: float) -> tuple[list[float], list[str]]:
     """Talk until the microphone's file is over; return the times and what was understood."""
     page.get_by_role("link", name="Talk to voice").click()
     page.get_by_role("button", name="Talk", exact=True).click()
-    page.wait_for_timeout(wait_s * 1000)
-    times = page.evaluate("() => document.querySelector('canvas.latency').values")
+    page.wait_for_timeout(timed_s * 1000)
+    times = page.evaluate("() => [...document.querySelector('canvas.latency').values]")
+    page.wait_for_timeout(counted_s * 1000)
     heard = page.locator(".transcript .you span").all_inner_texts()
-    print(f"page: {[round(ms) for ms in times]}")
     page.get_by_role("button", name="Hang up").click()
     return times, heard
 
 
-def page_session(platform: Platform) -> str:
-    """Return the one session there is."""
-    listed = platform.run("sessions", "list", "voice", "--output", "json")
-    return str(json.loads(listed.stdout)[0]["agent_session_id"])
+def with_silence(silence_ms: int | None, folder: Path) -> Path:
+    """Return the sample, or a copy with another silence that ends a turn."""
+    if silence_ms is None:
+        return SAMPLE
+    copy = folder / "voice"
+    shutil.copytree(SAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__", ".trunkline"))
+    manifest = copy / "agent.yaml"
+    text, changed = re.subn(
+        r'(ENDPOINT_SILENCE_MS\n\s+value: )"\d+"', rf'\g<1>"{silence_ms}"', manifest.read_text()
+    )
+    assert changed == 1, "agent.yaml doesn't set ENDPOINT_SILENCE_MS any more"
+    manifest.write_text(text)
+    return copy
 
 
-def main(turns: int) -> None:
-    asked = [SENTENCES[n % len(SENTENCES)] for n in range(turns)]
+def agents_own(trunkline: Platform) -> list[int]:
+    """Return what the agent itself measured, of the one session there is."""
+    listed = trunkline.run("sessions", "list", "voice", "--output", "json")
+    session = str(json.loads(listed.stdout)[0]["agent_session_id"])
+    log = trunkline.run("monitor", "voice", "--session-id", session, "--tail", "300")
+    assert log.code == 0, log.stderr
+    return [int(ms) for ms in re.findall(r"first_audio_ms=(\d+)", log.stdout)]
+
+
+def main(turns: int, silence_ms: int | None) -> None:
     with tempfile.TemporaryDirectory(prefix="trunkline-") as name:
         folder = Path(name)
-        clips = clips_of(SENTENCES, folder)
-        parts = [pause(LEAD_S)]
-        for words in asked:
-            parts += [clips[words].pcm, pause(ROOM_S)]
-        wav = write_microphone(folder / "microphone.wav", *parts)
-        seconds = sum(len(part) for part in parts) / 48_000
-        platform = Platform(folder / "state").start()
+        timed, counted = utterances(turns, folder)
+        wav = write_microphone(
+            folder / "microphone.wav", pause(LEAD_S), *(one.pcm for one in timed + counted)
+        )
+        timed_s = LEAD_S + sum(one.seconds for one in timed)
+        counted_s = sum(one.seconds for one in counted) + 3
+        print(f"talking for {timed_s + counted_s:.0f} s", flush=True)
+        trunkline = Platform(folder / "state").start()
         try:
-            platform.deploy(SAMPLE)
+            trunkline.deploy(with_silence(silence_ms, folder))
             with chromium(wav) as browser:
-                page = signed_in(browser, platform, Watch())
-                times, heard = measure(page, seconds + 3)
-            session = page_session(platform)
-            log = platform.run("monitor", "voice", "--session-id", session, "--tail", "200").stdout
-            agent = [int(ms) for ms in re.findall(r"first_audio_ms=(\d+)", log)]
-            print(f"agent: {agent}")
+                page = signed_in(browser, trunkline, Watch())
+                times, heard = measure(page, timed_s, counted_s)
+            agent = agents_own(trunkline)[: len(times)]
         finally:
-            platform.stop()
-    wrong = [
-        f"{said!r} for {want!r}" for said, want in zip(heard, asked, strict=False) if said != want
-    ]
-    print(f"{machine.platform()}, {os.cpu_count()} CPUs, Python {machine.python_version()}")
-    print(f"{len(times)} answers to {turns} sentences; {len(heard)} turns were heard")
-    print(f"other words: {', '.join(wrong) or 'none'}")
+            trunkline.stop()
+    report(timed + counted, times, heard, agent)
+
+
+def processor() -> str:
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def report(said: list[Utterance], times: list[float], heard: list[str], agent: list[int]) -> None:
+    load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
+    print(f"{processor()}, {machine()}, Python {platform.python_version()}")
+    print(f"load at the end: {load}")
+    print(f"page:  {[round(ms) for ms in times]}")
+    print(f"agent: {agent}")
+    print(f"heard: {heard}")
+    print(f"{len(said)} things were said, {len(heard)} turns were heard; false ends of speech:")
+    for kind, (count, ends) in false_ends(said, heard).items():
+        print(f"  {ends} in {count} {kind}")
     ordered = sorted(times)
     p95 = ordered[min(len(ordered) - 1, -(-95 * len(ordered) // 100) - 1)]
     print(
-        f"end of speech to first sound: p50 {statistics.median(times):.0f} ms, p95 {p95:.0f} ms, ",
-        end="",
+        f"end of speech to first sound, {len(times)} turns: p50 {statistics.median(times):.0f} ms,"
+        f" p95 {p95:.0f} ms, fastest {ordered[0]:.0f} ms, slowest {ordered[-1]:.0f} ms"
     )
-    print(f"fastest {ordered[0]:.0f} ms, slowest {ordered[-1]:.0f} ms")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("turns", type=int, nargs="?", default=20)
+    options.add_argument("--silence-ms", type=int)
+    given = options.parse_args()
+    main(given.turns, given.silence_ms)
