@@ -34,6 +34,7 @@ from trunkline.control.sessions import Sessions
 from trunkline.control.uploads import Uploads
 from trunkline.control.versions import Versions
 from trunkline.gateway.agent_door import AgentDoors
+from trunkline.gateway.descriptions import Descriptions
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.lifetimes import Lifetimes
 from trunkline.gateway.moving import Entrance
@@ -202,6 +203,7 @@ async def _serve(
     app = build_app(
         [
             *Invocations(gateway).routes(),
+            *Descriptions(gateway, sessions).routes(),
             *Responses(gateway, store=store, calls=control.calls).routes(),
             *Tickets(gateway, store).routes(),
             *ApiKeys(control).routes(),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from trunkline.platform.openapi.operation import (
+    AGENT,
     ENDPOINT,
     Json,
     Operation,
@@ -157,6 +158,19 @@ RESOURCE = Resource(
                 "The agent's own description of itself.",
             )
             for name in ("openapi.json", "asyncapi.json", "asyncapi.yaml")
+        ),
+        *(
+            Operation(
+                method="GET",
+                path=f"{AGENT}/versions/{{version}}/invocations/docs/asyncapi.{form}",
+                name=f"describe_{form}",
+                says="The AsyncAPI document that the version publishes. An agent of the version is "
+                "asked: the session's, or one that is started for it.",
+                query=(_SESSION,),
+                answers={200: answer("The document.", {f"application/{form}": {}})},
+                refusals=_REFUSALS,
+            )
+            for form in ("json", "yaml")
         ),
         *_responses(f"{_PROTOCOLS}/openai/responses", ""),
         *_responses(f"{_PROTOCOLS}/openai/v1/responses", "v1_"),
