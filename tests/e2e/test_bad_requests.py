@@ -257,6 +257,12 @@ def test_rules_are_about_versions_that_are_there(http: httpx2.Client, probe: str
     assert http.delete("agents/ruled", params={"force": "true"}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["agents/{}/versions:import", "agents:import", "agents/{}/import"])
+def test_there_is_no_catalogue_to_import_from(http: httpx2.Client, probe: str, path: str) -> None:
+    body = {"manifest_id": "azureml://registries/x/y", "parameter_values": {}}
+    refused(http.post(path.format(probe), json=body), 404, "not_found", "nothing is at")
+
+
 def test_a_log_is_of_the_sessions_version(http: httpx2.Client, probe: str) -> None:
     body = {"agent_session_id": "versioned"}
     assert http.post(f"agents/{probe}/endpoint/sessions", json=body).status_code == 201

@@ -49,6 +49,7 @@ def test_the_gateway_under_test_relays_what_the_load_sends(tmp_path: Path) -> No
     [
         ("wake", ["--times", "3"]),
         ("neighbours", ["--rounds", "1", "--seconds", "8"]),
+        ("store", ["--sizes", "100,1000", "--calls", "20"]),
         ("crowd", ["--sessions", "12", "--at-once", "4"]),
     ],
 )
