@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -95,7 +96,7 @@ def test_who_is_no_admin_is_told_what_it_takes(platform: Platform) -> None:
     token = platform.token()
     for words in (
         ("keys", "list"), ("keys", "create", "n", "--role", "reader"), ("keys", "revoke", "0" * 16),
-        ("revoke", "eve"), ("revoke", "--list"), ("audit",),
+        ("revoke", "eve"), ("revoke", "--list"), ("audit",), ("audit", "--all-projects"),
     ):  # fmt: skip
         done = run_as(platform, token, *words)
         assert (done.code, done.stdout) == (1, ""), words
@@ -140,6 +141,22 @@ async def test_the_audit_log_is_shown_and_narrowed_down(platform: Platform, prob
     ]  # fmt: skip
     assert "adas" in table
     assert len(platform.run("audit", "--limit", "2").stdout.splitlines()) == 3
+    # Who was refused before it was known where to, and who was revoked, is about no project.
+    refused = httpx2.get(
+        f"{platform.url}/api/projects/nowhere/agents", headers={"Authorization": "Bearer a.b.c"},
+        trust_env=False,
+    )  # fmt: skip
+    assert refused.status_code == 401
+    for _ in range(100):
+        everything = json.loads(platform.run("audit", "--all-projects", "-o", "json").stdout)
+        of_none = [entry for entry in everything if entry["project"] is None]
+        if any(e["request_id"] == refused.headers["x-request-id"] for e in of_none):
+            break
+        await asyncio.sleep(0.1)
+    else:
+        raise AssertionError("a refusal isn't in the audit log")
+    assert "revoke" in {entry["action"] for entry in of_none}
+    assert {entry["project"] for entry in json.loads(done.stdout)} == {"default"}
     nothing = platform.run("audit", "--action", "nothing")
     assert (nothing.code, nothing.stdout) == (0, "")
     assert ada not in table

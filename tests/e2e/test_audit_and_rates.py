@@ -31,7 +31,7 @@ def issuer(platform: Platform) -> DevelopmentIssuer:
 @pytest.fixture(scope="module")
 def http(platform: Platform, probe: str) -> Iterator[httpx2.Client]:
     with httpx2.Client(
-        base_url=f"{platform.endpoint}/", params={"api-version": "v1"}, trust_env=False
+        base_url=f"{platform.endpoint}/", params={"api-version": "v1"}, timeout=60, trust_env=False
     ) as client:
         yield client
 
@@ -116,7 +116,7 @@ async def test_an_identity_that_asks_too_often_is_told_when_to_come_back(
 
 
 def test_an_address_that_sends_bad_tokens_is_not_looked_at_for_a_while(
-    http: httpx2.Client, issuer: DevelopmentIssuer
+    http: httpx2.Client, issuer: DevelopmentIssuer, platform: Platform
 ) -> None:
     bad = {"Authorization": "Bearer a.b.c"}
     found = [http.get("agents", headers=bad).status_code for _ in range(70)]
@@ -128,3 +128,9 @@ def test_an_address_that_sends_bad_tokens_is_not_looked_at_for_a_while(
     assert "failures_per_address" in refused.json()["error"]["message"]
     time.sleep(1)
     assert http.get("agents", headers=good).status_code == 200
+    # What is refused at the door is recorded, too: once a second.
+    ada = bearer(issuer, "ada", roles=["admin"])
+    entries = http.get(
+        f"{http.base_url.scheme}://{http.base_url.netloc.decode()}/api/audit", headers=ada
+    ).json()
+    assert [e["address"] for e in entries["data"] if e["status"] == 429][:1] == ["127.0.0.1"]

@@ -59,6 +59,7 @@ class ProjectAccess:
         session_id: str | None = None,
         identity: str | None = None,
         action: str | None = None,
+        in_all_projects: bool = False,
     ) -> AsyncIterator[AuditEntry]:
         """Yield what was recorded in the project, the newest first.
 
@@ -67,10 +68,13 @@ class ProjectAccess:
             session_id: Only what was about a session of this id.
             identity: Only what this identity did, ``ISSUER|SUBJECT``.
             action: Only this action, such as ``connect`` or ``create_session``.
+            in_all_projects: What was recorded in any project, and what is about none.
         """
         wanted = {
             "agent": agent, "agent_session_id": session_id, "identity": identity, "action": action,
         }  # fmt: skip
         query = {name: value for name, value in wanted.items() if value is not None}
-        async for document in pages(self._http, f"{self._http.endpoint.url}/audit", query):
+        endpoint = self._http.endpoint
+        url = f"{endpoint.base}/api/audit" if in_all_projects else f"{endpoint.url}/audit"
+        async for document in pages(self._http, url, query):
             yield AuditEntry.read(document)

@@ -77,6 +77,7 @@ class AuditEntry(Resource):
     at: str
     action: str
     status: int
+    project: str | None = None
     agent: str | None = None
     agent_session_id: str | None = None
     identity: str | None = None

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_bytes, token_hex, token_urlsafe
 from typing import Final
@@ -31,11 +31,13 @@ class Held:
         user: Whose it is.
         until: When it ends, in Unix seconds.
         kept: What is kept for it, which nobody reads without it.
+        made_at: When it was made, in Unix seconds.
     """
 
     user: str
     until: float
     kept: str = ""
+    made_at: float = field(default=0.0, compare=False)
 
 
 class Secrets:
@@ -50,7 +52,8 @@ class Secrets:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sweep()
         secret = token_urlsafe(_SECRET_BYTES)
-        self._write(secret, Held(user, self._clock() + lifetime_s, kept))
+        now = self._clock()
+        self._write(secret, Held(user, now + lifetime_s, kept, now))
         return secret
 
     def find(self, secret: str) -> Held | None:
@@ -81,7 +84,7 @@ class Secrets:
         return self._folder / hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
     def _write(self, secret: str, held: Held) -> None:
-        body = {"user": held.user, "until": held.until}
+        body = {"user": held.user, "until": held.until, "made": held.made_at}
         if held.kept:
             body["sealed"] = _seal(secret, held.kept)
         path = self._path(secret)
@@ -98,7 +101,8 @@ class Secrets:
                 return None
             sealed = body.get("sealed", "")
             kept = _unseal(secret, sealed) if secret is not None and sealed else ""
-            return Held(str(body["user"]), float(body["until"]), kept)
+            made_at = float(body.get("made", 0))
+            return Held(str(body["user"]), float(body["until"]), kept, made_at)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidTag):
             return None
 

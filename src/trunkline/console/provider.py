@@ -157,7 +157,7 @@ class ProviderSignIn:
                 raise
             refresh = given.get("refresh_token")
             if isinstance(refresh, str) and refresh and refresh != held.kept:
-                newer = Held(held.user, held.until, refresh)
+                newer = Held(held.user, held.until, refresh, held.made_at)
                 await in_thread(self._renewals.change, secret, newer)
             token, until = await self._usable(given)
         return self._access(held.user, token, until, renewal)

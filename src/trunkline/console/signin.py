@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trunkline.auth.issuer import DevelopmentIssuer
-from trunkline.console.kept import Secrets
+from trunkline.auth.caller import Caller
+from trunkline.auth.identity import Identity
+from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
+from trunkline.auth.revocations import Revocations
+from trunkline.console.kept import Held, Secrets
 from trunkline.protocol.errors import AuthenticationError
 
 #: A link that was asked for is followed soon.
@@ -56,6 +59,7 @@ class SignIns:
         issuer: DevelopmentIssuer,
         *,
         are_taken: bool = True,
+        revocations: Revocations | None = None,
         # Files outlive a process, so their times are of the wall's clock.
         clock: Callable[[], float] = time.time,  # noqa: TID251
     ) -> None:
@@ -65,9 +69,11 @@ class SignIns:
             state_dir: The platform's.
             issuer: Makes the tokens.
             are_taken: Whether the platform takes them.
+            revocations: Whose links and pages that have signed in are worth nothing any more.
             clock: Unix seconds.
         """
         self._issuer = issuer
+        self._revocations = revocations or Revocations()
         self.are_taken = are_taken
         self._links = _links(state_dir, clock)
         self._renewals = Secrets(state_dir / FOLDER / "renewals", clock)
@@ -76,27 +82,35 @@ class SignIns:
         """Sign in with a link's key, which is used up by it.
 
         Raises:
-            AuthenticationError: If it isn't one, or not any more.
+            AuthenticationError: If it isn't one, or not any more, or its user was revoked.
         """
         held = self._links.take(key)
         if held is None:
             raise AuthenticationError(f"this link was used, or is too old; {_AGAIN}")
+        self._check(held)
         return self._access(held.user, self._renewals.make(held.user, SIGN_IN_LIFETIME_S))
 
     def renew(self, renewal: str) -> Access:
         """Return a further token for a page that has signed in.
 
         Raises:
-            AuthenticationError: If it hasn't, has signed out, or did so too long ago.
+            AuthenticationError: If it hasn't, has signed out, did so too long ago, or its user was
+                revoked.
         """
         held = self._renewals.find(renewal)
         if held is None:
             raise AuthenticationError(f"you aren't signed in any more; {_AGAIN}")
+        # Or whoever was revoked would make themselves newer tokens for as long as a page is open.
+        self._check(held)
         return self._access(held.user, renewal)
 
     def forget(self, renewal: str) -> None:
         """Sign out. Twice is fine."""
         self._renewals.remove(renewal)
+
+    def _check(self, held: Held) -> None:
+        identity = Identity(ISSUER, held.user)
+        self._revocations.check(Caller(identity=identity, issued_at=held.made_at))
 
     def _access(self, user: str, renewal: str) -> Access:
         token = self._issuer.issue(user, TOKEN_LIFETIME_S)

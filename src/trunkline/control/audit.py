@@ -6,26 +6,44 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from trunkline.auth.grants import Permission
+from trunkline.auth.grants import ANY, Permission
 from trunkline.control.paging import limit_of
 from trunkline.control.services import ControlServices
+from trunkline.protocol.ids import ProjectName
 from trunkline.store.records import AuditFilter, AuditRecord
 
 _PATH: Final = "/api/projects/{project}/audit"
+_ALL_PATH: Final = "/api/audit"
 
 
 class Audit:
-    """The operation on the audit log: reading it. Nothing changes or removes an entry."""
+    """The operations on the audit log: reading it. Nothing changes or removes an entry."""
 
     def __init__(self, services: ControlServices) -> None:
         self._services = services
 
     def routes(self) -> list[Route]:
-        return [Route(_PATH, self.list_audit, methods=["GET"])]
+        return [
+            Route(_PATH, self.list_audit, methods=["GET"]),
+            Route(_ALL_PATH, self.list_all_audit, methods=["GET"]),
+        ]
 
     async def list_audit(self, request: Request) -> Response:
         """Return a project's entries, the newest first."""
         _, project = await self._services.admit(request, Permission.ADMINISTER)
+        return await self._answer(request, project)
+
+    async def list_all_audit(self, request: Request) -> Response:
+        """Return the entries of all projects and of none, for those who may see all of them.
+
+        What is about no project is what nobody's project was: tokens that were refused before it
+        was known, and revocations.
+        """
+        caller = await self._services.admission.admit(request.headers.get)
+        caller.require(Permission.ADMINISTER, ProjectName(ANY))
+        return await self._answer(request, None)
+
+    async def _answer(self, request: Request, project: ProjectName | None) -> Response:
         query = request.query_params
         limit = limit_of(query)
         wanted = AuditFilter(
@@ -51,6 +69,7 @@ def _shape(record: AuditRecord) -> dict[str, Any]:
     return {
         "id": record.entry_id,
         "at": record.at.isoformat(timespec="microseconds"),
+        "project": record.project,
         "action": record.action,
         "status": record.status,
         "agent": record.agent,

@@ -330,7 +330,19 @@ class FrontDoor(HttpToolsProtocol):
         Raises:
             TrunklineError: Then.
         """
-        check_failures(self._services, self.client[0] if self.client else "", self.url)
+        peer = self.client[0] if self.client else ""
+        try:
+            check_failures(self._services, peer, self.url)
+        except TrunklineError as error:
+            self._services.audit.add(
+                self.parser.get_method().decode("ascii").lower(),
+                error.status,
+                place=(None, None, None),
+                caller=None,
+                address=peer,
+                request_id=new_request_id(),
+            )
+            raise
 
     def _check_waiting(self) -> None:
         most = self._settings.max_pipelined_requests

@@ -18,7 +18,12 @@ def open_console(settings: PlatformSettings, access: Access, state_dir: Path) ->
     Raises:
         SettingsError: If the provider that people are to sign in with can't be.
     """
-    sign_ins = SignIns(state_dir, access.issuer, are_taken=access.takes_development)
+    sign_ins = SignIns(
+        state_dir,
+        access.issuer,
+        are_taken=access.takes_development,
+        revocations=access.admission.revocations,
+    )
     return Console(sign_ins, _provider(settings, access, state_dir))
 
 

@@ -387,9 +387,17 @@ class AuditStore(Protocol):
         """Add entries."""
 
     async def list_audit(
-        self, project: ProjectName, wanted: AuditFilter, *, limit: int, before: str | None = None
+        self,
+        project: ProjectName | None,
+        wanted: AuditFilter,
+        *,
+        limit: int,
+        before: str | None = None,
     ) -> Sequence[AuditRecord]:
-        """Return a project's entries, the newest first, those before an entry if one is given."""
+        """Return a project's entries, the newest first, those before an entry if one is given.
+
+        With None for the project they are those of all projects, and of none.
+        """
 
     async def forget_audit(self, before: dt.datetime) -> None:
         """Forget entries that are older."""

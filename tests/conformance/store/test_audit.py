@@ -27,6 +27,11 @@ async def test_entries_come_back_as_they_were_the_newest_first(store: Store) -> 
     await store.add_audit(entries[:2])
     everything = AuditFilter()
     assert list(await store.list_audit(PROJECT, everything, limit=10)) == entries[::-1]
+    assert list(await store.list_audit(None, everything, limit=10)) == [nobody, *entries[::-1]]
+    older = await store.list_audit(
+        None, AuditFilter(agent="a"), limit=2, before=entries[4].entry_id
+    )
+    assert list(older) == [entries[3], entries[2]]
     first = await store.list_audit(PROJECT, everything, limit=2)
     rest = await store.list_audit(PROJECT, everything, limit=10, before=first[-1].entry_id)
     assert [*first, *rest] == entries[::-1]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from trunkline.auth.identity import Identity
 from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
+from trunkline.auth.revocations import Revocations
 from trunkline.auth.settings import AuthSettings
 from trunkline.auth.verify import TokenVerifier, development
 from trunkline.console.signin import (
@@ -28,7 +30,10 @@ class Place:
         self.state_dir = state_dir
         self.now = 1_800_000_000.0
         self.issuer = DevelopmentIssuer.open(state_dir)
-        self.sign_ins = SignIns(state_dir, self.issuer, clock=lambda: self.now)
+        self.revocations = Revocations()
+        self.sign_ins = SignIns(
+            state_dir, self.issuer, revocations=self.revocations, clock=lambda: self.now
+        )
 
     def key(self, user: str = "olga", **lifetime: float) -> str:
         link = make_link(self.state_dir, BASE, user, clock=lambda: self.now, **lifetime)
@@ -149,3 +154,20 @@ def test_a_broken_file_signs_nobody_in_and_stops_nobody(place: Place) -> None:
         place.sign_ins.redeem(key)
     path.write_text("[]")
     assert place.sign_ins.redeem(place.key()).user == "olga"
+
+
+def test_who_is_revoked_gets_no_newer_token_from_a_page_that_is_open(place: Place) -> None:
+    renewal = place.sign_ins.redeem(place.key("eve")).renewal
+    others = place.sign_ins.redeem(place.key("olga")).renewal
+    unused = place.key("eve")
+    assert renewal is not None
+    assert others is not None
+    place.now += 60
+    place.revocations.replace([(Identity(ISSUER, "eve"), place.now)])
+    for attempt in (lambda: place.sign_ins.renew(renewal), lambda: place.sign_ins.redeem(unused)):
+        with pytest.raises(AuthenticationError, match="revoked"):
+            attempt()
+    assert place.sign_ins.renew(others).user == "olga"
+    # Whoever makes links makes a newer one only for somebody who may come in again.
+    place.now += 60
+    assert place.sign_ins.redeem(place.key("eve")).user == "eve"

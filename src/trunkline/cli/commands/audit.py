@@ -39,6 +39,12 @@ def audit(  # noqa: PLR0913 - one parameter per option
             "--action", metavar="ACTION", help="This action, such as connect or create_session."
         ),
     ] = None,
+    all_projects: Annotated[
+        bool,
+        typer.Option(
+            "--all-projects", help="What was done in any project, and what is about none."
+        ),
+    ] = False,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="How many at the most.")
     ] = 100,
@@ -54,7 +60,11 @@ def audit(  # noqa: PLR0913 - one parameter per option
         found: list[AuditEntry] = []
         async with where.open(ADMIN) as project:
             entries = project.access.list_audit(
-                agent=agent, session_id=session_id, identity=identity, action=action
+                agent=agent,
+                session_id=session_id,
+                identity=identity,
+                action=action,
+                in_all_projects=all_projects,
             )
             async for entry in entries:
                 found.append(entry)

@@ -23,6 +23,15 @@ def _list(of: str) -> dict[str, object]:
     return obj("All of them, the newest first", object={"const": "list"}, data=array(schema(of)))
 
 
+_AUDIT_QUERY = (
+    in_query("limit", "How many.", integer(minimum=1, maximum=100, default=20)),
+    in_query("after", "An entry's `id`: those before it in time.", text()),
+    in_query("agent", "Those about an agent.", text()),
+    in_query("agent_session_id", "Those about a session.", text()),
+    in_query("identity", "Those of an identity: `issuer|subject`.", text()),
+    in_query("action", "Those of an action, as `connect`.", text()),
+)
+
 RESOURCE = Resource(
     tag="credentials",
     says="What callers come in with, for admins.",
@@ -79,15 +88,18 @@ RESOURCE = Resource(
             path=f"{PROJECT}/audit",
             name="list_audit",
             says="Who did what in the project, the newest first.",
-            query=(
-                in_query("limit", "How many.", integer(minimum=1, maximum=100, default=20)),
-                in_query("after", "An entry's `id`: those before it in time.", text()),
-                in_query("agent", "Those about an agent.", text()),
-                in_query("agent_session_id", "Those about a session.", text()),
-                in_query("identity", "Those of an identity: `issuer|subject`.", text()),
-                in_query("action", "Those of an action, as `connect`.", text()),
-            ),
+            query=_AUDIT_QUERY,
             answers={200: json_answer("The entries.", schema("AuditList"))},
+        ),
+        Operation(
+            method="GET",
+            path="/api/audit",
+            name="list_all_audit",
+            says="Who did what in all projects and in none, the newest first: also who was refused "
+            "before a project was known, and who revoked what.",
+            query=_AUDIT_QUERY,
+            answers={200: json_answer("The entries.", schema("AuditList"))},
+            needs_version=False,
         ),
         Operation(
             method="POST",

@@ -38,12 +38,19 @@ class SqlAudit:
         await self._engine.write(add)
 
     async def list_audit(
-        self, project: ProjectName, wanted: AuditFilter, *, limit: int, before: str | None = None
+        self,
+        project: ProjectName | None,
+        wanted: AuditFilter,
+        *,
+        limit: int,
+        before: str | None = None,
     ) -> Sequence[AuditRecord]:
+        # Two statements: with one for both, no index would be of use.
+        name, where = (
+            ("list_all_audit", {}) if project is None else ("list_audit", {"project": project})
+        )
         rows = await self._engine.read(
-            lambda db: db.rows(
-                "list_audit", project=project, before=before or _LAST, limit=limit, **asdict(wanted)
-            )
+            lambda db: db.rows(name, **where, before=before or _LAST, limit=limit, **asdict(wanted))
         )
         return [
             AuditRecord(**{**dict(row), "at": dt.datetime.fromisoformat(row["at"])}) for row in rows

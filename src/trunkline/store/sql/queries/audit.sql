@@ -14,5 +14,14 @@ where project = :project and entry_id < :before
   and (cast(:action as text) is null or action = :action)
 order by entry_id desc limit :limit;
 
+-- name: list_all_audit
+select * from audit
+where entry_id < :before
+  and (cast(:agent as text) is null or agent = :agent)
+  and (cast(:session_id as text) is null or session_id = :session_id)
+  and (cast(:identity as text) is null or identity = :identity)
+  and (cast(:action as text) is null or action = :action)
+order by entry_id desc limit :limit;
+
 -- name: forget_audit
 delete from audit where entry_id < :before;
