@@ -1,17 +1,22 @@
 """The console in Chromium: signing in, talking, watching, files. Nothing comes from elsewhere."""
 
+import contextlib
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.e2e.conftest import AGENTS
 from tests.support.chromium import babble, chromium, silence, write_wav
 from tests.support.console import LISTEN, Watch, faults, latency_ms, link, signed_in, wait_until
 from tests.support.platform import Platform
+from trunkline.recordings.format import read_recording
 
 pytestmark = pytest.mark.timeout(120)
 TONE_HZ = 660
@@ -149,6 +154,101 @@ def test_a_session_shows_its_log_its_files_and_why_calls_ended(page: Page, tmp_p
     expect(page.get_by_role("heading", name="probe", level=1)).to_be_visible()
 
 
+def test_a_session_shows_what_it_uses_and_what_goes_over_it_now(
+    page: Page, platform: Platform, token: str
+) -> None:
+    with connect(
+        platform.websocket_url("probe", "watched"),
+        additional_headers={"Authorization": f"Bearer {token}"},
+        proxy=None,
+        open_timeout=60,
+    ) as socket:
+        page.goto(f"{platform.url}/console/#/agents/probe/sessions/watched")
+        now = page.get_by_role("region", name="Now", exact=True)
+        expect(tile(now, "Sockets open")).to_have_text("1")
+        expect(tile(now, "Memory")).to_contain_text(" of ")
+        expect(tile(now, "Processor")).to_contain_text("% of")
+        expect(page.locator(".connections li").first).to_contain_text("it goes on")
+        for _ in range(40):
+            socket.send("x" * 1000)
+            socket.recv()
+        expect(tile(now, "Sent to the agent")).to_have_text("40 · 39 KiB")
+        now.get_by_text("As numbers").click()
+        rows = now.get_by_role("region", name="as numbers").locator("tbody tr")
+        expect(rows.first).to_contain_text("ago")
+        page.goto(f"{platform.url}/console/#/agents/probe")
+        row = page.get_by_role("row", name="watched")
+        expect(row.locator("td").nth(2)).to_have_text("1")
+        expect(row.locator("td").nth(5)).to_contain_text("%")
+        expect(row.locator("td").nth(6)).to_contain_text("iB")
+        for _ in range(40):
+            socket.send("x")
+            socket.recv()
+        # They came between two looks, and count once.
+        expect(row.locator("td").nth(3)).not_to_have_text("0", timeout=10_000)
+        page.goto(f"{platform.url}/console/#/")
+        probe = page.locator("li.agent").filter(
+            has=page.get_by_role("link", name="probe", exact=True)
+        )
+        expect(probe).to_contain_text("1 socket open")
+        errors = errors_today(probe)
+        socket.send("raise oh dear")
+        with contextlib.suppress(ConnectionClosed):
+            socket.recv()
+    expect(probe).to_contain_text("0 sockets open")
+    expect(probe).to_contain_text(re.compile(rf"(?<!\d){errors + 1} errors? today"))
+    page.goto(f"{platform.url}/console/#/agents/probe/sessions/watched")
+    expect(page.locator(".connections li").first).to_contain_text("1011")
+    expect(tile(now, "Sockets open")).to_have_text("0")
+
+
+def errors_today(agent: Locator) -> int:
+    found = re.search(r"(\d+) errors? today", agent.inner_text())
+    return 0 if found is None else int(found[1])
+
+
+def tile(within: Locator, name: str) -> Locator:
+    return within.locator(".tile").filter(has_text=name).locator("strong")
+
+
+def test_what_a_page_records_the_command_replays_and_the_other_way_round(
+    page: Page, platform: Platform, tmp_path: Path
+) -> None:
+    page.get_by_role("link", name="Talk to echo").click()
+    page.get_by_role("button", name="Record").click()
+    message, said = page.get_by_label("Message"), page.get_by_role("log", name="Transcript")
+    for words in ("hello", "grüße, 世界", "x" * 70_000):
+        message.fill(words)
+        message.press("Enter")
+        expect(said.locator(".agent").last).to_contain_text(words)
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Save recording").click()
+    assert coming.value.suggested_filename.endswith(".trk")
+    recorded = tmp_path / "page.trk"
+    coming.value.save_as(recorded)
+    page.get_by_role("button", name="Hang up").click()
+
+    replayed = platform.run("replay", str(recorded), "echo")
+    assert replayed.code == 0, f"{replayed.stdout}{replayed.stderr}"
+    # It isn't that nothing was compared: another agent answers otherwise.
+    other = platform.run("replay", str(recorded), "probe", "--linger-s", "0.3")
+    assert other.code == 4, f"{other.stdout}{other.stderr}"
+    sent = read_recording(recorded).messages(from_agent=False)
+    assert [each.message for each in sent] == ["hello", "grüße, 世界", "x" * 70_000]
+
+    written = tmp_path / "command.trk"
+    done = platform.run("record", str(written), "echo", stdin="from the shell\nand again\n")
+    assert done.code == 0, done.stderr
+    page.get_by_label("A recording to replay").set_input_files(written)
+    expect(said).to_contain_text("The replay is over.", timeout=20_000)
+    expect(said.locator(".agent").nth(-1)).to_contain_text("and again")
+    expect(said.locator(".agent").nth(-2)).to_contain_text("from the shell")
+    broken = tmp_path / "broken.trk"
+    broken.write_bytes(b"RIFF, and no recording")
+    page.get_by_label("A recording to replay").set_input_files(broken)
+    expect(page.get_by_text("this is no recording of version 1")).to_be_visible()
+
+
 def test_a_stopped_session_is_come_back_to(page: Page, platform: Platform, token: str) -> None:
     page.get_by_role("link", name="Talk to probe").click()
     message = page.get_by_label("Message")
@@ -218,7 +318,13 @@ def test_no_page_has_a_serious_accessibility_fault_or_scrolls_sideways(
     found["talk"] = look(page)
     page.locator(".title a.mono").click()
     page.get_by_role("heading", name="Connections").wait_for()
+    page.get_by_text("As numbers").click()
     found["session"] = look(page)
+    page.get_by_role("link", name="echo", exact=True).click()
+    page.get_by_role("row", name="active").nth(1).wait_for()
+    for numbers in page.get_by_text("As numbers").all():
+        numbers.click()
+    found["agent with sessions"] = look(page)
     assert {where: wrong for where, wrong in found.items() if wrong} == {}
     page.context.close()
 

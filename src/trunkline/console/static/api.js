@@ -54,11 +54,11 @@ export class Api {
   }
 
   /** Return all of a list, up to a bound, page by page. */
-  async list(path, signal, most = 500) {
+  async list(path, signal, { most = 500, ...query } = {}) {
     const found = [];
     let after;
     do {
-      const page = await this.get(path, { limit: 100, ...(after && { after }) }, signal);
+      const page = await this.get(path, { limit: 100, ...query, ...(after && { after }) }, signal);
       found.push(...page.data);
       after = page.has_more ? page.last_id : undefined;
     } while (after && found.length < most);

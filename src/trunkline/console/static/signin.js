@@ -105,10 +105,12 @@ export class SignIn extends EventTarget {
 
   /** @param {Held | null} held */
   #set(held) {
+    const before = this.user;
     this.#held = held;
     if (held === null) sessionStorage.removeItem(PLACE);
     else sessionStorage.setItem(PLACE, JSON.stringify(held));
-    this.dispatchEvent(new Event("change"));
+    // A newer token of the same person changes nothing that is shown: a call goes on.
+    if (this.user !== before) this.dispatchEvent(new Event("change"));
   }
 }
 

@@ -4,6 +4,8 @@ import { poll } from "../api.js";
 import { TimeChart } from "../parts/charts.js";
 import { button, copy, h, icon, iconButton, keepRows, note, setText } from "../parts/dom.js";
 import { card, pill, setPill, setSince, since, table, trail } from "../parts/pieces.js";
+import { FRAMES, UsageRates } from "../parts/rates.js";
+import { percent, rate, size } from "../parts/words.js";
 
 const LOOK_MS = 2000;
 const STATES = [
@@ -23,8 +25,20 @@ export function agentPage({ api, signal }, name) {
   const toggle = button("Disable", { press: () => change() });
   const endpoints = h("dl", { class: "endpoints" });
   const versions = table("Versions", ["Version", "Status", "Made", "New sessions", "Build"]);
-  const sessions = table("Sessions", ["Session", "Status", "Version", "Made", "Last used"]);
+  const sessions = table("Sessions", [
+    "Session",
+    "Status",
+    "Version",
+    "#Sockets",
+    "#Frames/s up",
+    "#Frames/s down",
+    "#Processor",
+    "#Memory",
+    "Last used",
+  ]);
   const chart = new TimeChart("Your sessions by state over the last five minutes", STATES, signal, { stacked: true });
+  const frames = new TimeChart("Frames a second over the last five minutes", FRAMES, signal);
+  const rates = new Map();
   const log = h("pre", { class: "log short", tabindex: "0", hidden: true, "aria-label": "Build log" });
 
   async function change() {
@@ -40,7 +54,7 @@ export function agentPage({ api, signal }, name) {
   async function look() {
     try {
       const agent = await api.get(path, {}, signal);
-      const all = await api.list(`${path}/versions`, signal, 100);
+      const all = await api.list(`${path}/versions`, signal, { most: 100 });
       problem.hidden = true;
       const isEnabled = agent.state !== "disabled";
       setPill(state, isEnabled ? (agent.versions.latest?.status ?? "no version") : "disabled");
@@ -60,8 +74,16 @@ export function agentPage({ api, signal }, name) {
   }
 
   async function lookAtSessions() {
-    const all = await api.list(`${path}/endpoint/sessions`, signal);
-    keepRows(sessions.body, all, (s) => s.agent_session_id, (s) => sessionRow(s, here));
+    const all = await api.list(`${path}/endpoint/sessions`, signal, { include: "usage" });
+    const seen = new Map(all.map((s) => [s.agent_session_id, rates.get(s.agent_session_id) ?? new UsageRates()]));
+    rates.clear();
+    const shown = all.map((session) => {
+      const own = seen.get(session.agent_session_id);
+      rates.set(session.agent_session_id, own);
+      return { ...session, rates: own.of(session.usage) };
+    });
+    keepRows(sessions.body, shown, (s) => s.agent_session_id, (s) => sessionRow(s, here));
+    frames.add(["up", "down"].map((way) => shown.reduce((sum, s) => sum + (s.rates[way] || 0), 0)));
     sessions.say(all.length ? "" : "You have none. Talking to the agent makes one.");
     chart.add(STATES.map(({ name: wanted }) => all.filter(({ status }) => status === wanted).length));
   }
@@ -89,7 +111,7 @@ export function agentPage({ api, signal }, name) {
       problem,
       card("Endpoints", {}, endpoints),
       card("Versions", {}, versions.element, log),
-      card("Sessions", {}, chart.element, sessions.element),
+      card("Sessions", {}, h("div", { class: "columns" }, chart.element, frames.element), sessions.element),
     ],
   };
 }
@@ -155,18 +177,32 @@ function sessionRow(first, here) {
   const id = first.agent_session_id;
   const status = pill(first.status);
   const used = since(first.last_accessed_at);
+  const [sockets, up, down, cpu, memory] = Array.from({ length: 5 }, () => h("td", { class: "number" }));
   const element = h(
     "tr",
     {},
     h("th", { scope: "row" }, h("a", { class: "mono", href: `${here}/sessions/${encodeURIComponent(id)}` }, id)),
     h("td", {}, status),
     h("td", {}, first.version_indicator.agent_version),
-    h("td", {}, since(first.created_at)),
+    sockets,
+    up,
+    down,
+    cpu,
+    memory,
     h("td", {}, used),
   );
-  const update = (session) => {
-    setPill(status, session.status);
-    setSince(used, session.last_accessed_at);
+  const update = ({ status: state, usage, rates, last_accessed_at: at }) => {
+    setPill(status, state);
+    setSince(used, at);
+    setText(sockets, usage ? String(usage.open_connections) : "–");
+    setText(up, rate(rates.up));
+    setText(down, rate(rates.down));
+    setText(cpu, usage?.cpu === null ? "not measured" : percentOf(rates.cpu, usage?.cpu.limit));
+    setText(memory, usage?.memory === null ? "not measured" : usage ? size(usage.memory.used_bytes) : "–");
   };
   return { element, update };
+}
+
+function percentOf(used, limit) {
+  return Number.isNaN(used) ? "–" : percent(used / limit);
 }

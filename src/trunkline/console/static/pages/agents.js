@@ -13,7 +13,7 @@ export function agentsPage({ api, signal }) {
     agents: tile("Agents", "that are deployed here"),
     sessions: tile("Sessions running", "those that have a process now"),
     sockets: tile("Sockets open", "WebSocket connections relayed now"),
-    failed: tile("Ended by failure", "connections closed with 1011, or cut, since the platform started"),
+    errors: tile("Errors today", "calls that failed for the agents' or the platform's part since midnight, UTC"),
     refused: tile("Refused", "upgrades answered with an error since the platform started"),
   };
   const chart = new TimeChart(
@@ -40,6 +40,7 @@ export function agentsPage({ api, signal }) {
       problem.hidden = true;
       agents.sort((a, b) => a.name.localeCompare(b.name));
       tiles.agents.set(agents.length);
+      tiles.errors.set(agents.reduce((sum, agent) => sum + agent.errors_today, 0));
       empty.hidden = agents.length > 0;
       keepRows(list, agents, (agent) => agent.name, agentRow);
     } catch (error) {
@@ -54,9 +55,6 @@ export function agentsPage({ api, signal }) {
     const sockets = metrics.sum("trunkline_connections");
     tiles.sessions.set(running);
     tiles.sockets.set(sockets);
-    tiles.failed.set(
-      metrics.sum("trunkline_connections_closed_total", ({ code }) => code === "1011" || code === "1006"),
-    );
     tiles.refused.set(metrics.sum("trunkline_upgrades_total", ({ status }) => status !== "101"));
     chart.add([sockets, running]);
   };
@@ -79,7 +77,8 @@ function agentRow({ name }) {
   const href = `#/agents/${encodeURIComponent(name)}`;
   const state = pill("enabled");
   const version = h("span", { class: "dim" });
-  const running = h("span", { class: "dim" });
+  const now = h("span", { class: "dim" });
+  const errors = h("span", {});
   const says = h("p", { class: "dim" });
   const protocols = h("ul", { class: "chips", "aria-label": "Protocols" });
   const talk = h(
@@ -96,7 +95,7 @@ function agentRow({ name }) {
       { class: "agent-words" },
       h("div", { class: "row" }, h("h2", {}, h("a", { href }, name)), state),
       says,
-      h("div", { class: "row" }, protocols, version, running),
+      h("div", { class: "row" }, protocols, version, now, errors),
     ),
     talk,
   );
@@ -104,7 +103,9 @@ function agentRow({ name }) {
     const latest = agent.versions.latest;
     setPill(state, agent.state === "disabled" ? "disabled" : (latest?.status ?? "no version"));
     setText(version, latest ? `version ${latest.version}` : "drafts only");
-    setText(running, `${count(agent.running_sessions, "session")} running`);
+    setText(now, `${count(agent.running_sessions, "session")} running, ${count(agent.open_connections, "socket")} open`);
+    setText(errors, agent.errors_today ? `${count(agent.errors_today, "error")} today` : "no errors today");
+    errors.className = agent.errors_today ? "wrong" : "dim";
     setText(says, latest?.description ?? "");
     const spoken = Object.keys(agent.agent_endpoint.protocol_configuration);
     talk.hidden = !spoken.includes("invocations_ws");

@@ -1,4 +1,4 @@
-/** One session: what it prints, its files, how its connections ended. */
+/** One session: what it uses, what it prints, its files, its connections. */
 
 import { poll, sessionPath as pathOf } from "../api.js";
 import { button, confirmed, copy, h, icon, iconButton, note, setText } from "../parts/dom.js";
@@ -7,6 +7,7 @@ import { ago, when } from "../parts/words.js";
 import { connectionsCard } from "./session-connections.js";
 import { filesCard } from "./session-files.js";
 import { logCard } from "./session-log.js";
+import { usageCard } from "./session-usage.js";
 
 const LOOK_MS = 2000;
 
@@ -17,12 +18,14 @@ export function sessionPage(context, agent, id) {
   const state = pill("…");
   const facts = h("p", { class: "dim" });
   const problem = h("p", { class: "alert", role: "alert", hidden: true });
+  const usage = usageCard(context);
 
   const look = async () => {
     try {
-      const session = await api.get(path, {}, signal);
+      const session = await api.get(path, { include: "usage" }, signal);
       problem.hidden = true;
       setPill(state, session.status);
+      usage.update(session.usage);
       setText(
         facts,
         `Version ${session.version_indicator.agent_version} · made ${ago(session.created_at)} · last used ` +
@@ -88,6 +91,7 @@ export function sessionPage(context, agent, id) {
     ),
     body: [
       problem,
+      usage.element,
       logCard(context, agent, id),
       h(
         "div",

@@ -105,7 +105,7 @@ class Talk {
           card(
             "How fast",
             { actions: [this.recordButton, this.replayButton, this.chooser] },
-            h("div", { class: "tiles small" }, Object.values(this.tiles).map(({ element }) => element)),
+            h("div", { class: "tiles inner three" }, Object.values(this.tiles).map(({ element }) => element)),
             this.latency.element,
           ),
         ),

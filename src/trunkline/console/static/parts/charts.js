@@ -1,6 +1,7 @@
 /** Pictures of numbers over time, drawn on canvases. What they show is said in words beside them. */
 
 import { h } from "./dom.js";
+import { duration, percentile, rate } from "./words.js";
 
 /** A canvas that is as sharp as the screen and drawn again when its size or the theme changes. */
 class Picture {
@@ -33,11 +34,53 @@ class Picture {
     const pen = canvas.getContext("2d");
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, width, height);
-    const style = getComputedStyle(canvas);
-    return { pen, width, height, colour: (name) => style.getPropertyValue(`--${name}`).trim() };
+    return { pen, width, height, colour: coloursOf(canvas) };
   }
 
   draw() {}
+}
+
+/** Colours by their names in the style sheet, as they are in the theme of the moment. */
+function coloursOf(canvas) {
+  const known = new Map();
+  return (name) => {
+    if (!known.has(name)) {
+      canvas.style.color = `var(--${name})`;
+      known.set(name, getComputedStyle(canvas).color);
+    }
+    return known.get(name);
+  };
+}
+
+/**
+ * A picture's figures as a table, which is made anew each time somebody opens it.
+ * @param {string} label
+ * @param {string[]} columns
+ * @param {() => string[][]} rows
+ */
+function asNumbers(label, columns, rows) {
+  const body = h("tbody", {});
+  const line = (cells) => h("tr", {}, h("th", { scope: "row" }, cells[0]), cells.slice(1).map((cell) => h("td", {}, cell)));
+  const table = h(
+    "div",
+    { class: "table-box numbers", tabindex: "0", role: "region", "aria-label": `${label}, as numbers` },
+    h(
+      "table",
+      {},
+      h("caption", { class: "unseen" }, label),
+      h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
+      body,
+    ),
+  );
+  const box = h("details", {}, h("summary", {}, "As numbers"), table);
+  box.addEventListener("toggle", () => {
+    if (box.open) body.replaceChildren(...rows().map(line));
+  });
+  return box;
+}
+
+function figure(label, ...parts) {
+  return h("figure", { class: "chart-box" }, h("figcaption", { class: "dim" }, label), parts);
 }
 
 const MARGIN = { left: 54, right: 8, top: 10, bottom: 18 };
@@ -88,16 +131,30 @@ export class TimeChart extends Picture {
       this.key.append(h("li", {}, h("i", { class: `swatch ${colour}` }), name, " ", value));
       return value;
     });
-    this.element = h("figure", { class: "chart-box" }, this.canvas, this.key);
+    const numbers = asNumbers(label, ["When", ...series.map(({ name }) => name)], () => this.#rows());
+    this.element = figure(label, this.canvas, this.key, numbers);
   }
 
-  /** @param {number[]} values One for each series. */
+  /** @param {number[]} values One for each series; NaN where it isn't known. */
   add(values) {
     const at = performance.now() / 1000;
-    this.#points.push({ at, values });
+    this.#points.push({ at, values: values.map((value) => (Number.isNaN(value) ? 0 : value)) });
     while (this.#points[0].at < at - this.#spanS - 10) this.#points.shift();
-    values.forEach((value, i) => (this.values[i].textContent = value.toLocaleString()));
+    values.forEach((value, i) => (this.values[i].textContent = rate(value)));
     this.draw();
+  }
+
+  /** The newest first, a few for all of the span. */
+  #rows() {
+    const now = performance.now() / 1000;
+    const rows = [];
+    let next = Infinity;
+    for (const { at, values } of [...this.#points].reverse()) {
+      if (at > next) continue;
+      next = at - this.#spanS / 20;
+      rows.push([`${duration(now - at)} ago`, ...values.map(rate)]);
+    }
+    return rows;
   }
 
   draw() {
@@ -141,7 +198,7 @@ export class TimeChart extends Picture {
   }
 }
 
-/** One bar for each of the last measurements, with the middle one and the slow ones marked. */
+/** One bar for each of the last measurements, with lines at the middle one and at the slow ones. */
 export class LatencyChart extends Picture {
   #values = [];
 
@@ -149,6 +206,10 @@ export class LatencyChart extends Picture {
   constructor(label, signal, { most = 40, height = 140 } = {}) {
     super(label, signal, height);
     this.most = most;
+    const numbers = asNumbers(label, ["Turn", "Time"], () =>
+      this.#values.map((ms, i) => [String(i + 1), duration(ms / 1000)]).reverse(),
+    );
+    this.element = figure(label, this.canvas, numbers);
   }
 
   /** @param {number} ms */
@@ -175,6 +236,26 @@ export class LatencyChart extends Picture {
       pen.roundRect(MARGIN.left + i * room + 1, height - MARGIN.bottom - tall, Math.max(2, room - 3), tall, [3, 3, 0, 0]);
       pen.fill();
     });
+    if (this.#values.length > 1) this.#drawPercentiles(sheet, most);
+  }
+
+  #drawPercentiles({ pen, width, height, colour }, most) {
+    const yOf = (part) => height - MARGIN.bottom - (percentile(this.#values, part) / most) * (height - MARGIN.top - MARGIN.bottom);
+    const [middle, slow] = [yOf(0.5), yOf(0.95)];
+    // Where one line is nearly the other, one name would lie on the other.
+    const isOne = middle - slow < 14;
+    const lines = isOne ? [[slow, "p50, p95", "second"]] : [[middle, "p50", "dim"], [slow, "p95", "second"]];
+    pen.textAlign = "right";
+    for (const [y, name, tone] of lines) {
+      pen.strokeStyle = pen.fillStyle = colour(tone);
+      pen.setLineDash([5, 4]);
+      pen.beginPath();
+      pen.moveTo(MARGIN.left, y);
+      pen.lineTo(width - MARGIN.right, y);
+      pen.stroke();
+      pen.setLineDash([]);
+      pen.fillText(name, width - MARGIN.right, y - 7);
+    }
   }
 }
 

@@ -95,9 +95,10 @@ export function setText(element, text) {
  * @param {Element} container
  * @param {T[]} items
  * @param {(item: T) => string} keyOf
- * @param {(item: T) => {element: Element, update: (item: T) => void}} make
+ * @param {(item: T) => {element: Element, update: (item: T, ...shared: any[]) => void}} make
+ * @param {...any} shared What every update gets besides its item.
  */
-export function keepRows(container, items, keyOf, make) {
+export function keepRows(container, items, keyOf, make, ...shared) {
   const rows = (container._rows ??= new Map());
   const wanted = new Set(items.map(keyOf));
   for (const [key, row] of rows) {
@@ -111,7 +112,7 @@ export function keepRows(container, items, keyOf, make) {
     const key = keyOf(item);
     let row = rows.get(key);
     if (row === undefined) rows.set(key, (row = make(item)));
-    row.update(item);
+    row.update(item, ...shared);
     const expected = before === null ? container.firstElementChild : before.nextElementSibling;
     if (expected !== row.element) container.insertBefore(row.element, expected);
     before = row.element;

@@ -54,6 +54,23 @@ export function tile(name, hint) {
   return { element, set: (text) => value.textContent !== String(text) && (value.textContent = text) };
 }
 
+/** A tile with a bar that says how much of something is used. */
+export function meter(name, hint) {
+  const { element, set } = tile(name, hint);
+  const bar = h("i", { class: "bar" });
+  element.append(h("div", { class: "track", "aria-hidden": "true" }, bar));
+  return {
+    element,
+    /** @param {string} text @param {number} part NaN if it isn't known. */
+    set(text, part) {
+      set(text);
+      const shown = Number.isNaN(part) ? 0 : Math.min(1, part);
+      bar.style.width = `${100 * shown}%`;
+      bar.className = `bar ${shown > 0.9 ? "bad" : shown > 0.7 ? "busy" : "good"}`;
+    },
+  };
+}
+
 /** Where one is, and the ways up. @param {[string, string][]} ways */
 export function trail(ways) {
   return h(
@@ -63,7 +80,12 @@ export function trail(ways) {
   );
 }
 
-/** A table with named columns. */
+function columnHead(name) {
+  const isNumber = name.startsWith("#");
+  return h("th", { scope: "col", class: isNumber && "number" }, isNumber ? name.slice(1) : name);
+}
+
+/** A table with named columns; those whose name begins with "#" have numbers. */
 export function table(caption, columns) {
   const body = h("tbody", {});
   const empty = h("p", { class: "dim empty", hidden: true });
@@ -74,7 +96,7 @@ export function table(caption, columns) {
       "table",
       {},
       h("caption", { class: "unseen" }, caption),
-      h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, columns.map(columnHead))),
       body,
     ),
     empty,

@@ -42,6 +42,17 @@ export function clock(date) {
   return date.toLocaleTimeString([], { hour12: false }) + "." + String(date.getMilliseconds()).padStart(3, "0");
 }
 
+/** A rate, or a dash while it isn't known. @param {number} value */
+export function rate(value) {
+  if (Number.isNaN(value)) return "–";
+  return value.toLocaleString(undefined, { maximumFractionDigits: value < 10 ? 1 : 0 });
+}
+
+/** A part of a whole. @param {number} part */
+export function percent(part) {
+  return `${(100 * part).toLocaleString(undefined, { maximumFractionDigits: part < 0.1 ? 1 : 0 })} %`;
+}
+
 /** @param {number} n */
 export function count(n, thing) {
   return `${n.toLocaleString()} ${thing}${n === 1 ? "" : "s"}`;
