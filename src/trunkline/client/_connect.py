@@ -31,6 +31,8 @@ PING_INTERVAL_S = 30.0
 #: An agent that computes for long between two awaits answers no ping meanwhile.
 PING_TIMEOUT_S = 60.0
 
+#: A look into an enumeration costs more than all else that is done for a frame.
+_TEXT, _BINARY, _OPEN = Opcode.TEXT, Opcode.BINARY, State.OPEN
 ENDED_WELL = frozenset({CloseCode.NORMAL, CloseCode.NO_STATUS})
 
 
@@ -61,7 +63,10 @@ class _Socket(ClientConnection):
     def process_event(self, event: Any) -> None:
         # Called for every frame; the call's own work must not wait for the tap's.
         if type(event) is Frame:
-            self._tap.received(event.opcode, bytes(event.data), is_final=event.fin)
+            data = event.data
+            if type(data) is not bytes:
+                data = bytes(data)
+            self._tap.received(event.opcode, data, is_final=event.fin)
         elif isinstance(event, Response) and event.status_code == 101:
             self._tap.opened(event.headers.get(headers.SESSION_ID, ""))
         ClientConnection.process_event(self, event)
@@ -72,11 +77,11 @@ class _Socket(ClientConnection):
             self._tap.lost(self.close_code, self.close_reason or "")
 
     def will_send(self, message: Message) -> None:
-        if self.state is State.OPEN:
+        if self.protocol.state is _OPEN:
             if isinstance(message, str):
-                self._tap.sent(Opcode.TEXT, message.encode(), is_final=True)
+                self._tap.sent(_TEXT, message.encode(), is_final=True)
             else:
-                self._tap.sent(Opcode.BINARY, message, is_final=True)
+                self._tap.sent(_BINARY, message, is_final=True)
 
     def will_close(self, code: int, reason: str) -> None:
         if self.state is State.OPEN:

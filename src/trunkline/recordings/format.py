@@ -4,6 +4,7 @@ The page ``docs/reference/recordings.md`` describes it for other programs.
 """
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ VERSION = 1
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 _MAX_HEADER_BYTES = 1024 * 1024
 _MAX_VARINT_BYTES = 9
+_pack_five = struct.Struct("5B").pack
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 #: Not a frame: what happened to the connection, as JSON.
@@ -139,7 +141,7 @@ def encode_head_of_record(kind: int, delta_us: int, size: int) -> bytes:
     if 0x80 <= delta_us < 0x4000 and 0x80 <= size < 0x4000:
         # What nearly every frame of a call is: two bytes for each number.
         low_us, low = delta_us & 0x7F | 0x80, size & 0x7F | 0x80
-        return bytes((kind, low_us, delta_us >> 7, low, size >> 7))
+        return _pack_five(kind, low_us, delta_us >> 7, low, size >> 7)
     return bytes((kind,)) + encode_varint(delta_us) + encode_varint(size)
 
 

@@ -10,7 +10,6 @@ from trunkline.recordings.format import (
     FINAL,
     FROM_AGENT,
     MARK,
-    OPCODE,
     encode_head,
     encode_head_of_record,
 )
@@ -48,18 +47,19 @@ class Recorder:
         self._file = file
         self._clock_ns = clock_ns
         self._pending: list[tuple[int, int, bytes]] = []
-        self._pending_bytes = 0
+        self._room_bytes = MAX_PENDING_BYTES
         self._flush_at_ns = 0
         self._start_ns: int | None = None
         self._last_us = 0
         self._written = 0
+        self._marks = 0
         started = now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         file.write(encode_head({**about, "started_at": started}))
 
     @property
     def frames(self) -> int:
         """How many frames were recorded."""
-        return self._written + sum((kind & OPCODE) != MARK for kind, _, _ in self._pending)
+        return self._written + len(self._pending) - self._marks
 
     def opened(self, session_id: str) -> None:
         """Note that a connection is open; the first one is the recording's beginning."""
@@ -67,43 +67,49 @@ class Recorder:
 
     def sent(self, opcode: int, payload: bytes, *, is_final: bool) -> None:
         """Write a frame of the client's."""
-        self._keep(opcode | _OWN if is_final else opcode, payload)
+        # The same lines as in `received` and `_mark`: a call is a good part of what a frame costs.
+        now_ns = self._clock_ns()
+        self._pending.append((opcode | _OWN if is_final else opcode, now_ns, payload))
+        self._room_bytes -= len(payload)
+        if now_ns >= self._flush_at_ns or self._room_bytes <= 0:
+            self.flush()
 
     def received(self, opcode: int, payload: bytes, *, is_final: bool) -> None:
         """Write a frame of the agent's."""
-        self._keep(opcode | _AGENTS if is_final else opcode | FROM_AGENT, payload)
+        now_ns = self._clock_ns()
+        kind = opcode | _AGENTS if is_final else opcode | FROM_AGENT
+        self._pending.append((kind, now_ns, payload))
+        self._room_bytes -= len(payload)
+        if now_ns >= self._flush_at_ns or self._room_bytes <= 0:
+            self.flush()
 
     def lost(self, code: int, reason: str) -> None:
         """Note that a connection is over."""
         self._mark({"event": "lost", "code": code, "reason": reason})
-        self.flush()
 
     def flush(self) -> None:
         """Write what is still kept."""
-        last_us = self._last_us
+        if not self._pending:
+            return
+        if self._start_ns is None:
+            self._start_ns = self._pending[0][1]
+        start_ns, last_us = self._start_ns, self._last_us
         parts: list[bytes] = []
         for kind, at_ns, payload in self._pending:
-            if self._start_ns is None:
-                self._start_ns = at_ns
-            at_us = (at_ns - self._start_ns) // 1000
+            at_us = (at_ns - start_ns) // 1000
             # The difference of rounded times, so that rounding doesn't add up.
             parts += (encode_head_of_record(kind, at_us - last_us, len(payload)), payload)
             last_us = at_us
-            self._written += (kind & OPCODE) != MARK
         self._last_us = last_us
+        self._written += len(self._pending)
         self._pending.clear()
-        self._pending_bytes = 0
+        self._room_bytes = MAX_PENDING_BYTES
+        self._flush_at_ns = self._clock_ns() + FLUSH_EVERY_NS
         self._file.write(b"".join(parts))
         self._file.flush()
 
     def _mark(self, said: Mapping[str, Any]) -> None:
         text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
-        self._keep(MARK | FINAL, text.encode())
-
-    def _keep(self, kind: int, payload: bytes) -> None:
-        now_ns = self._clock_ns()
-        self._pending.append((kind, now_ns, payload))
-        self._pending_bytes += len(payload)
-        if now_ns >= self._flush_at_ns or self._pending_bytes >= MAX_PENDING_BYTES:
-            self._flush_at_ns = now_ns + FLUSH_EVERY_NS
-            self.flush()
+        self._marks += 1
+        self._pending.append((MARK | FINAL, self._clock_ns(), text.encode()))
+        self.flush()
