@@ -1,6 +1,6 @@
 """Who a request comes from, once its token is verified."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,12 +10,13 @@ class Identity:
     Attributes:
         issuer: Who vouches for the caller.
         subject: The caller's stable name at that issuer.
+        owner: The caller as one string, as sessions record their owner.
     """
 
     issuer: str
     subject: str
+    owner: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def owner(self) -> str:
-        """The caller as one string, as sessions record their owner."""
-        return f"{self.issuer}|{self.subject}"
+    def __post_init__(self) -> None:
+        # Made once: it is asked for again and again, and kept for each connection.
+        object.__setattr__(self, "owner", f"{self.issuer}|{self.subject}")

@@ -7,6 +7,7 @@ same deadline, and alone refuses anything.
 
 import asyncio
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -171,8 +172,8 @@ class FirstLook(asyncio.Protocol):
 
 def _address_of(transport: asyncio.Transport) -> str:
     name = transport.get_extra_info("peername")
-    # It has none if the connection has ended already.
-    return str(name[0]) if isinstance(name, tuple) else ""
+    # It has none if the connection has ended already. Many have the same, and each keeps it.
+    return sys.intern(name[0]) if isinstance(name, tuple) else ""
 
 
 def first_look(

@@ -181,7 +181,7 @@ class Upgrade(asyncio.Protocol):
 
         async def ask(lease: Lease) -> upstream.Upgraded:
             # Only here it is known that the session is the caller's.
-            self._place.take_session(key)
+            self._place.take_session(lease.key)
             return await upstream.upgrade(lease.address, head, services.settings.connect_timeout_s)
 
         try:

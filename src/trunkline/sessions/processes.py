@@ -143,7 +143,9 @@ class SessionProcesses:
             self._returned(slot)
             raise
         self.uses.note(record.key)
-        return Lease(slot, instance, version, self.logs.of(record.home), self._returned)
+        if slot.version_record is None or slot.version_record != version:
+            slot.version_record = version
+        return Lease(slot, instance, slot.version_record, self.logs.of(record.home), self._returned)
 
     def _slot_of(self, record: SessionRecord) -> Slot:
         slot = self._slots.get(record.key)

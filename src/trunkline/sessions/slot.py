@@ -31,6 +31,8 @@ class Slot:
         self.idle_clock: asyncio.TimerHandle | None = None
         self.idle_timeout_s = 0.0
         self.version = VersionId("")
+        #: What every lease has of the version, however often it is looked up.
+        self.version_record: VersionRecord | None = None
         self.ended = Traffic()
 
     @property
