@@ -49,6 +49,7 @@ bench: $(STAMP)  ## compare the relay with nginx and HAProxy, and the host with 
 	@$(BIN)/python -m benchmarks.relay
 	@$(BIN)/python -m benchmarks.host
 	@$(BIN)/python -m benchmarks.access
+	@$(BIN)/python -m benchmarks.start
 
 FUZZ_SECONDS ?= 60
 FUZZ := .cache/fuzz

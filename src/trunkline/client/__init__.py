@@ -46,6 +46,7 @@ from trunkline.client._models import (
     SecretName,
     Session,
     Version,
+    VersionStart,
 )
 from trunkline.client._open import connect
 from trunkline.client._project import BuildFailedError, Project
@@ -92,6 +93,7 @@ __all__ = [
     "TokenSource",
     "UnreachableError",
     "Version",
+    "VersionStart",
     "connect",
     "development_token",
     "is_address",

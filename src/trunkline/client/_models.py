@@ -94,6 +94,22 @@ class VersionError(Resource):
     message: str = ""
 
 
+class LeftOut(Resource):
+    """A module that each session imports, and why it isn't preloaded."""
+
+    module: str = ""
+    reason: str = ""
+
+
+class VersionStart(Resource):
+    """How a version's next session is started."""
+
+    mode: str = ""
+    reason: str = ""
+    preloaded: list[str] = Field(default_factory=list)
+    left_out: list[LeftOut] = Field(default_factory=list)
+
+
 class Version(Resource):
     """One immutable build of an agent."""
 
@@ -106,6 +122,8 @@ class Version(Resource):
     definition: dict[str, Any] = Field(default_factory=dict)
     error: VersionError | None = None
     notes: list[str] = Field(default_factory=list)
+    start: VersionStart | None = None
+    """None if the platform doesn't say."""
 
     @property
     def state(self) -> str:

@@ -166,7 +166,8 @@ class Agents:
         if all_now is None:
             all_now = await self._services.live.agents()
         now = all_now.get((record.project, record.name), AgentNow())
-        return shapes.agent(record, latest, running, now)
+        start = None if latest is None else self._services.builds.start_status(latest)
+        return shapes.agent(record, latest, running, now, start)
 
 
 def _no_agent(project: ProjectName, name: AgentName) -> AgentNotFoundError:

@@ -19,7 +19,7 @@ from trunkline.aio.threads import in_thread
 from trunkline.manifest.unpack import unpack_package
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId
-from trunkline.runtimes.interface import Runtime, VersionSource
+from trunkline.runtimes.interface import Runtime, StartStatus, VersionSource
 from trunkline.sessions.launches import launch_to_json
 from trunkline.store.interface import Store
 from trunkline.store.records import VersionRecord
@@ -162,6 +162,12 @@ class VersionBuilds:
                 error="the upload was interrupted; deploy it again",
                 error_code="CodeError",
             )
+
+    def start_status(self, record: VersionRecord) -> StartStatus | None:
+        """Return how a version's sessions are started; None if they can't be."""
+        if record.launch is None:
+            return None
+        return self._runtime.start_status(record.project, record.agent, record.version)
 
     def read_log(self, record: VersionRecord) -> str:
         """Return what a version's build has printed so far."""

@@ -5,6 +5,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trunkline.runtimes.interface import StartStatus
 from trunkline.sessions.agent_secrets import shown
 from trunkline.sessions.live import AgentNow, SessionUse
 from trunkline.sessions.selection import rules_of
@@ -13,8 +14,13 @@ from trunkline.store.records import AgentRecord, SessionRecord, VersionRecord
 _ENTRA: dict[str, Any] = {"type": "Entra", "isolation_key_source": {"kind": "Entra"}}
 
 
-def version(record: VersionRecord) -> dict[str, Any]:
-    """Return a version object."""
+def version(record: VersionRecord, start: StartStatus | None = None) -> dict[str, Any]:
+    """Return a version object.
+
+    Args:
+        record: The version.
+        start: How its sessions are started, if it can be.
+    """
     body: dict[str, Any] = {
         "object": "agent.version",
         "id": f"{record.agent}:{record.version}",
@@ -31,11 +37,24 @@ def version(record: VersionRecord) -> dict[str, Any]:
         body["error"] = {"code": record.error_code or "CodeError", "message": record.error}
     if record.launch is not None:
         body["notes"] = list(record.launch.get("notes", ()))
+    if start is not None:
+        body["start"] = {
+            "mode": start.mode.value,
+            "reason": start.reason,
+            "preloaded": list(start.preloaded),
+            "left_out": [
+                {"module": name, "reason": reason} for name, reason in start.left_out.items()
+            ],
+        }
     return body
 
 
 def agent(
-    record: AgentRecord, latest: VersionRecord | None, running: int, now: AgentNow
+    record: AgentRecord,
+    latest: VersionRecord | None,
+    running: int,
+    now: AgentNow,
+    start: StartStatus | None = None,
 ) -> dict[str, Any]:
     """Return an agent object.
 
@@ -44,6 +63,7 @@ def agent(
         latest: Its newest version; None if only drafts are left.
         running: How many of its sessions run.
         now: What goes on with it.
+        start: How sessions of its newest version are started.
     """
     protocols = sorted(latest.protocols) if latest is not None else []
     endpoint: dict[str, Any] = {
@@ -60,7 +80,7 @@ def agent(
         "name": record.name,
         "state": "enabled" if record.is_enabled else "disabled",
         "created_at": _seconds(record.created_at),
-        "versions": {"latest": None if latest is None else version(latest)},
+        "versions": {"latest": None if latest is None else version(latest, start)},
         "running_sessions": running,
         "open_connections": now.connections,
         "errors_today": now.errors_today,

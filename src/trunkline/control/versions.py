@@ -71,7 +71,9 @@ class Versions:
 
     async def get_version(self, request: Request) -> Response:
         _, project, name = await self._services.admit_to_agent(request, Permission.SEE)
-        return JSONResponse(shapes.version(await self._named(project, name, request)))
+        record = await self._named(project, name, request)
+        start = self._services.builds.start_status(record)
+        return JSONResponse(shapes.version(record, start))
 
     async def delete_version(self, request: Request) -> Response:
         _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trunkline.protocol.errors import TrunklineError
-from trunkline.protocol.ids import NodeId, SessionKey, VersionId
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey, VersionId
 
 
 class LogStream(StrEnum):
@@ -70,6 +70,28 @@ class Launch:
     """Variables the build wants set, such as ``VIRTUAL_ENV``. Never a secret."""
     notes: tuple[str, ...] = ()
     """What the author should know, such as a fallback to another Python."""
+
+
+class StartMode(StrEnum):
+    """How a version's sessions are started."""
+
+    ZYGOTE = "zygote"
+    """Forked from an interpreter that has imported what the version imports."""
+    SPAWN = "spawn"
+    """As a program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartStatus:
+    """How a version's next session is started, as far as a runtime knows."""
+
+    mode: StartMode
+    reason: str = ""
+    """Why it isn't forked, or the last one wasn't."""
+    preloaded: tuple[str, ...] = ()
+    """Modules that are imported once for all sessions."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Modules that can't be, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +282,11 @@ class Runtime(Protocol):
             SessionNotReadyError: If the process ended first, or wasn't ready in time. By
                 then the process is gone and all it printed is in ``logs``.
         """
+
+    def start_status(
+        self, project: ProjectName, agent: AgentName, version: VersionId
+    ) -> StartStatus:
+        """Return how a version's next session is started."""
 
     def take_over(self, spec: InstanceSpec, logs: LogSink, passed: Passed) -> Instance:
         """Look after a ready agent that another process of the platform has passed on.

@@ -7,7 +7,7 @@ import pytest
 import uvloop
 
 from tests.conformance.runtimes.support import AGENT_PLATFORM_ENVIRONMENT, Starter
-from trunkline.runtimes.interface import Runtime
+from trunkline.runtimes.interface import Runtime, StartMode
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.runtimes.process.settings import ProcessSettings
 
@@ -16,27 +16,43 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-def make_process_runtime(tmp_path: Path, sandbox: str) -> Runtime:
+def make_process_runtime(tmp_path: Path, sandbox: str, start: str) -> ProcessRuntime:
     return ProcessRuntime(
         ProcessSettings(
             state_dir=tmp_path / "state",
             platform_environment=AGENT_PLATFORM_ENVIRONMENT,
             drain_timeout_s=0.3,
             sandbox=sandbox,
+            start=start,
         )
     )
 
 
-@pytest.fixture(params=["off", "required"], ids=["process", "sandboxed"])
-def sandbox(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(
+    params=[("off", "spawn"), ("required", "spawn"), ("required", "zygote")],
+    ids=["process", "sandboxed", "forked"],
+)
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Whether the process runtime's agents are in sandboxes, and how they are started."""
+    kind: tuple[str, str] = request.param
+    return kind
+
+
+@pytest.fixture
+def sandbox(kind: tuple[str, str]) -> str:
     """Whether the process runtime's agents are in sandboxes. As root, all of it is to be had."""
-    mode: str = request.param
+    mode, _ = kind
     return mode if mode == "off" or os.geteuid() == 0 else "auto"
 
 
 @pytest.fixture
-async def runtime(sandbox: str, tmp_path: Path) -> AsyncIterator[Runtime]:
-    made = make_process_runtime(tmp_path, sandbox)
+async def runtime(sandbox: str, kind: tuple[str, str], tmp_path: Path) -> AsyncIterator[Runtime]:
+    _, start = kind
+    made = make_process_runtime(tmp_path, sandbox, start)
+    if start == "zygote":
+        first = Starter(made, tmp_path / "first").spec()
+        status = await made.warm_up(first)
+        assert status.mode == StartMode.ZYGOTE, status.reason
     yield made
     await made.aclose()
 

@@ -18,6 +18,8 @@ from trunkline.runtimes.interface import (
     Runtime,
 )
 
+#: Not the same in two runs of these tests at once: what a node left is looked for by it.
+NODE = NodeId(f"node-{os.getpid()}")
 AGENT = Path(__file__).with_name("agent.py")
 AGENT_PLATFORM_ENVIRONMENT = {
     "PATH": os.defpath,
@@ -87,7 +89,7 @@ class Starter:
     ) -> InstanceSpec:
         self._number += 1
         home = self._root / f"home-{self._number}"
-        home.mkdir()
+        home.mkdir(parents=True)
         return InstanceSpec(
             key=SessionKey(
                 ProjectName("default"), AgentName("echo"), SessionId(f"s{self._number}")
@@ -100,7 +102,7 @@ class Starter:
             ),
             home=home,
             environment=environment or {},
-            node=NodeId("node-1"),
+            node=NODE,
             ready_timeout_s=ready_timeout_s,
             stop_timeout_s=stop_timeout_s,
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.runtimes.support import (
+    NODE,
     RecordingSink,
     Starter,
     ask,
@@ -358,7 +359,7 @@ async def test_environment_is_ours_and_nothing_else(
         "BOTH": "spec",
         "FOUNDRY_AGENT_NAME": "echo",
         "HOME": home,
-        "TRUNKLINE_NODE": "node-1",
+        "TRUNKLINE_NODE": NODE,
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -20,6 +20,8 @@ from trunkline.runtimes.interface import (
     LogSink,
     Passed,
     ResourceUse,
+    StartMode,
+    StartStatus,
     VersionSource,
 )
 from trunkline.sessions.directory import SessionDirectory
@@ -113,6 +115,9 @@ class FakeRuntime:
         instance = FakeInstance(len(self.specs), self.may_stop)
         self.instances.append(instance)
         return instance
+
+    def start_status(self, *_: Any) -> StartStatus:
+        return StartStatus(mode=StartMode.SPAWN)
 
     async def end_leftovers(self, node: NodeId) -> int:
         self.buried.append(node)

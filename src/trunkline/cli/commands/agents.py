@@ -7,7 +7,7 @@ from trunkline.cli.output import Format
 from trunkline.cli.running import run
 from trunkline.cli.tables import protocols_text, put_fields, put_table, time_text
 from trunkline.cli.target import open_project
-from trunkline.client import Agent, Endpoint, Version
+from trunkline.client import Agent, Endpoint, Version, VersionStart
 
 list_app = options.command_app()
 show_app = options.command_app()
@@ -110,6 +110,12 @@ def _next_step(version: Version) -> str:
             return "mend what the error names, and run `trunkline deploy` again"
 
 
+def _start_text(start: VersionStart) -> str:
+    if start.mode == "zygote":
+        return f"from a zygote with {len(start.preloaded)} modules preloaded"
+    return f"as a program: {start.reason}" if start.reason else "as a program"
+
+
 def _fields(endpoint: Endpoint, agent: Agent, version: Version) -> list[tuple[str, str]]:
     fields = [
         ("Name", agent.name),
@@ -124,6 +130,11 @@ def _fields(endpoint: Endpoint, agent: Agent, version: Version) -> list[tuple[st
     if version.error is not None:
         fields.append(("Error", f"{version.error.code}: {version.error.message}"))
     fields += [("Note", text) for text in version.notes]
+    if version.start is not None:
+        fields.append(("Start", _start_text(version.start)))
+        fields += [
+            (f"Not Preloaded ({each.module})", each.reason) for each in version.start.left_out
+        ]
     fields += [(f"Metadata[{key}]", str(value)) for key, value in (version.metadata or {}).items()]
     fields += [
         (f"Endpoint ({name})", url) for name, url in agent_endpoints(endpoint, version).items()

@@ -108,6 +108,19 @@ RESOURCE = Resource(
                     message=text(),
                 ),
                 "notes": array(text(), "What its build made of it that one wouldn't expect"),
+                "start": obj(
+                    "How its next session is started",
+                    mode=text("From a zygote, or as a program", enum=["zygote", "spawn"]),
+                    reason=text("Why not from a zygote; empty if there is nothing to say"),
+                    preloaded=array(text(), "Modules that a zygote has imported for all sessions"),
+                    left_out=array(
+                        obj(
+                            "A module that each session imports",
+                            module=text(),
+                            reason=text("Why it isn't preloaded"),
+                        )
+                    ),
+                ),
             },
         ),
         "AgentVersionList": page("AgentVersion", "A page of versions"),

@@ -57,15 +57,20 @@ def parse_entry_point(words: tuple[str, ...], code_dir: Path) -> EntryPoint:
 
 
 def _file_of(arguments: tuple[str, ...]) -> str | None:
-    """Return the file an interpreter with these arguments would run."""
-    words = iter(arguments)
-    for word in words:
+    at = file_at(arguments)
+    return None if at is None else arguments[at]
+
+
+def file_at(arguments: tuple[str, ...]) -> int | None:
+    """Return where among an interpreter's arguments the file is that it would run."""
+    words = iter(enumerate(arguments))
+    for at, word in words:
         if word in {"-m", "-c"}:
             return None
         if word in _OPTIONS_WITH_VALUE:
             next(words, None)
         elif not word.startswith("-"):
-            return word
+            return at
     return None
 
 

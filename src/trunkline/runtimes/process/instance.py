@@ -8,12 +8,11 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from trunkline.aio.tasks import TaskOwner
 from trunkline.protocol.errors import SessionNotReadyError
 from trunkline.runtimes.interface import (
     Address,
@@ -25,17 +24,17 @@ from trunkline.runtimes.interface import (
     Passed,
     ResourceUse,
 )
-from trunkline.runtimes.process.child import Child, Spawn, Started, exit_status, start_child
+from trunkline.runtimes.process.around import Around, TakenOver
+from trunkline.runtimes.process.child import Child, Spawn, exit_status, start_child
 from trunkline.runtimes.process.freezing import BoxFreezer
 from trunkline.runtimes.process.listening import Endpoint
 from trunkline.runtimes.process.output import OutputPipe
 from trunkline.runtimes.process.readiness import find_ready, next_delay_s
 from trunkline.runtimes.process.sandbox.box import Box
 from trunkline.runtimes.process.sandbox.control import SandboxFailedError
+from trunkline.runtimes.process.sandbox.forked import ForkedChild
 from trunkline.runtimes.process.sandbox.policy import network_variables
-from trunkline.runtimes.process.sandbox.spare import Spares
 from trunkline.runtimes.process.sandbox.watch import LimitWatch
-from trunkline.runtimes.process.settings import ProcessSettings
 from trunkline.runtimes.process.variables import agent_environment
 
 #: What a shell ends with when it can't run a command.
@@ -47,29 +46,6 @@ _ENDED_WELL = ExitStatus(code=0)
 
 def _reason(error: OSError | SandboxFailedError) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
-
-
-@dataclass(frozen=True, slots=True)
-class TakenOver:
-    """An agent that another process of the platform started."""
-
-    started: Started
-    passed: Passed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
-    """What all agents of a runtime have in common."""
-
-    run_dir: Path
-    settings: ProcessSettings
-    tasks: TaskOwner
-    on_limit: Callable[[str], None]
-    """Told the name of each limit that one runs into."""
-    spares: Spares
-    """Where launchers of sandboxes come from."""
-    measuring: asyncio.Lock
-    """Held while an agent's disk is measured."""
 
 
 class ProcessInstance:
@@ -84,7 +60,7 @@ class ProcessInstance:
         logs: LogSink,
         around: Around,
         *,
-        origin: "Spawn | TakenOver",
+        origin: Spawn | TakenOver,
         box: Box | None,
     ) -> None:
         """Start it, or take it over.
@@ -103,11 +79,12 @@ class ProcessInstance:
         self._tasks = around.tasks
         self._on_limit = around.on_limit
         self._spares = around.spares
+        self._nurseries = around.nurseries
         self._measuring = around.measuring
         self._box = box
         self._limits: LimitWatch | None = None
         self._freezer = None if box is None else BoxFreezer(box, lambda: self._limits)
-        self._child: Child | None = None
+        self._child: Child | ForkedChild | None = None
         self._address: Address | None = None
         self._endpoint: Endpoint | None = None
         self._spawn_failure = self._last_line = ""
@@ -178,6 +155,7 @@ class ProcessInstance:
             "stop_timeout_s": self.spec.stop_timeout_s,
             "pipes": [pipe.read_fd is not None for pipe in self._pipes],
             "environment": network_variables(self.spec.environment),
+            "is_forked": isinstance(self._child, ForkedChild),
         }
         if self._box is not None:
             boxed = self._box.pass_on(self._address)
@@ -214,9 +192,10 @@ class ProcessInstance:
         for pipe in self._pipes:
             pipe.let_go()
 
-    def _take_over(self, given: "TakenOver") -> None:
+    def _take_over(self, given: TakenOver) -> None:
         data, files = given.passed.data, list(given.passed.files)
-        self._child = Child(given.started)
+        if given.started is not None:
+            self._child = Child(given.started)
         for stream, is_open in zip(LogStream, data["pipes"], strict=True):
             if is_open:
                 self._pipes.append(self._pipe(stream, files.pop(0)))
@@ -225,6 +204,8 @@ class ProcessInstance:
         self._started_at -= data["age_s"]
         if self._box is not None:
             self._address = self._box.take_over(Passed(data["box"], tuple(files)))
+            if self._child is None:
+                self._child = self._box.forked_child()
             return
         reservation = socket.socket(fileno=files.pop(0)) if data["holds_port"] else None
         self._endpoint = Endpoint(Path(data["directory"]), reservation, data["port"])
@@ -363,17 +344,13 @@ class ProcessInstance:
             What waits for its end.
         """
         self._open_pipes(resources)
-        launcher = self._spares.take(self.spec.node)
+        forked = self._nurseries.take(box.ground, self.spec, partial(self._environment, box))
+        launcher = forked or self._spares.take(self.spec.node)
         child, ending = launcher.child, launcher.ending
         self._child = child
         resources.callback(self._signal, signal.SIGKILL)
         try:
-            await box.prepare(
-                launcher,
-                agent_environment(
-                    self.spec, box.places, self._settings.platform_environment, box.environment
-                ),
-            )
+            await box.prepare(launcher, self._environment(box, self.spec))
         except OSError:
             child.signal_group(signal.SIGKILL)
             await ending
@@ -400,8 +377,14 @@ class ProcessInstance:
             entering.cancel()
             for pipe in self._pipes:
                 pipe.close_write_end()
+        # It is known from here on, also when it has ended.
         self._logs.event("Started", f"process {child.pid}")
         return ending
+
+    def _environment(self, box: Box, spec: InstanceSpec) -> Mapping[str, str]:
+        return agent_environment(
+            spec, box.places, self._settings.platform_environment, box.environment
+        )
 
     def _open_pipes(self, resources: contextlib.ExitStack) -> None:
         for stream in LogStream:
@@ -431,7 +414,10 @@ class ProcessInstance:
         return child
 
     async def _watch(
-        self, child: Child, pipes: list[OutputPipe], ending: "asyncio.Task[int] | None"
+        self,
+        child: Child | ForkedChild,
+        pipes: list[OutputPipe],
+        ending: "asyncio.Task[int] | None",
     ) -> ExitStatus:
         self._spawned.set()
         watching = None
@@ -462,7 +448,7 @@ class ProcessInstance:
             self._spawn_failure = box.failure
         return replace(status, why=limits.note_end(used, is_killed=is_killed))
 
-    def _watch_limits(self, box: Box, child: Child) -> LimitWatch:
+    def _watch_limits(self, box: Box, child: Child | ForkedChild) -> LimitWatch:
         def tell(limit: str, reason: str, message: str) -> None:
             self._on_limit(limit)
             self._logs.event(reason, message)

@@ -3,25 +3,29 @@
 import asyncio
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.protocol.errors import SessionNotReadyError, UnavailableError
-from trunkline.protocol.ids import NodeId
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId
 from trunkline.runtimes.interface import (
     BuildLog,
     InstanceSpec,
     Launch,
     LogSink,
+    LogStream,
     Passed,
+    StartMode,
+    StartStatus,
     VersionSource,
 )
 from trunkline.runtimes.process import leftovers
+from trunkline.runtimes.process.around import Around, TakenOver
 from trunkline.runtimes.process.child import spawn_here
 from trunkline.runtimes.process.environment import EnvironmentBuilder
-from trunkline.runtimes.process.instance import Around, ProcessInstance, TakenOver
+from trunkline.runtimes.process.instance import ProcessInstance
 from trunkline.runtimes.process.kept import KeeperLine
 from trunkline.runtimes.process.listening import prepare_run_dir, remove_run_dir
 from trunkline.runtimes.process.sandbox.addresses import parse_networks
@@ -30,9 +34,24 @@ from trunkline.runtimes.process.sandbox.cgroups import find_cgroups
 from trunkline.runtimes.process.sandbox.door import Doors
 from trunkline.runtimes.process.sandbox.egress import Resolver
 from trunkline.runtimes.process.sandbox.levels import Level, find_level, make_ground
+from trunkline.runtimes.process.sandbox.nurseries import Nurseries
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, session_network
 from trunkline.runtimes.process.sandbox.spare import Spares
 from trunkline.runtimes.process.settings import ProcessSettings
+from trunkline.runtimes.process.variables import agent_environment
+
+
+class _NoLog:
+    """Takes nothing down."""
+
+    def write(self, stream: LogStream, data: bytes) -> None:
+        """Take bytes."""
+
+    def close_stream(self, stream: LogStream) -> None:
+        """Take an end."""
+
+    def event(self, reason: str, message: str) -> None:
+        """Take an event."""
 
 
 class ProcessRuntime:
@@ -73,6 +92,13 @@ class ProcessRuntime:
         prepare_run_dir(self._run_dir)
         spawn = spawn_here if keeper is None else keeper.spawn
         self._spares = Spares(self._run_dir, spawn, self._tasks)
+        self._nurseries = Nurseries(
+            spawn,
+            self._tasks,
+            mode=StartMode(settings.start),
+            idle_s=settings.zygote_idle_s,
+            most=settings.zygotes_max,
+        )
 
     async def opened(self) -> Self:
         """Find out what this machine protects before anything is started; return the runtime.
@@ -132,6 +158,29 @@ class ProcessRuntime:
             raise
         return instance
 
+    async def warm_up(self, spec: InstanceSpec) -> StartStatus:
+        """Make what sessions of a version are forked from, if they can be; return how it went."""
+        ground = (await self.find_level()).ground
+        if ground is None:
+            return StartStatus(mode=StartMode.SPAWN, reason="there is no sandbox")
+        box = self._box(ground, spec, _NoLog())
+        return await self._nurseries.settle(ground, spec, self._environment_in(box))
+
+    def start_status(
+        self, project: ProjectName, agent: AgentName, version: VersionId
+    ) -> StartStatus:
+        if self._level is not None and self._level.ground is None:
+            return StartStatus(mode=StartMode.SPAWN, reason="there is no sandbox")
+        return self._nurseries.status((project, agent, version))
+
+    def _environment_in(self, box: Box) -> Callable[[InstanceSpec], Mapping[str, str]]:
+        def environment_of(spec: InstanceSpec) -> Mapping[str, str]:
+            return agent_environment(
+                spec, box.places, self._settings.platform_environment, box.environment
+            )
+
+        return environment_of
+
     def take_over(self, spec: InstanceSpec, logs: LogSink, passed: Passed) -> ProcessInstance:
         assert self._keeper is not None, "only a keeper's agents outlive a platform process"
         spec = dataclasses.replace(spec, environment=passed.data["environment"])
@@ -145,9 +194,15 @@ class ProcessRuntime:
             logs,
             self._around(),
             box=box,
-            origin=TakenOver(self._keeper.adopt(passed.data["pid"]), passed),
+            origin=TakenOver(
+                # The nursery, which outlives us too, has forked ones.
+                None if passed.data.get("is_forked") else self._keeper.adopt(passed.data["pid"]),
+                passed,
+            ),
         )
         self._remember(instance)
+        if box is not None and box.nursery_pid is not None:
+            self._nurseries.adopt(self._keeper.adopt(box.nursery_pid))
         return instance
 
     @property
@@ -158,6 +213,7 @@ class ProcessRuntime:
     def let_go(self) -> None:
         """Leave the directory of agents' sockets: another process uses it."""
         self._has_successor = True
+        self._nurseries.let_go()
 
     def _remember(self, instance: ProcessInstance) -> None:
         self._instances.add(instance)
@@ -170,6 +226,7 @@ class ProcessRuntime:
             tasks=self._tasks,
             on_limit=self._on_limit,
             spares=self._spares,
+            nurseries=self._nurseries,
             measuring=self._measuring,
         )
 
@@ -200,6 +257,7 @@ class ProcessRuntime:
         ours = [instance for instance in self._instances if instance.is_ours]
         await asyncio.gather(*(instance.stop() for instance in ours))
         await self._spares.aclose()
+        await self._nurseries.aclose()
         await self._tasks.aclose()
         self._resolver.close()
         if self._settings.run_dir is None and not self._has_successor:

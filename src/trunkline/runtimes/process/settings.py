@@ -11,6 +11,7 @@ _NO_DIRECT = (
     "network is 'direct', an interface with NAT, and that isn't built; give outbound, whose proxy "
     "reaches public addresses by HTTP and CONNECT, or none or host"
 )
+_STARTS = ("zygote", "spawn")
 
 _POSITIVE = (
     "build_timeout_s",
@@ -21,6 +22,8 @@ _POSITIVE = (
     "home_max_bytes",
     "tmp_max_bytes",
     "limits_interval_s",
+    "zygote_idle_s",
+    "zygotes_max",
 )
 
 
@@ -86,6 +89,17 @@ class ProcessSettings:
     limits_interval_s: float = 2.0
     """Seconds between two looks at what agents use of their limits."""
 
+    start: str = "spawn"
+    """How sandboxed agents are started: `zygote` forks them from an interpreter of their
+    version's that has done its imports; `spawn` starts each as a program. A definition's variable
+    `TRUNKLINE_START` may say otherwise. What can't be forked is started as a program."""
+    zygote_idle_s: float = 900.0
+    """After how long without a new session a version's zygote is ended. As long as an idle
+    session is kept."""
+    zygotes_max: int = 16
+    """How many versions may have a zygote at once. The one that wasn't needed for longest ends
+    first. Each takes as much memory as an idle agent."""
+
     def __post_init__(self) -> None:
         if self.sandbox not in set(SandboxMode):
             msg = f"sandbox is {self.sandbox!r}; give off, auto or required"
@@ -94,6 +108,9 @@ class ProcessSettings:
             raise ValueError(_NO_DIRECT)
         if self.network not in _NETWORKS:
             msg = f"network is {self.network!r}; give none, outbound or host"
+            raise ValueError(msg)
+        if self.start not in _STARTS:
+            msg = f"start is {self.start!r}; give zygote or spawn"
             raise ValueError(msg)
         for network in self.egress_private:
             ip_network(network, strict=False)

@@ -35,9 +35,9 @@ class HereKept:
 class Two:
     """A runtime, and the one that replaces it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, start: str) -> None:
         keeper = cast("KeeperLine", HereKept())
-        settings = ProcessSettings(state_dir=root, run_dir=root / "run")
+        settings = ProcessSettings(state_dir=root, run_dir=root / "run", start=start)
         self.old = ProcessRuntime(settings, keeper=keeper)
         self.new = ProcessRuntime(settings, keeper=keeper)
         self.starter = Starter(self.old, root)
@@ -57,12 +57,13 @@ class Two:
         return await self.old.start(self._spec, sink), sink
 
 
-@pytest.fixture
-async def two(tmp_path: Path) -> AsyncIterator[Two]:
+@pytest.fixture(params=["spawn", "zygote"])
+async def two(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Two]:
     async with AsyncExitStack() as stack:
-        two = Two(tmp_path)
+        two = Two(tmp_path, request.param)
         stack.push_async_callback(two.new.aclose)
         stack.push_async_callback(two.old.aclose)
+        assert (await two.old.warm_up(two.starter.spec())).mode == request.param
         yield two
 
 
@@ -72,6 +73,7 @@ async def test_it_serves_on_and_ends_at_the_new_one(two: Two, listen: str) -> No
     taken = two.move(instance, sink)
     assert (taken.pid, taken.address) == (instance.pid, instance.address)
     # Ends all that is the old one's, which the agent no longer is.
+    two.old.let_go()
     await two.old.aclose()
     assert b"200" in await ask(taken.address, "/readiness")
     assert await taken.stop() == ExitStatus(code=0)

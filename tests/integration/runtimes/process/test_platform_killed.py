@@ -21,8 +21,11 @@ from trunkline.runtimes.process.settings import ProcessSettings
 import uvloop
 
 async def main(root):
-    runtime = ProcessRuntime(ProcessSettings(state_dir=root, run_dir=root / "run"))
-    instance = await runtime.start(Starter(runtime, root).spec(), RecordingSink())
+    settings = ProcessSettings(state_dir=root, run_dir=root / "run", start="START")
+    runtime = ProcessRuntime(settings)
+    starter = Starter(runtime, root)
+    assert (await runtime.warm_up(starter.spec())).mode == "START"
+    instance = await runtime.start(starter.spec(), RecordingSink())
     print(json.dumps({"pid": instance.pid}), flush=True)
     await asyncio.Event().wait()
 
@@ -33,11 +36,12 @@ with asyncio.Runner(loop_factory=getattr(LOOP_MODULE, "new_event_loop")) as runn
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-async def test_agent_dies_with_a_killed_platform(tmp_path: Path, loop: str) -> None:
+@pytest.mark.parametrize("start", ["spawn", "zygote"])
+async def test_agent_dies_with_a_killed_platform(tmp_path: Path, loop: str, start: str) -> None:
     platform = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        PLATFORM.replace("LOOP_MODULE", loop),
+        PLATFORM.replace("LOOP_MODULE", loop).replace("START", start),
         str(tmp_path),
         stdout=asyncio.subprocess.PIPE,
         cwd=AGENT.parents[3],

@@ -35,7 +35,7 @@ class Accounts:
             owner = os.fstat(folder).st_uid
             if self._first <= owner < self._first + self._count:
                 return owner
-            uid = self._next()
+            uid = self.next()
             try:
                 _give(folder, uid)
             except RecursionError:
@@ -46,7 +46,13 @@ class Accounts:
             os.close(folder)
         return uid
 
-    def _next(self) -> int:
+    @property
+    def range(self) -> tuple[int, int]:
+        """The first of them, and how many there are."""
+        return self._first, self._count
+
+    def next(self) -> int:
+        """Return a user that nobody is yet."""
         self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self._state_dir / _COUNTER, flags, 0o600)

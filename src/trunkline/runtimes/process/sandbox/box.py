@@ -34,6 +34,7 @@ from trunkline.runtimes.process.sandbox.cgroups import Cgroups, Group, Limits, U
 from trunkline.runtimes.process.sandbox.control import Control
 from trunkline.runtimes.process.sandbox.door import Door, Doors, door_port
 from trunkline.runtimes.process.sandbox.egress import PROXY_PORT, EgressProxy, Resolver
+from trunkline.runtimes.process.sandbox.forked import Fork, ForkedChild
 from trunkline.runtimes.process.sandbox.freezer import Freezer
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
@@ -90,7 +91,7 @@ class Box:
             tasks: Owns what runs for it.
             tell: Takes events for the session's log.
         """
-        self._ground = ground
+        self.ground = ground
         self._spec = spec
         self._network = network
         self._tasks = tasks
@@ -101,7 +102,9 @@ class Box:
             home_bytes=ground.home_bytes,
         )
         self._is_ours = True
-        self._launcher: Launcher | None = None
+        self._launcher: Launcher | Fork | None = None
+        self.nursery_pid: int | None = None
+        """The nursery's process, if it was forked there."""
         self._directory = ground.run_dir / "none"
         self._group: Group | None = None
         self._plan: Plan | None = None
@@ -126,7 +129,7 @@ class Box:
 
     @property
     def _door_port(self) -> int:
-        return door_port(self._ground.doors) if self._has_own_network else 0
+        return door_port(self.ground.doors) if self._has_own_network else 0
 
     @property
     def _sockets(self) -> Path:
@@ -169,7 +172,7 @@ class Box:
         """Why the agent's program couldn't be run, if it couldn't."""
         return self._control.failure if self._control is not None else None
 
-    async def prepare(self, launcher: Launcher, environment: Mapping[str, str]) -> None:
+    async def prepare(self, launcher: Launcher | Fork, environment: Mapping[str, str]) -> None:
         """Make what has to be there before.
 
         Args:
@@ -181,6 +184,8 @@ class Box:
         """
         launch = self._spec.launch
         self._launcher = launcher
+        if isinstance(launcher, Fork):
+            self.nursery_pid = launcher.nursery_pid
         self._control = launcher.control
         self._place(launcher.directory)
         self._sockets.mkdir(mode=0o700)
@@ -195,7 +200,7 @@ class Box:
             uid=os.geteuid() if uid is None else uid,
             own_network=self._has_own_network,
         )
-        self._group = self._ground.cgroups.make(
+        self._group = self.ground.cgroups.make(
             f"trunkline-{self._spec.node}-{self._directory.name}",
             self.limits,
             may_freeze=self._spec.may_freeze,
@@ -208,7 +213,7 @@ class Box:
             binds=tuple(seen.binds),
             links=tuple(seen.links),
             files=tuple(seen.files),
-            tmp_bytes=self._ground.tmp_bytes,
+            tmp_bytes=self.ground.tmp_bytes,
             uid=uid,
             own_network=self._has_own_network,
             proxy_port=PROXY_PORT if self._network.policy is NetworkPolicy.OUTBOUND else 0,
@@ -218,7 +223,7 @@ class Box:
 
     def _give_over(self) -> int | None:
         """Make the agent's folders its own; return whom it runs as."""
-        accounts = self._ground.accounts
+        accounts = self.ground.accounts
         if accounts is None:
             return None
         launch = self._spec.launch
@@ -303,7 +308,10 @@ class Box:
         assert self._control is not None
         assert self._group is not None
         self._control.hold()
+        # Of one that was forked, the process and the first of its sandbox are known by these.
+        processes = [self._control.agent_pidfd, self._control.nest_pidfd]
         files = [self._control.file, self._proxy.file]
+        files += [descriptor if descriptor >= 0 else None for descriptor in processes]
         door = None if self._door is None else self._door.file
         data = {
             "name": self._directory.name,
@@ -311,6 +319,7 @@ class Box:
             "version": self._group.version,
             "freezer": None if self._group.freezer is None else self._group.freezer.describe(),
             "files": [file is not None for file in files],
+            "nursery": self.nursery_pid,
             "is_bridged": self._bridge is not None,
             "path": address.path,
             "port": address.port,
@@ -338,7 +347,7 @@ class Box:
     def take_over(self, passed: Passed) -> Address:
         """Look after a sandbox that another process of the platform made; return its address."""
         data, files = passed.data, list(passed.files)
-        self._place(self._ground.run_dir / data["name"])
+        self._place(self.ground.run_dir / data["name"])
         # One that wasn't passed on comes from a platform that didn't know how to freeze.
         freezer = data.get("freezer")
         self._group = Group(
@@ -346,12 +355,15 @@ class Box:
             data["version"],
             None if freezer is None else Freezer.from_description(freezer),
         )
-        has_control, has_way_out = data["files"]
+        self.nursery_pid = data.get("nursery")
+        has_control, has_way_out, *are_known = data["files"]
         if has_control:
             connection = socket.socket(fileno=files.pop(0))
             self._control = Control.take_over(self._directory / "control.sock", connection)
-        if has_way_out:
-            way_out = socket.socket(fileno=files.pop(0))
+        way_out = socket.socket(fileno=files.pop(0)) if has_way_out else None
+        if self._control is not None and are_known and all(are_known):
+            self._control.agent_pidfd, self._control.nest_pidfd = files.pop(0), files.pop(0)
+        if way_out is not None:
             way_out.setblocking(False)
             self._tasks.spawn(self._proxy.serve(way_out), name="sandbox:way-out")
         if data.get("has_door"):
@@ -360,6 +372,11 @@ class Box:
             self._bridge = PortBridge(self._control, DEFAULT_PORT, self._tasks)
             self._tasks.spawn(self._reopen(self._bridge), name="sandbox:bridge")
         return Address(path=data["path"], port=data["port"])
+
+    def forked_child(self) -> ForkedChild:
+        """Return the process of one that was forked."""
+        assert self._control is not None
+        return ForkedChild(self._control)
 
     def _take_over_door(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -379,7 +396,7 @@ class Box:
         """Why it can't be frozen; nothing if it can."""
         if self._group is not None and self._group.freezer is not None:
             return ""
-        found = self._ground.cgroups.freezer
+        found = self.ground.cgroups.freezer
         return found if isinstance(found, str) else "it wasn't started to be frozen"
 
     def freeze(self) -> None:

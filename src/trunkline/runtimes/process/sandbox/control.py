@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import os
+import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,14 @@ class Control:
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._asked: dict[int, asyncio.Future[socket.socket | None]] = {}
         self._numbers = itertools.count()
+        self._deliver: Callable[[Sequence[int]], Awaitable[None]] | None = None
         self.failure: str | None = None
+        self.ended: asyncio.Future[int] = self._loop.create_future()
+        """The code of an agent that was forked, once nothing of its sandbox is left."""
+        self.agent_pidfd = -1
+        self.nest_pidfd = -1
+        self.on_nest: Callable[[], None] = lambda: None
+        """Called when the first process of a forked agent's sandbox is known."""
         try:
             if listens:
                 self._listener.bind(str(path))
@@ -73,12 +81,14 @@ class Control:
             raise
 
     async def send_plan(self, plan: Plan, descriptors: Sequence[int]) -> None:
-        """Wait for the launcher to connect and say what it is to do."""
+        """Say what is to be done, to the launcher when it has connected, or to the nursery."""
+        if self._deliver is not None:
+            await self._deliver((plan.file(), *descriptors))
+            return
         self._connection, _ = await self._loop.sock_accept(self._listener)
         self._listener.close()
-        described = os.memfd_create("plan")
+        described = plan.file()
         try:
-            os.write(described, plan.encode())
             send(self._connection, {}, described, *descriptors)
         finally:
             os.close(described)
@@ -119,6 +129,23 @@ class Control:
             self._asked.pop(number, None)
 
     @classmethod
+    def over(
+        cls, connection: socket.socket, deliver: Callable[[Sequence[int]], Awaitable[None]]
+    ) -> "Control":
+        """Return the end of a sandbox that a nursery will make.
+
+        Args:
+            connection: The socket to it.
+            deliver: Gives the nursery a file with the plan, which it closes, and descriptors.
+        """
+        control = cls(Path(), listens=False)
+        connection.setblocking(False)
+        control._connection = connection
+        control._deliver = deliver
+        control.go_on()
+        return control
+
+    @classmethod
     def take_over(cls, path: Path, connection: socket.socket) -> "Control":
         """Return the end of a sandbox that another process of the platform made."""
         control = cls(path, listens=False)
@@ -151,6 +178,10 @@ class Control:
             self._connection.close()
             self._connection = None
         self._give_up("the sandbox is gone")
+        for descriptor in (self.agent_pidfd, self.nest_pidfd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.agent_pidfd = self.nest_pidfd = -1
 
     def _read(self) -> None:
         assert self._connection is not None
@@ -164,7 +195,14 @@ class Control:
             self._connection = None
             self._give_up("the sandbox ended before the agent was started")
             return
-        self._take(message, None if descriptor is None else socket.socket(fileno=descriptor))
+        if descriptor is not None and "nest" in message:
+            self.nest_pidfd = descriptor
+            self.on_nest()
+        elif descriptor is not None and "started" in message:
+            self.agent_pidfd = descriptor
+            self._take(message, None)
+        else:
+            self._take(message, None if descriptor is None else socket.socket(fileno=descriptor))
 
     def _take(self, message: dict[str, Any], sock: socket.socket | None) -> None:
         if "listening" in message and sock is not None:
@@ -178,6 +216,8 @@ class Control:
                 self._started.exception()
         elif "started" in message and not self._started.done():
             self._started.set_result(None)
+        elif "ended" in message and not self.ended.done():
+            self.ended.set_result(int(message["ended"]))
         elif (answer := self._asked.get(message.get("connected", -1))) and not answer.done():
             if sock is not None:
                 sock.setblocking(False)
@@ -194,6 +234,8 @@ class Control:
             self._started.exception()
         self._way_out.give_up()
         self._door.give_up()
+        if not self.ended.done():
+            self.ended.set_result(-signal.SIGKILL)
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_result(None)

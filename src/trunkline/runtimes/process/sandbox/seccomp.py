@@ -95,13 +95,18 @@ def is_supported(machine: str | None = None) -> bool:
     return (machine or platform.machine()) in _MACHINES
 
 
-def program(machine: str | None = None) -> bytes:
+def program(machine: str | None = None, *, but_for: tuple[str, ...] = ()) -> bytes:
     """Return the filter as the kernel takes it.
+
+    Args:
+        machine: The architecture, if it isn't this machine's.
+        but_for: System calls that it lets through although agents may not use them.
 
     Raises:
         KeyError: If there is none for the architecture.
     """
     facts = _MACHINES[machine or platform.machine()]
+    refused = [number for name, number in facts.refused.items() if name not in but_for]
     return b"".join(
         (
             _load(_ARCHITECTURE),
@@ -111,7 +116,7 @@ def program(machine: str | None = None) -> bytes:
             _refuse(errno.ENOSYS),
             # glibc falls back to clone(), whose flags can be looked at.
             _if_equal(_CLONE3, _refuse(errno.ENOSYS)),
-            *(_if_equal(number, _refuse(errno.EPERM)) for number in facts.refused.values()),
+            *(_if_equal(number, _refuse(errno.EPERM)) for number in refused),
             _if_equal(facts.clone, _no_new_namespaces()),
             _if_equal(facts.socket, _known_families()),
             _if_equal(facts.ioctl, _no_terminal_input()),

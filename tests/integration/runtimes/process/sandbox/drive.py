@@ -1,7 +1,7 @@
 """Starts a victim and a prober, and prints what the prober managed. Run as any user.
 
-Arguments: the folder trunkline is in, a working folder, ``auto`` or ``off``, and the interpreter
-agents run on.
+Arguments: the folder trunkline is in, a working folder, ``auto`` or ``off``, the interpreter
+agents run on, and ``zygote`` or ``spawn``.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import sys
 import types
 from pathlib import Path
 
-package, folder, mode, interpreter = sys.argv[1:]
+package, folder, mode, interpreter, start = sys.argv[1:]
 sys.path[:0] = [package]
 # Nothing is built here.
 sys.modules["uv"] = types.SimpleNamespace(find_uv_bin=lambda: "/nowhere")  # type: ignore[assignment]
@@ -64,15 +64,15 @@ class Sink:
 
 def spec(root, name, *arguments, environment):
     home = root / "state" / "sessions" / name / "home"
-    home.mkdir(parents=True, mode=0o700)
+    home.mkdir(parents=True, mode=0o700, exist_ok=True)
     code = root / "state" / "versions" / name / "code"
-    code.mkdir(parents=True)
+    code.mkdir(parents=True, exist_ok=True)
     (code / "victim.py").write_text(VICTIM)
     source = Path(__file__).with_name("probes.py")
     (code / "probes.py").write_text(source.read_text())
     return InstanceSpec(
         key=SessionKey(ProjectName("p"), AgentName("a"), SessionId(name)),
-        version=VersionId("1"),
+        version=VersionId(f"of-{name}"),
         launch=Launch(
             command=(interpreter, "-I", str(code / arguments[0]), *arguments[1:]),
             working_dir=str(code),
@@ -96,12 +96,14 @@ async def main():
     abstract = secrets.token_hex(8)
     hidden = await asyncio.start_unix_server(lambda _, writer: writer.close(), "\0" + abstract)
     runtime = ProcessRuntime(
-        ProcessSettings(state_dir=root / "state", run_dir=root / "run", sandbox=mode)
+        ProcessSettings(state_dir=root / "state", run_dir=root / "run", sandbox=mode, start=start)
     )
     level = await runtime.find_level()
     sink = Sink()
+    started = set()
     victim_spec = spec(root, "victim", "victim.py", environment={"SECRET": "victims-own-secret"})
     try:
+        started.add((await runtime.warm_up(victim_spec)).mode)
         victim = await runtime.start(victim_spec, sink)
         facts = {
             "is_free": mode == "off",
@@ -115,7 +117,9 @@ async def main():
             "state_dir": str(root / "state"),
         }
         prober = spec(root, "prober", "probes.py", json.dumps(facts), environment={})
+        started.add((await runtime.warm_up(prober)).mode)
         running = await runtime.start(prober, sink)
+        started.add((await runtime.warm_up(prober)).mode)
         reader, writer = await asyncio.open_unix_connection(victim.address.path)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
         alive = (await reader.read(12)) == b"HTTP/1.1 200"
@@ -130,7 +134,8 @@ async def main():
         platform.close()
         hidden.close()
     protections = {each.name: [each.is_active, each.text] for each in level.protections}
-    print(json.dumps({"results": results, "alive": alive, "protections": protections}))
+    found = {"results": results, "alive": alive, "protections": protections}
+    print(json.dumps(found | {"started": sorted(started)}))
 
 
 asyncio.run(main())

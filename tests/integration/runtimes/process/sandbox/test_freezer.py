@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.runtimes.support import RecordingSink, Starter, ask
+from tests.conformance.runtimes.support import NODE, RecordingSink, Starter, ask
 from trunkline.runtimes.interface import ExitStatus, Freezer, Instance
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.runtimes.process.sandbox.cgroups import Cgroups, find_cgroups
@@ -56,7 +56,7 @@ async def bench(cgroups: Cgroups, tmp_path: Path) -> AsyncIterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     await bench.runtime.aclose()
-    left = [*cgroups.freezer.folder.glob("trunkline-node-1-*")]  # type: ignore[union-attr]
+    left = [*cgroups.freezer.folder.glob(f"trunkline-{NODE}-*")]  # type: ignore[union-attr]
     assert not left
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.runtimes.support import RecordingSink, Starter, ask
+from tests.conformance.runtimes.support import NODE, RecordingSink, Starter, ask
 from trunkline.runtimes.interface import ExitStatus, Instance
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.runtimes.process.settings import ProcessSettings
@@ -125,7 +125,7 @@ async def test_tmp(bad: Bad) -> None:
 async def test_nothing_is_left_of_any(bad: Bad, tmp_path: Path) -> None:
     instance = await bad.start("fork_bomb")
     groups = [
-        folder for folder in Path("/sys/fs/cgroup").glob("*/**/trunkline-node-1-*")
+        folder for folder in Path("/sys/fs/cgroup").glob(f"*/**/trunkline-{NODE}-*")
         if (folder / "cgroup.procs").read_text()
     ]  # fmt: skip
     assert groups

@@ -23,16 +23,26 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 NOT_PREVENTED_WITHOUT_ROOT: dict[str, str] = {}
 
 
-def drive(root: Path, package: str, mode: str, interpreter: str, *before: str) -> dict[str, Any]:
+def drive(
+    root: Path, package: str, mode: str, start: str, interpreter: str, *before: str
+) -> dict[str, Any]:
     done = subprocess.run(
         [*before, interpreter, "-I", str(DRIVER if not before else root / "drive.py"), package,
-         str(root / "work"), mode, interpreter],
+         str(root / "work"), mode, interpreter, start],
         capture_output=True, text=True, timeout=120, check=False, cwd="/",
         env={"PATH": os.defpath},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
+    assert answer["started"] == [start], answer["started"]
     return answer
+
+
+@pytest.fixture(scope="module", params=["spawn", "zygote"])
+def start(request: pytest.FixtureRequest) -> str:
+    """How agents are started."""
+    how: str = request.param
+    return how
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +55,17 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def as_root(root: Path) -> dict[str, Any]:
+def as_root(root: Path, start: str) -> dict[str, Any]:
     assert os.geteuid() == 0, "these tests need root: what root can protect is tried as root"
     package = str(Path(trunkline.__file__).parents[1])
-    return drive(root / "root", package, "auto", sys.executable)
+    return drive(root / f"root-{start}", package, "auto", start, sys.executable)
 
 
 @pytest.fixture(scope="module")
-def as_ordinary_user(root: Path) -> dict[str, Any]:
+def as_ordinary_user(root: Path, start: str) -> dict[str, Any]:
     assert os.geteuid() == 0
     assert Path(SYSTEM_PYTHON).exists(), "these tests need a Python that every user may run"
-    place = root / "user"
+    place = root / f"user-{start}"
     (place / "work").mkdir(parents=True)
     package = place / "package"
     shutil.copytree(Path(trunkline.__file__).parent, package / "trunkline")
@@ -65,7 +75,7 @@ def as_ordinary_user(root: Path) -> dict[str, Any]:
     subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
     os.chown(place / "work", ORDINARY_UID, ORDINARY_UID)
     return drive(
-        place, str(package), "auto", SYSTEM_PYTHON,
+        place, str(package), "auto", start, SYSTEM_PYTHON,
         "setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups", "--",
     )  # fmt: skip
 
@@ -73,7 +83,7 @@ def as_ordinary_user(root: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def free(root: Path) -> dict[str, Any]:
     package = str(Path(trunkline.__file__).parents[1])
-    return drive(root / "free", package, "off", sys.executable)
+    return drive(root / "free", package, "off", "spawn", sys.executable)
 
 
 def breaches(found: dict[str, Any]) -> dict[str, str]:

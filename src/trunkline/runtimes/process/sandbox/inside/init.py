@@ -10,14 +10,14 @@ from typing import Any
 from trunkline.runtimes.process.sandbox.inside.messages import receive, send
 
 
-def serve_as_init(control: socket.socket, agent: int) -> int:
+def serve_as_init(control: socket.socket, agent: int | None) -> int:
     """Serve until the agent ends; return how it ended, as Python puts it.
 
     A platform that goes away is not our affair: the kernel ends us with our parent.
 
     Args:
         control: The socket to the platform.
-        agent: The agent's process id.
+        agent: The agent's process id; None: it isn't our child, and who has it ends us with it.
     """
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -42,10 +42,13 @@ def _note(*_: Any) -> None:
     """Only wake the loop up."""
 
 
-def _reap(agent: int) -> int | None:
+def _reap(agent: int | None) -> int | None:
     """Take the ends of all that have ended; return the agent's status if it is among them."""
     while True:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
         if pid == agent:
             return status
         if pid == 0:

@@ -32,12 +32,18 @@ _AT_RECURSIVE = 0x8000
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
+#: What it takes to enter namespaces.
+CAP_SYS_CHROOT = 18
+CAP_SYS_ADMIN = 21
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_KEEPCAPS = 8
 _PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -82,6 +88,14 @@ def _prctl(option: int, *values: int) -> int:
 def unshare(flags: int) -> None:
     """Leave the namespaces named by ``flags`` for new ones."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "new namespaces")
+
+
+def enter(namespace: int, kind: int) -> None:
+    """Enter a namespace; of process ids, only what is forked from here on does."""
+    _checked(
+        _libc.setns(ctypes.c_int(namespace), ctypes.c_int(kind)),
+        f"enter a namespace of kind {kind:#x}",
+    )
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -139,19 +153,34 @@ def hide_from_ptrace() -> None:
     _checked(_prctl(_PR_SET_DUMPABLE, 0), "dumpable")
 
 
-def drop_bounding_set() -> None:
+def show_to_own_user() -> None:
+    """Have our files in ``/proc`` belong to our user, as those of a program just started do."""
+    _checked(_prctl(_PR_SET_DUMPABLE, 1), "dumpable")
+
+
+def keep_capabilities_of_next_user() -> None:
+    """Keep what we may do when we become another user."""
+    _checked(_prctl(_PR_SET_KEEPCAPS, 1), "keep capabilities")
+
+
+def drop_bounding_set(*kept: int) -> None:
     """Have no program we execute gain a capability."""
     for capability in range(_MAX_CAPABILITIES):
         # Numbers the kernel doesn't know are refused.
-        _prctl(_PR_CAPBSET_DROP, capability)
+        if capability not in kept:
+            _prctl(_PR_CAPBSET_DROP, capability)
 
 
-def drop_capabilities() -> None:
-    """Give up every capability."""
+def drop_capabilities(*kept: int) -> None:
+    """Give up every capability but those; programs we execute have them, too."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    _checked(_libc.capset(ctypes.byref(header), ctypes.byref(nothing)), "drop capabilities")
+    mask = sum(1 << capability for capability in kept)
+    # Effective, permitted, inheritable; those above 31 are in a second row.
+    sets = (ctypes.c_uint32 * 6)(mask, mask, mask)
+    _checked(_libc.capset(ctypes.byref(header), ctypes.byref(sets)), "drop capabilities")
+    for capability in kept:
+        _checked(_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability), "keep capabilities")
 
 
 def forbid_new_privileges() -> None:

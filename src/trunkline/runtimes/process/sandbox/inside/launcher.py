@@ -17,13 +17,14 @@ from typing import NoReturn
 
 from trunkline.runtimes.process.sandbox.inside import kernel
 from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers, map_own_user
+from trunkline.runtimes.process.sandbox.inside.descriptors import to_nowhere
 from trunkline.runtimes.process.sandbox.inside.init import serve_as_init
 from trunkline.runtimes.process.sandbox.inside.messages import receive_plan, send
 from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
+from trunkline.runtimes.process.sandbox.inside.network import set_up_network
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, decode
 
 _NOT_RUN = 127
-_BACKLOG = 128
 _OWN_NAMESPACES = (
     kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 )
@@ -80,16 +81,7 @@ def _leave_machine(plan: Plan, control: socket.socket) -> None:
     if plan.own_network:
         flags |= kernel.CLONE_NEWNET
     kernel.unshare(flags)
-    if not plan.own_network:
-        return
-    kernel.bring_loopback_up()
-    # The platform accepts at both, though its own network is another one.
-    for name, port in (("listening", plan.proxy_port), ("door", plan.door_port)):
-        if port:
-            with socket.socket() as listener:
-                listener.bind(("127.0.0.1", port))
-                listener.listen(_BACKLOG)
-                send(control, {name: port}, listener.fileno())
+    set_up_network(plan, control)
 
 
 def _be_init(plan: Plan, control: socket.socket, cgroups: list[int], tell: int) -> NoReturn:
@@ -103,7 +95,7 @@ def _be_init(plan: Plan, control: socket.socket, cgroups: list[int], tell: int) 
             _be_agent(plan, control, cgroups)
         for descriptor in cgroups:
             os.close(descriptor)
-        _to_nowhere(os.O_RDWR, 0, 1, 2)
+        to_nowhere(os.O_RDWR, 0, 1, 2)
         kernel.hide_from_ptrace()
         give_up_powers(None, bytes.fromhex(plan.filter))
         code = serve_as_init(control, agent)
@@ -120,7 +112,7 @@ def _be_agent(plan: Plan, control: socket.socket, cgroups: list[int]) -> NoRetur
             os.close(descriptor)
         # What it was born in is what it may see of them.
         kernel.unshare(kernel.CLONE_NEWCGROUP)
-        _to_nowhere(os.O_RDONLY, 0)
+        to_nowhere(os.O_RDONLY, 0)
         for number in (*_FOR_THE_AGENT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o077)
@@ -132,15 +124,6 @@ def _be_agent(plan: Plan, control: socket.socket, cgroups: list[int]) -> NoRetur
         )
     except OSError as error:
         _fail(control, error)
-
-
-def _to_nowhere(flags: int, *descriptors: int) -> None:
-    nowhere = os.open(os.devnull, flags)
-    for descriptor in descriptors:
-        if descriptor != nowhere:
-            os.dup2(nowhere, descriptor)
-    if nowhere not in descriptors:
-        os.close(nowhere)
 
 
 def _fail(control: socket.socket, error: OSError) -> NoReturn:

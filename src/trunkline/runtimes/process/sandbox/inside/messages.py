@@ -35,7 +35,11 @@ def receive(control: socket.socket) -> tuple[dict[str, Any] | None, int | None]:
     try:
         data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, 1)
     except ConnectionResetError:
-        return None, None
+        # The other end is gone and hasn't read all of ours. What it said before is still there.
+        try:
+            data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, 1)
+        except ConnectionResetError:
+            return None, None
     if not data:
         return None, None
     message: dict[str, Any] = json.loads(data)

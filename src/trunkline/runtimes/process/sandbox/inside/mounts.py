@@ -30,8 +30,12 @@ _MODES = {
 _TMPFS_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
 
 
-def enter_view(plan: Plan) -> None:
+def enter_view(plan: Plan, *, proc_options: str = "") -> None:
     """Build the view in our own mount namespace and make it the root.
+
+    Args:
+        plan: What is seen.
+        proc_options: How ``/proc`` is mounted.
 
     Raises:
         OSError: If the kernel refuses a part of it; it names which.
@@ -48,7 +52,7 @@ def enter_view(plan: Plan) -> None:
     for target, place in plan.links:
         os.makedirs(os.path.dirname(plan.root + place), exist_ok=True)
         os.symlink(target, plan.root + place)
-    _proc(plan.root + "/proc")
+    _proc(plan.root + "/proc", proc_options)
     kernel.pivot_into(plan.root)
     kernel.restrict_mount("/dev", kernel.ATTR_RDONLY, recursive=False)
     kernel.restrict_mount("/", kernel.ATTR_RDONLY, recursive=False)
@@ -78,9 +82,10 @@ def _devices(plan: Plan) -> None:
         os.symlink(target, plan.root + place)
 
 
-def _proc(path: str) -> None:
+def _proc(path: str, options: str) -> None:
     os.makedirs(path, exist_ok=True)
-    kernel.mount("proc", path, "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("proc", path, "proc", flags, options)
     for name in _READ_ONLY_PROC:
         if os.path.exists(f"{path}/{name}"):
             _bind(f"{path}/{name}", f"{path}/{name}", "ro")

@@ -1,6 +1,7 @@
 """What is to be made around one agent: the platform writes it, the launcher obeys it."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 
 
@@ -34,6 +35,10 @@ class Plan:
         """Return it as one message."""
         return json.dumps(asdict(self)).encode()
 
+    def file(self) -> int:
+        """Return it as an open file of no place, the caller's to close."""
+        return file_of(self.encode())
+
 
 def decode(data: bytes) -> Plan:
     """Read what `Plan.encode` wrote."""
@@ -41,3 +46,11 @@ def decode(data: bytes) -> Plan:
     for name in ("command", "binds", "links", "files"):
         values[name] = tuple(values[name])
     return Plan(**values)
+
+
+def file_of(data: bytes) -> int:
+    """Return an open file of no place that holds ``data``, the caller's to close."""
+    described = os.memfd_create("plan")
+    with open(described, "wb", closefd=False) as file:
+        file.write(data)
+    return described

@@ -1,0 +1,230 @@
+"""The first process of a session that is forked from a zygote.
+
+It is forked from the nursery, never from the zygote, and runs code of ours alone. It makes the
+sandbox around nothing, gives the zygote what it takes to have a child in there, looks at what came
+in before anything of the session's is told to it, and stays as ``init`` does.
+
+The namespaces belong to the nursery's user namespace, in which the zygote may enter them and
+nothing else. The child ends up in a user namespace of its own below, which owns none of them: what
+it may do there, on its way to becoming the session's user, reaches nothing.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import struct
+from typing import NoReturn
+
+from trunkline.runtimes.process.sandbox.inside import kernel
+from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers, write_maps
+from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but, to_nowhere
+from trunkline.runtimes.process.sandbox.inside.init import serve_as_init
+from trunkline.runtimes.process.sandbox.inside.messages import send
+from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
+from trunkline.runtimes.process.sandbox.inside.network import set_up_network
+from trunkline.runtimes.process.sandbox.inside.plan import Plan, file_of
+
+#: The number of the child in its own namespace of processes: the third there ever was.
+AGENT_PID = 3
+_NOT_RUN = 127
+_BIRTH_TIMEOUT_MS = 10_000
+_FILTERS = 2
+_CREDENTIALS = struct.Struct("3i")
+#: What a child has open when it is looked at: the standard ones, and the line to here.
+_MAX_DESCRIPTORS = 4
+_NAMESPACES = ("pid", "net", "ipc", "uts", "cgroup", "mnt", "user")
+
+
+class _RefusedError(Exception):
+    """What came out of the zygote isn't what was asked for."""
+
+
+def be_nest(
+    plan: Plan,
+    control: socket.socket,
+    nursery: socket.socket,
+    zygote: socket.socket,
+    files: list[int],
+) -> NoReturn:
+    """Make the sandbox, have the agent born in it, and stay.
+
+    Args:
+        plan: What to make.
+        control: The socket to the platform.
+        nursery: The socket to the nursery, which gets the agent's pidfd.
+        zygote: The socket to the zygote.
+        files: The agent's output, its complaints, and the cgroups to join.
+    """
+    try:
+        kernel.die_with_parent(signal.SIGKILL)
+        close_all_but(control.fileno(), nursery.fileno(), zygote.fileno(), *files)
+        kernel.unshare(
+            kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
+        )
+        set_up_network(plan, control)
+        socket.sethostname("session")
+        enter_view(plan)
+        agent = _have_born(plan, zygote, files)
+        pidfd = os.pidfd_open(agent.pid)
+        send(nursery, {"born": True}, pidfd)
+        send(control, {"started": True}, pidfd)
+        os.close(pidfd)
+        kernel.hide_from_ptrace()
+        give_up_powers(None, bytes.fromhex(plan.filter))
+        agent.let_run(plan)
+        close_all_but(control.fileno())
+        serve_as_init(control, None)
+    except (OSError, _RefusedError) as error:
+        text = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        send(control, {"failed": text, "number": getattr(error, "errno", 0) or 0})
+    os._exit(_NOT_RUN)
+
+
+class _Born:
+    """A child of the zygote's that waits to be told who it is."""
+
+    def __init__(self, pid: int, line: socket.socket) -> None:
+        self.pid = pid
+        self._line = line
+
+    def let_run(self, plan: Plan) -> None:
+        """Tell it. There may be secrets in it: it is the first that it hears of its session."""
+        names = ("command", "environment", "working_dir")
+        described = file_of(json.dumps({name: getattr(plan, name) for name in names}).encode())
+        socket.send_fds(self._line, [b"go"], [described])
+        os.close(described)
+
+
+def _have_born(plan: Plan, zygote: socket.socket, files: list[int]) -> _Born:
+    stdout, stderr, *cgroups = files
+    member = _Member(plan.uid, cgroups)
+    spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in _NAMESPACES[:-3]]
+    spaces += [member.space("cgroup"), os.open("/proc/self/ns/mnt", os.O_RDONLY)]
+    spaces.append(member.space("user"))
+    expected = _Expected(plan.uid, member)
+    member.end()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    request = json.dumps({"uid": plan.uid, "filter": plan.filter}).encode()
+    socket.send_fds(zygote, [request], [theirs.fileno(), stdout, stderr, *spaces, *cgroups])
+    # Its end and its output end with the agent: nothing of it stays open here.
+    theirs.close()
+    zygote.close()
+    for descriptor in (*spaces, *files):
+        os.close(descriptor)
+    to_nowhere(os.O_RDWR, 0, 1, 2)
+    _await_word(ours)
+    expected.check()
+    return _Born(AGENT_PID, ours)
+
+
+def _await_word(line: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    if not poll.poll(_BIRTH_TIMEOUT_MS):
+        raise _RefusedError("the zygote had no child in time")
+    data, ancillary, _, _ = line.recvmsg(256, socket.CMSG_SPACE(_CREDENTIALS.size))
+    if not data:
+        raise _RefusedError("the zygote's child ended before it was the session's")
+    if data != b"born":
+        raise _RefusedError(f"the zygote's child couldn't enter: {data.decode(errors='replace')}")
+    pids = [
+        _CREDENTIALS.unpack(value)[0]
+        for level, kind, value in ancillary
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS
+    ]
+    if pids != [AGENT_PID]:
+        raise _RefusedError(f"the zygote's child isn't where it belongs: {pids}")
+
+
+class _Member:
+    """A process that is in the session's cgroups and user namespace until others are."""
+
+    def __init__(self, uid: int | None, cgroups: list[int]) -> None:
+        told, tell = os.pipe()
+        waiting, self._let_end = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(self._let_end)
+                for descriptor in cgroups:
+                    os.write(descriptor, b"0")
+                # What it was born in is what it may see of them.
+                kernel.unshare(kernel.CLONE_NEWCGROUP)
+                kernel.unshare(kernel.CLONE_NEWUSER)
+                os.write(tell, b"0")
+                os.read(waiting, 1)
+            except OSError as error:
+                os.write(tell, str(error.errno or 1).encode())
+            os._exit(0)
+        os.close(tell)
+        os.close(waiting)
+        answer = os.read(told, 16)
+        os.close(told)
+        if (number := int(answer or b"1")) != 0:
+            raise OSError(number, f"a user namespace: {os.strerror(number)}")
+        number = os.geteuid() if uid is None else uid
+        write_maps(self.pid, f"{number} {number} 1")
+
+    def space(self, name: str) -> int:
+        """Return a namespace of its."""
+        return os.open(f"/proc/{self.pid}/ns/{name}", os.O_RDONLY)
+
+    def end(self) -> None:
+        """Have it end, and wait for that."""
+        os.close(self._let_end)
+        os.waitpid(self.pid, 0)
+
+
+class _Expected:
+    """What the agent's process must be like, whatever the zygote has become by its imports."""
+
+    def __init__(self, uid: int | None, member: _Member) -> None:
+        self._uid = os.geteuid() if uid is None else uid
+        self._spaces = {
+            name: os.readlink(
+                f"/proc/{member.pid if name in ('user', 'cgroup') else 'self'}/ns/{name}"
+            )
+            for name in _NAMESPACES
+        }
+        self._cgroups = _read(f"/proc/{member.pid}/cgroup")
+
+    def check(self) -> None:
+        """Look at it.
+
+        Raises:
+            _RefusedError: If it isn't confined as any other agent is, or isn't alone.
+        """
+        place = f"/proc/{AGENT_PID}"
+        facts = dict(
+            line.split(":\t", 1) for line in _read(f"{place}/status").splitlines() if ":\t" in line
+        )
+        user = "\t".join([str(self._uid)] * 4)
+        wanted = {
+            "Uid": user,
+            "Gid": user if self._uid != os.geteuid() else "\t".join([str(os.getegid())] * 4),
+            "NoNewPrivs": "1",
+            "Seccomp": "2",
+            "Threads": "1",
+        } | dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), "0" * 16)
+        wrong = [name for name, value in wanted.items() if facts.get(name, "").strip() != value]
+        if int(facts.get("Seccomp_filters", _FILTERS)) < _FILTERS:
+            wrong.append("Seccomp_filters")
+        wrong += [
+            name for name, link in self._spaces.items() if os.readlink(f"{place}/ns/{name}") != link
+        ]
+        if _read(f"{place}/cgroup") != self._cgroups:
+            wrong.append("cgroup")
+        if len(os.listdir(f"{place}/fd")) > _MAX_DESCRIPTORS:
+            wrong.append("fd")
+        if {name for name in os.listdir("/proc") if name.isdecimal()} != {"1", str(AGENT_PID)}:
+            wrong.append("other processes")
+        if wrong:
+            raise _RefusedError(f"the zygote's child isn't confined: {', '.join(wrong)}")
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()

@@ -1,0 +1,221 @@
+"""A program's interpreter with its imports done, from which sessions are forked.
+
+It runs on the version's own interpreter, of which nothing but the standard library is taken for
+granted, and is loaded from a copy: what an agent imports by the name of this package is its own.
+It has one thread, no event loop, no network, nothing of a session, and one socket, to the nursery.
+
+A session's request has the socket to its ``nest``, its output, its complaints, the namespaces to
+enter and the cgroups to join. The child of the child that is forked for it becomes the session's
+user, without capabilities and behind the agents' filter, says so to the nest, and learns what it is
+to run and with which environment when that has looked at it.
+"""
+
+import builtins
+import contextlib
+import gc
+import importlib.machinery
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import time
+import types
+import wsgiref.handlers
+from typing import Any, NoReturn
+
+from trunkline.runtimes.process.sandbox.inside import kernel
+from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers
+from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but
+from trunkline.runtimes.process.sandbox.inside.preload import LeftOutError, Preloaded, preload
+
+_LINE = 3
+_MAX_BYTES = 64 * 1024
+_MAX_DESCRIPTORS = 20
+_SPACES = (
+    kernel.CLONE_NEWPID,
+    kernel.CLONE_NEWNET,
+    kernel.CLONE_NEWIPC,
+    kernel.CLONE_NEWUTS,
+    kernel.CLONE_NEWCGROUP,
+    kernel.CLONE_NEWNS,
+    kernel.CLONE_NEWUSER,
+)
+_PACKAGE = "trunkline"
+#: What Python sets itself when it is started without a locale.
+_COERCED = "LC_CTYPE"
+
+
+def main(library: str) -> None:
+    """Preload, serve, and in each child return from here to end as a program does.
+
+    Args:
+        library: Where this was loaded from.
+    """
+    line = socket.socket(fileno=_LINE)
+    line.set_inheritable(False)
+    _, (described, *_), _, _ = socket.recv_fds(line, _MAX_BYTES, 1)
+    with open(described, "rb") as file:
+        file.seek(0)
+        order = json.load(file)
+    _forget(library)
+    script = os.path.join(order["folder"], order["command"][order["script_at"]])
+    folder = order["folder"]
+    _see_as_program(script)
+    gc.disable()
+    try:
+        loaded = preload(script, folder, order["left_out"])
+    except LeftOutError as error:
+        line.send(json.dumps({"left_out": [error.module, error.reason]}).encode())
+        os._exit(0)
+    code = _compiled(script)
+    gc.collect()
+    gc.freeze()
+    line.send(json.dumps({"modules": loaded.modules, "reads": loaded.reads}).encode())
+    given = _serve(line)
+    line.detach()
+    _become(given, loaded, order["script_at"])
+    _run(script, code)
+
+
+def _forget(library: str) -> None:
+    """Leave no trace of this package where the agent's own may be looked for."""
+    sys.path[:] = [path for path in sys.path if path != library]
+    sys.path_importer_cache.pop(library, None)
+    for name in list(sys.modules):
+        if name == _PACKAGE or name.startswith(f"{_PACKAGE}."):
+            del sys.modules[name]
+
+
+def _see_as_program(script: str) -> None:
+    """Look modules up where the program does."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+
+
+def _compiled(script: str) -> types.CodeType | None:
+    """Compile the program; it says itself what is wrong if that can't be done."""
+    try:
+        with open(script, "rb") as file:
+            code: types.CodeType = compile(file.read(), script, "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return code
+
+
+def _serve(line: socket.socket) -> dict[str, Any]:
+    """Have children; in each, return what it is to be."""
+    while True:
+        data, files, _, _ = socket.recv_fds(line, _MAX_BYTES, _MAX_DESCRIPTORS)
+        if not data:
+            os._exit(0)
+        child = os.fork()
+        if child == 0:
+            return _enter(json.loads(data), list(files))
+        for descriptor in files:
+            os.close(descriptor)
+        # It ends at once: it has its own child in another namespace.
+        os.waitpid(child, 0)
+
+
+def _enter(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    nest = socket.socket(fileno=files[0])
+    stdout, stderr, *others = files[1:]
+    spaces, cgroups = others[: len(_SPACES)], others[len(_SPACES) :]
+    try:
+        for descriptor in cgroups:
+            os.write(descriptor, b"0")
+        for descriptor, kind in zip(spaces, _SPACES, strict=True):
+            kernel.enter(descriptor, kind)
+        if os.fork() != 0:
+            os._exit(0)
+        os.setsid()
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        close_all_but(nest.fileno())
+        give_up_powers(request["uid"], bytes.fromhex(request["filter"]))
+    except OSError as error:
+        nest.send((error.strerror or str(error)).encode())
+        os._exit(127)
+    nest.send(b"born")
+    _, described, _, _ = socket.recv_fds(nest, _MAX_BYTES, 1)
+    if not described:
+        os._exit(127)
+    with open(described[0], "rb") as file:
+        file.seek(0)
+        given: dict[str, Any] = json.load(file)
+    nest.close()
+    return given
+
+
+def _become(given: dict[str, Any], loaded: Preloaded, script_at: int) -> None:
+    """Be as a program just started is, with its own environment, arguments and chance."""
+    coerced = {name: os.environ[name] for name in (_COERCED,) if name in os.environ}
+    os.environ.clear()
+    os.environ.update(coerced | given["environment"])
+    for name, value in loaded.sets.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    wsgiref.handlers.BaseHandler.os_environ = wsgiref.handlers.read_environ()
+    time.tzset()
+    kernel.show_to_own_user()
+    _draw_anew()
+    command = given["command"]
+    sys.orig_argv[:] = command
+    sys.argv[:] = command[script_at:]
+    with contextlib.suppress(OSError):
+        os.chdir(given["working_dir"])
+    gc.enable()
+
+
+def _draw_anew() -> None:
+    """Have random numbers and names that no other session has."""
+    random.seed()
+    tempfile._name_sequence = None  # type: ignore[attr-defined] # noqa: SLF001
+    if (uuid := sys.modules.get("uuid")) is not None:
+        # A machine of its own, which each process has where there is no interface. The C library
+        # would go on with the one that it has drawn, so it isn't asked.
+        uuid._generate_time_safe = uuid._last_timestamp = None  # type: ignore[attr-defined] # noqa: SLF001
+        uuid._node = secrets.randbits(48) | 1 << 40  # type: ignore[attr-defined] # noqa: SLF001
+    if (ssl := sys.modules.get("ssl")) is not None:
+        # It draws anew by itself when its process has another number, which ours has.
+        ssl.RAND_add(os.urandom(32), 32.0)
+    if (numpy := sys.modules.get("numpy.random")) is not None:
+        numpy.seed()
+
+
+def _run(script: str, code: types.CodeType | None) -> None:
+    """Run the program as ``__main__``."""
+    module = types.ModuleType("__main__")
+    module.__dict__.update(
+        __file__=script,
+        __cached__=None,
+        __builtins__=builtins,
+        __loader__=importlib.machinery.SourceFileLoader("__main__", script),
+    )
+    sys.modules["__main__"] = module
+    try:
+        if code is None:
+            with open(script, "rb") as file:
+                code = compile(file.read(), script, "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - running the program is the job
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as Python itself does
+        _end_by(error)
+
+
+def _end_by(error: BaseException) -> NoReturn:
+    """End as a program does that raised this; what is above it in the stack is ours."""
+    trace = error.__traceback__
+    error.__traceback__ = trace.tb_next if trace is not None else None
+    sys.excepthook(type(error), error, error.__traceback__)
+    if isinstance(error, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    raise SystemExit(1) from None

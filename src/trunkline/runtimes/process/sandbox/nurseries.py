@@ -1,0 +1,326 @@
+"""Which versions have a zygote, which can't, and why.
+
+A version's first session is started as a program, and its zygote is made meanwhile. It is nobody
+else's, and is ended when no session was forked from it for a while.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+
+from trunkline.aio.tasks import TaskOwner
+from trunkline.protocol.ids import AgentName, ProjectName, VersionId
+from trunkline.runtimes.interface import InstanceSpec, StartMode, StartStatus
+from trunkline.runtimes.process.child import Child, Spawn, Started
+from trunkline.runtimes.process.entry_point import file_at
+from trunkline.runtimes.process.sandbox.box import Ground
+from trunkline.runtimes.process.sandbox.forked import Fork
+from trunkline.runtimes.process.sandbox.nursery import (
+    LeftOutError,
+    Nursery,
+    NurseryFailedError,
+    Seed,
+)
+
+#: A variable of a definition that asks for one or the other.
+START_VARIABLE = "TRUNKLINE_START"
+_OPEN_TIMEOUT_S = 120.0
+_MAX_LEFT_OUT = 8
+_PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
+#: What interpreters and libraries read before or beside ``os.environ``; in no session is it
+#: other than in the zygote.
+_READ_EARLY = re.compile(
+    r"PYTHON.*|LC_.*|LANG|LANGUAGE|LD_.*|MALLOC_.*|GLIBC_TUNABLES|LOCPATH|PATH|OPENSSL_.*|SSL_CERT_.*"
+    r"|(?:OMP|OPENBLAS|MKL|BLIS|NUMEXPR|GOTO|VECLIB)_.*"
+)
+Key = tuple[ProjectName, AgentName, VersionId]
+
+
+@dataclass(slots=True)
+class _Version:
+    """One version, as far as its zygote goes."""
+
+    program: tuple[str, ...]
+    """What is run, without the arguments it is given, and where."""
+    environment: dict[str, str]
+    left_out: dict[str, str] = field(default_factory=dict)
+    nursery: Nursery | None = None
+    making: asyncio.Task[None] | None = None
+    reason: str = ""
+    """Why there can't be one."""
+    note: str = ""
+    """Why the last session wasn't forked although there is one."""
+    used_at: float = 0.0
+
+
+class Nurseries:
+    """All of a runtime's zygotes."""
+
+    def __init__(
+        self,
+        spawn: Spawn,
+        tasks: TaskOwner,
+        *,
+        mode: StartMode,
+        idle_s: float,
+        most: int,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            spawn: Starts their processes.
+            tasks: Owns what makes them.
+            mode: How sessions are started unless their definition says otherwise.
+            idle_s: After how long without a start a zygote is ended.
+            most: How many zygotes there may be.
+        """
+        self._spawn = spawn
+        self._tasks = tasks
+        self._mode = mode
+        self._idle_s = idle_s
+        self._most = most
+        self._versions: dict[Key, _Version] = {}
+        #: All that haven't ended, those that only wait for their sessions' end, too.
+        self._nurseries: set[Nursery] = set()
+        self._adopted: set[int] = set()
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+
+    def take(
+        self,
+        ground: Ground,
+        spec: InstanceSpec,
+        environment_of: Callable[[InstanceSpec], Mapping[str, str]],
+    ) -> Fork | None:
+        """Return what a session is forked by; None: start it as a program.
+
+        Args:
+            ground: What all sandboxes have in common.
+            spec: The agent.
+            environment_of: Returns the whole environment of an agent.
+        """
+        version = self._version(ground, spec, environment_of)
+        if version is None or version.nursery is None:
+            return None
+        version.used_at = self._loop.time()
+        if version.nursery.lost:
+            lost, version.nursery = version.nursery, None
+            version.note = f"its zygote was lost: {lost.lost}"
+            self._retire(lost)
+            self._make(ground, spec, version)
+            return None
+        if (other := self._difference(version, environment_of(spec))) is not None:
+            name, module = other
+            if module is None:
+                version.note = f"{name} isn't what it was when the zygote was started"
+                return None
+            version.left_out[module] = f"it reads {name} when it is imported"
+            self._retire(version.nursery)
+            version.nursery = None
+            self._make(ground, spec, version)
+            return None
+        version.note = ""
+        return version.nursery.fork()
+
+    async def settle(
+        self,
+        ground: Ground,
+        spec: InstanceSpec,
+        environment_of: Callable[[InstanceSpec], Mapping[str, str]],
+    ) -> StartStatus:
+        """Make a version's zygote if there can be one; return how its sessions are started."""
+        version = self._version(ground, spec, environment_of)
+        if version is not None and version.making is not None:
+            await asyncio.shield(version.making)
+        return self.status(_key(spec))
+
+    def status(self, key: Key) -> StartStatus:
+        """Return how a version's sessions are started, as far as that is known."""
+        version = self._versions.get(key)
+        if version is None:
+            mode = f"start is {self._mode}"
+            reason = mode if self._mode == StartMode.SPAWN else "no session was started yet"
+            return StartStatus(mode=StartMode.SPAWN, reason=reason)
+        if version.nursery is None:
+            reason = version.reason or version.note or "its zygote is being made"
+            return StartStatus(mode=StartMode.SPAWN, reason=reason, left_out=dict(version.left_out))
+        return StartStatus(
+            mode=StartMode.ZYGOTE,
+            reason=version.note,
+            preloaded=version.nursery.modules,
+            left_out=dict(version.left_out),
+        )
+
+    def _version(
+        self,
+        ground: Ground,
+        spec: InstanceSpec,
+        environment_of: Callable[[InstanceSpec], Mapping[str, str]],
+    ) -> _Version | None:
+        key = _key(spec)
+        version = self._versions.get(key)
+        if version is None:
+            version = _Version(_program(spec), _fixed(spec, environment_of))
+            self._versions[key] = version
+            version.reason = self._refusal(spec) or ""
+        if version.reason or self._is_closed or _program(spec) != version.program:
+            return None
+        if version.nursery is None and version.making is None:
+            self._make(ground, spec, version)
+        return version
+
+    def _refusal(self, spec: InstanceSpec) -> str | None:
+        wanted = spec.environment.get(START_VARIABLE) or self._mode
+        if wanted not in set(StartMode):
+            return f"{START_VARIABLE} is {wanted!r}; give zygote or spawn"
+        if wanted == StartMode.SPAWN:
+            return "start is spawn"
+        if spec.environment.get("TRUNKLINE_NETWORK") == "host":
+            return "its network is the machine's"
+        if _script_at(spec) is None:
+            return "its command doesn't run a Python file"
+        return None
+
+    def _difference(
+        self, version: _Version, environment: Mapping[str, str]
+    ) -> tuple[str, str | None] | None:
+        """Return a variable that isn't what it was, and the module whose import has read it."""
+        ours = version.environment
+        names = environment.keys() | ours.keys()
+        for name in sorted(names):
+            if environment.get(name) == ours.get(name):
+                continue
+            if _READ_EARLY.fullmatch(name):
+                return name, None
+            if version.nursery is not None and name in version.nursery.reads:
+                return name, version.nursery.reads[name]
+        return None
+
+    def _make(self, ground: Ground, spec: InstanceSpec, version: _Version) -> None:
+        at = _script_at(spec)
+        assert at is not None
+        version.used_at = self._loop.time()
+        seed = Seed(
+            launch=spec.launch,
+            script_at=at,
+            environment=version.environment,
+            node=spec.node,
+            memory_bytes=spec.memory_bytes,
+            cpu=spec.cpu,
+        )
+        version.making = self._tasks.spawn(
+            self._make_one(ground, seed, version), name=f"zygote:{spec.key.agent}"
+        )
+
+    async def _make_one(self, ground: Ground, seed: Seed, version: _Version) -> None:
+        try:
+            while not self._is_closed:
+                nursery = Nursery(
+                    ground, replace(seed, left_out=dict(version.left_out)), self._spawn, self._tasks
+                )
+                self._nurseries = {each for each in self._nurseries if not each.is_over}
+                self._nurseries.add(nursery)
+                try:
+                    await nursery.open(_OPEN_TIMEOUT_S)
+                except NurseryFailedError as error:
+                    await nursery.aclose()
+                    version.reason = f"its zygote couldn't be made: {error}"
+                    return
+                except LeftOutError as error:
+                    await nursery.aclose()
+                    version.left_out[error.module] = error.reason
+                    if len(version.left_out) > _MAX_LEFT_OUT:
+                        version.reason = f"more than {_MAX_LEFT_OUT} modules can't be preloaded"
+                        return
+                except BaseException:
+                    await nursery.aclose()
+                    raise
+                else:
+                    version.nursery = nursery
+                    self._make_room()
+                    self._loop.call_later(self._idle_s, self._end_idle)
+                    return
+        finally:
+            version.making = None
+
+    # Ends
+
+    def _make_room(self) -> None:
+        alive = [each for each in self._versions.values() if each.nursery is not None]
+        alive.sort(key=lambda each: each.used_at)
+        for version in alive[: max(len(alive) - self._most, 0)]:
+            self._end(version)
+
+    def _end_idle(self) -> None:
+        now = self._loop.time()
+        for version in self._versions.values():
+            if version.nursery is None:
+                continue
+            left = version.used_at + self._idle_s - now
+            if left <= 0:
+                self._end(version)
+            else:
+                self._loop.call_later(left, self._end_idle)
+
+    def _end(self, version: _Version) -> None:
+        if version.nursery is not None:
+            self._retire(version.nursery)
+            version.nursery = None
+            version.note = "its zygote wasn't needed for a while, and ended"
+
+    def _retire(self, nursery: Nursery) -> None:
+        # It ends when its sessions have.
+        nursery.close()
+
+    def adopt(self, started: Started) -> None:
+        """See to the end of a nursery that another process of the platform has made.
+
+        It ends when its sessions have, which are this one's.
+        """
+        if started.pid not in self._adopted:
+            self._adopted.add(started.pid)
+            self._tasks.spawn(Child(started).wait(), name="nursery:adopted")
+
+    def let_go(self) -> None:
+        """Touch nothing of them any more: another process has their sessions."""
+        self._is_closed = True
+        for nursery in self._nurseries:
+            nursery.let_go()
+
+    async def aclose(self) -> None:
+        """End them. Twice is fine."""
+        self._is_closed = True
+        for version in self._versions.values():
+            if version.making is not None:
+                version.making.cancel()
+                await asyncio.wait([version.making])
+        for nursery in list(self._nurseries):
+            await nursery.aclose()
+
+
+def _key(spec: InstanceSpec) -> Key:
+    return spec.key.project, spec.key.agent, spec.version
+
+
+def _script_at(spec: InstanceSpec) -> int | None:
+    command = spec.launch.command
+    if not _PYTHON.fullmatch(PurePath(command[0]).name):
+        return None
+    at = file_at(command[1:])
+    return None if at is None else at + 1
+
+
+def _program(spec: InstanceSpec) -> tuple[str, ...]:
+    at = _script_at(spec)
+    command = spec.launch.command if at is None else spec.launch.command[: at + 1]
+    return (spec.launch.working_dir, *command)
+
+
+def _fixed(
+    spec: InstanceSpec, environment_of: Callable[[InstanceSpec], Mapping[str, str]]
+) -> dict[str, str]:
+    """Return what of an agent's environment is the same in all sessions, and no secret."""
+    kept = {name: value for name, value in spec.environment.items() if _READ_EARLY.fullmatch(name)}
+    return dict(environment_of(replace(spec, environment=kept)))
