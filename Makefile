@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up postgres browser test test-long bench fuzz lint fmt types imports lock clean
+.PHONY: help setup demo up postgres browser test test-long bench bench-console fuzz lint fmt types imports lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trunkline needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
@@ -50,6 +50,9 @@ bench: $(STAMP)  ## compare the relay with nginx and HAProxy, and the host with 
 	@$(BIN)/python -m benchmarks.host
 	@$(BIN)/python -m benchmarks.access
 	@$(BIN)/python -m benchmarks.start
+
+bench-console: $(STAMP) browser  ## measure what a console page with fifty live sessions costs
+	@$(BIN)/python -m benchmarks.console
 
 FUZZ_SECONDS ?= 60
 FUZZ := .cache/fuzz
