@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from benchmarks.relay.measure import Plan, Samples, measure
+from benchmarks.relay.measure import PARTS, Plan, Samples, measure
 from benchmarks.relay.proxies import Target, find_proxies, start_targets
 from benchmarks.support.processes import Children, exit_on_sigterm, raise_file_limit
 from benchmarks.support.report import console, middle, table
@@ -19,15 +19,17 @@ def main() -> None:
     parser.add_argument("modules", nargs="+", help="names below benchmarks.experiments")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--round-trips", type=int, default=6000)
+    parser.add_argument("--set-ups", action="store_true", help="nothing but setting up connections")
     options = parser.parse_args()
     plan = Plan(
+        parts=frozenset({"set-ups"} if options.set_ups else set(PARTS) - {"set-ups", "voices"}),
         frame_sizes=FRAME_SIZES,
         rounds=options.rounds,
         round_trips=options.round_trips,
         single_round_trips=options.round_trips // 4,
         connections=32,
         idle_connections=500,
-        set_ups=1,
+        set_ups=400,
         voice_sessions=1,
         voice_s=0.1,
     )
@@ -47,8 +49,24 @@ def main() -> None:
                 targets.append(Target(module, child, child.read()["port"]))
             load = children.start_python("load", "benchmarks.support.load")
             samples = measure(load, targets, plan, status.update)
+    names = [target.name for target in targets[1:]]
+    if options.set_ups:
+        out.print(report_set_ups(samples, names))
+        return
     for size in FRAME_SIZES:
-        out.print(report(samples, size, [target.name for target in targets[1:]]))
+        out.print(report(samples, size, names))
+
+
+def report_set_ups(samples: Samples, names: list[str]) -> object:
+    rows = []
+    for name in names:
+        cells = [name]
+        for found in (samples.set_ups_per_s, samples.set_up_cpu_us, samples.whole_cpu_us):
+            cells.append(f"{median(found[name, 0]):.0f}")
+            cells.append(middle(samples.ratios(found, name, "nginx", 0)))
+        rows.append(cells)
+    columns = ["", "a second", "/ nginx", "CPU µs", "/ nginx", "with its end", "/ nginx"]
+    return table("setting up connections", columns, rows)
 
 
 def report(samples: Samples, size: int, names: list[str]) -> object:
