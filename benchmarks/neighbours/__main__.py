@@ -9,6 +9,7 @@ the platform said of each of the five: to its client, in its session's log, and 
 
 import argparse
 import asyncio
+import contextlib
 import re
 import shutil
 import statistics
@@ -54,6 +55,7 @@ LIMITS = {
     "spin": ("cpu", "CpuLimit"),
 }
 _PAUSE_S = 0.2
+_PATIENCE_S = 120.0
 
 
 @dataclass
@@ -64,19 +66,18 @@ class Neighbour:
     token: str
     way: str
     closes: set[str] = field(default_factory=set)
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def misbehave(self) -> None:
         """Do so until cancelled; note how each connection ended that the platform ended."""
         while True:
-            try:
+            with contextlib.suppress(InvalidStatus, TimeoutError, ConnectionError):
                 async with self.platform.connect("bad", self.way, token=self.token) as websocket:
-                    await websocket.send(self.way)
-                    await websocket.recv()
-                    await websocket.wait_closed()
-            except (ConnectionClosed, InvalidStatus, TimeoutError):
-                pass
-            else:
-                self.closes.add(f"{websocket.close_code} {websocket.close_reason}")
+                    with contextlib.suppress(ConnectionClosed):
+                        await websocket.send(self.way)
+                        async for _ in websocket:
+                            self.has_begun.set()
+                    self.closes.add(f"{websocket.close_code} {websocket.close_reason}")
             await asyncio.sleep(_PAUSE_S)
 
     async def end(self) -> None:
@@ -119,13 +120,17 @@ async def run(load: Child, neighbours: list[Neighbour], rounds: int, seconds: fl
     for _ in range(rounds):
         phases.quiet.append(await speak(load, seconds))
         tasks = [asyncio.create_task(each.misbehave()) for each in neighbours]
-        # All of them are at it by then.
+        async with asyncio.timeout(_PATIENCE_S):
+            await asyncio.gather(*(each.has_begun.wait() for each in neighbours))
+        # What they are noticed by takes some seconds, too.
         await asyncio.sleep(seconds / 2)
         phases.loud.append(await speak(load, seconds))
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
         await asyncio.gather(*(each.end() for each in neighbours))
+        for each in neighbours:
+            each.has_begun.clear()
     return phases
 
 

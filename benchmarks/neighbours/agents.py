@@ -42,7 +42,7 @@ def fork():
 def memory():
     kept = []
     while True:
-        kept.append(bytearray(os.urandom(1 << 20)))
+        kept.append(BLOCK * 32)
 
 
 def disk():

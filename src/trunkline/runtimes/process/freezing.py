@@ -32,6 +32,15 @@ class BoxFreezer:
         if (limits := self._limits()) is not None:
             limits.go_on()
 
+    def let_end(self) -> None:
+        """Let it take a signal: a frozen process takes none, not even the one that kills.
+
+        Nor does one soon that gets a processor only when nobody else wants it.
+        """
+        self.thaw()
+        if self._box.gives_way:
+            self._box.give_way(to_others=False)
+
     @property
     def is_frozen(self) -> bool:
         """Whether nothing of it runs."""

@@ -31,7 +31,7 @@ from trunkline.runtimes.process.listening import Endpoint
 from trunkline.runtimes.process.output import OutputPipe
 from trunkline.runtimes.process.readiness import find_ready, next_delay_s
 from trunkline.runtimes.process.sandbox.box import Box
-from trunkline.runtimes.process.sandbox.control import SandboxFailedError
+from trunkline.runtimes.process.sandbox.control import SandboxFailedError, reason_of
 from trunkline.runtimes.process.sandbox.forked import ForkedChild
 from trunkline.runtimes.process.sandbox.policy import network_variables
 from trunkline.runtimes.process.sandbox.watch import LimitWatch
@@ -42,10 +42,6 @@ _NOT_RUN = ExitStatus(code=127)
 #: How long a sandbox may take to be made; it takes a few milliseconds.
 _ENTER_TIMEOUT_S = 20.0
 _ENDED_WELL = ExitStatus(code=0)
-
-
-def _reason(error: OSError | SandboxFailedError) -> str:
-    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 class ProcessInstance:
@@ -286,7 +282,7 @@ class ProcessInstance:
                         else:
                             ending = await self._spawn_boxed(self._box, resources)
                     except (OSError, SandboxFailedError) as error:
-                        self._spawn_failure = _reason(error)
+                        self._spawn_failure = reason_of(error)
                         self._logs.event(
                             "NotReady", f"it couldn't be started: {self._spawn_failure}"
                         )
@@ -311,9 +307,8 @@ class ProcessInstance:
         resources.callback(self._signal, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        # A frozen process takes no signal; on some kernels not even the one that kills.
         if self._freezer is not None:
-            self._freezer.thaw()
+            self._freezer.let_end()
         if self._child is not None:
             self._child.signal_group(number)
 
@@ -422,7 +417,12 @@ class ProcessInstance:
         self._spawned.set()
         watching = None
         if self._box is not None:
-            self._limits = self._watch_limits(self._box, child)
+            self._limits = LimitWatch(
+                self._box,
+                tell=self._tell_limit,
+                end=self._signal,
+                may_yield=self._settings.busy_agents_yield,
+            )
             watching = self._tasks.spawn(
                 self._limits.run(self._settings.limits_interval_s, self._measuring),
                 name=f"runtime:{self.spec.key}:limits",
@@ -448,12 +448,9 @@ class ProcessInstance:
             self._spawn_failure = box.failure
         return replace(status, why=limits.note_end(used, is_killed=is_killed))
 
-    def _watch_limits(self, box: Box, child: Child | ForkedChild) -> LimitWatch:
-        def tell(limit: str, reason: str, message: str) -> None:
-            self._on_limit(limit)
-            self._logs.event(reason, message)
-
-        return LimitWatch(box, box.folders, box.limits, tell=tell, end=self._signal)
+    def _tell_limit(self, limit: str, reason: str, message: str) -> None:
+        self._on_limit(limit)
+        self._logs.event(reason, message)
 
     async def _drain(self, pipes: list[OutputPipe]) -> None:
         try:

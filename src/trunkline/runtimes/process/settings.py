@@ -88,6 +88,10 @@ class ProcessSettings:
     memory."""
     limits_interval_s: float = 2.0
     """Seconds between two looks at what agents use of their limits."""
+    busy_agents_yield: bool = True
+    """Whether an agent that wants a processor all the time gets one only when nobody else does,
+    until it has paused: so that conversations beside it don't wait for it. Turn it off where other
+    programs than agents keep the machine busy, and agents compute for long."""
 
     start: str = "spawn"
     """How sandboxed agents are started: `zygote` forks them from an interpreter of their

@@ -441,6 +441,19 @@ class Box:
         """Return whether something of it runs, or could if there were a processor for it."""
         return self._group is not None and self._group.is_running()
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether it gets a processor only when nobody else wants it."""
+        return self._group is not None and self._group.gives_way
+
+    def give_way(self, *, to_others: bool) -> bool:
+        """Have it get a processor only when nobody else wants it, or like the others.
+
+        Returns:
+            Whether that could be done.
+        """
+        return self._group is not None and self._group.give_way(to_others=to_others)
+
     async def finish(self) -> Usage:
         """Remove what is left once its processes have ended; return what it used. Twice is fine."""
         self.close()

@@ -12,10 +12,10 @@ from trunkline.runtimes.process.sandbox.freezer import Freezer, FreezerPlace, fi
 
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
-#: An agent's weight for each processor it may use, where another process has 1024 (version 1) or
-#: a group has 100 (version 2): when processors are short the platform, whom all agents need, comes
-#: first, and agents share the rest in proportion to what they may use.
-_SHARES, _WEIGHT = 256, 25
+#: An agent's weight for each processor it may use, in version 1 and 2: that of one other process,
+#: however many of its own want to run. So agents share in proportion to what they may use where
+#: more is wanted than there is, and none crowds out the platform.
+_SHARES, _WEIGHT = 1024, 100
 _MIN_SHARES, _MIN_WEIGHT = 2, 1
 #: So many of a group's threads are looked at to tell whether one of them runs.
 _THREADS_LOOKED_AT = 64
@@ -170,6 +170,35 @@ class Group:
             return any(_is_running(int(each)) for each in threads[-_THREADS_LOOKED_AT:])
         return False
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether its processes get a processor only when nobody else wants it."""
+        return any(_read_number(folder / "cpu.idle") == 1 for folder in self.folders)
+
+    def give_way(self, *, to_others: bool) -> bool:
+        """Have its processes get a processor only when nobody else wants it, or like the others.
+
+        Returns:
+            Whether that could be done; kernels before 5.15 can't.
+        """
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                # It is there or it isn't: the kernel makes it.
+                descriptor = os.open(folder / "cpu.idle", os.O_WRONLY | os.O_CLOEXEC)
+                with os.fdopen(descriptor, "w") as file:
+                    file.write("1" if to_others else "0")
+                if not to_others:
+                    self._restore_weight(folder)
+                return True
+        return False
+
+    def _restore_weight(self, folder: Path) -> None:
+        # The kernel has forgotten it.
+        name, read = _MEASURED[self.version]["cpu.limit"]
+        cpu = read((folder / name).read_text())
+        file, weight = _weight(self.version, cpu)
+        (folder / file).write_text(weight)
+
     def remove(self) -> None:
         """Remove it; all that were in it have ended. Twice is fine."""
         also = () if self.freezer is None else self.freezer.folders
@@ -250,7 +279,7 @@ def _values(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
             "cpu": (
                 ("cpu.cfs_period_us", str(_PERIOD_US)),
                 ("cpu.cfs_quota_us", quota),
-                ("cpu.shares", str(max(int(limits.cpu * _SHARES), _MIN_SHARES))),
+                _weight(1, limits.cpu),
             ),
             "pids": (("pids.max", str(limits.pids)),),
         }
@@ -264,12 +293,26 @@ def _values(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
             ),
             "cpu": (
                 ("cpu.max", f"{quota} {_PERIOD_US}"),
-                ("cpu.weight", str(max(int(limits.cpu * _WEIGHT), _MIN_WEIGHT))),
+                _weight(2, limits.cpu),
             ),
             "pids": (("pids.max", str(limits.pids)),),
         }
     for controller in hierarchy.controllers:
         yield from writes.get(controller, ())
+
+
+def _weight(version: int, cpu: float) -> tuple[str, str]:
+    """Return the file and the text that give a group its weight."""
+    if version == 1:
+        return "cpu.shares", str(max(int(cpu * _SHARES), _MIN_SHARES))
+    return "cpu.weight", str(max(int(cpu * _WEIGHT), _MIN_WEIGHT))
+
+
+def _read_number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

@@ -46,6 +46,11 @@ class _Coming:
             self._socket.result().close()
 
 
+def reason_of(error: OSError | SandboxFailedError) -> str:
+    """Say in a few words what stood in the way."""
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+
+
 class Control:
     """Waits for one launcher, gives it its plan, and asks it for connections.
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from trunkline.aio.threads import in_thread
 from trunkline.runtimes.process.sandbox.cgroups import Limits, Usage
+from trunkline.runtimes.process.sandbox.processors import Processors, ProcessorWatch
 
 _log = logging.getLogger("trunkline.runtimes")
 _GIB, _MIB = 1024**3, 1024**2
@@ -18,12 +19,6 @@ _MEASURING_SHARE = 0.1
 _BLOCK_BYTES = 512
 #: Deeper than any tree that people make.
 _MAX_DEPTH = 100
-#: Told when an agent was held back in this share of the time it wanted to run.
-_THROTTLED_SHARE = 0.8
-_MIN_PERIODS = 10
-#: Told, too, when it was running or waiting to at so many looks one after the other: where many
-#: agents want a processor, nobody gets as far as to its limit.
-_BUSY_LOOKS = 5
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -36,14 +31,19 @@ def size_words(size: int) -> str:
     return f"{size} bytes"
 
 
-class Watched(Protocol):
+class Watched(Processors, Protocol):
     """A running agent, as far as its limits go."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where it may write on disk: its home, first of all."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use."""
 
     def usage(self) -> Usage:
         """Return what was counted so far."""
-
-    def is_running(self) -> bool:
-        """Return whether it uses a processor just now, or waits for one."""
 
 
 class LimitWatch:
@@ -55,30 +55,31 @@ class LimitWatch:
     def __init__(
         self,
         watched: Watched,
-        folders: Sequence[Path],
-        limits: Limits,
         *,
         tell: Callable[[str, str, str], None],
         end: Callable[[signal.Signals], None],
+        may_yield: bool = True,
     ) -> None:
         """Prepare.
 
         Args:
             watched: The agent.
-            folders: Where it may write on disk: its home, first of all.
-            limits: What it may use.
             tell: Takes a limit's name, an event's name and a sentence.
             end: Sends it a signal.
+            may_yield: Whether it gives way to others while it always wants a processor.
         """
         self._watched = watched
-        self._folders = tuple(folders)
-        self._limits = limits
+        self._folders = watched.folders
+        self._limits = watched.limits
         self._tell = tell
         self._end = end
         self._seen = Usage()
-        #: What the last judgement of its use of processors was made from.
-        self._judged = Usage()
-        self._busy_looks = 0
+        self._processors = ProcessorWatch(
+            watched,
+            watched.limits.cpu,
+            may_yield=may_yield,
+            tell=lambda message: self._say("cpu", "CpuLimit", message),
+        )
         self._told: set[str] = set()
         self._home_bytes_at_start: int | None = None
         self._may_look = asyncio.Event()
@@ -126,33 +127,7 @@ class LimitWatch:
                 f"it may have no more than {self._limits.pids} processes and threads "
                 "(TRUNKLINE_PROCESS_PIDS_MAX); it was refused another",
             )
-        self._look_at_processors(usage)
-
-    def _look_at_processors(self, usage: Usage) -> None:
-        periods = usage.periods - self._judged.periods
-        if periods < _MIN_PERIODS:
-            self._busy_looks = 0
-            return
-        throttled = usage.throttled_periods - self._judged.throttled_periods
-        self._judged = usage
-        self._busy_looks = self._busy_looks + 1 if self._is_busy() else 0
-        if throttled >= _THROTTLED_SHARE * periods:
-            self._say(
-                "cpu",
-                "CpuLimit",
-                f"it wants more than its {self._limits.cpu:g} processors (resources.cpu), and is "
-                "slowed down to that",
-            )
-        elif self._busy_looks >= _BUSY_LOOKS:
-            self._say(
-                "cpu",
-                "CpuLimit",
-                "it wants a processor all the time, and shares them with others who do, in "
-                f"proportion to its {self._limits.cpu:g} (resources.cpu)",
-            )
-
-    def _is_busy(self) -> bool:
-        return "cpu" not in self._told and self._watched.is_running()
+        self._processors.look(usage)
 
     @property
     def memory_words(self) -> str:

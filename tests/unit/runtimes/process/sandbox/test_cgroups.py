@@ -40,7 +40,7 @@ def test_version_2_moves_the_platform_aside_and_hands_the_controllers_down(tmp_p
         "memory.swap.max": "0",
         "memory.oom.group": "1",
         "cpu.max": "150000 100000",
-        "cpu.weight": "37",
+        "cpu.weight": "150",
         "pids.max": "64",
     }
 
@@ -97,7 +97,7 @@ def test_version_1_has_a_folder_for_each_controller(tmp_path: Path) -> None:
     ]
     assert (group.folders[0] / "memory.limit_in_bytes").read_text() == "1073741824"
     assert (group.folders[1] / "cpu.cfs_quota_us").read_text() == "150000"
-    assert (group.folders[1] / "cpu.shares").read_text() == "384"
+    assert (group.folders[1] / "cpu.shares").read_text() == "1536"
     (group.folders[0] / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 3\n")
     assert group.usage().memory_kills == 3
 
@@ -223,3 +223,25 @@ def test_who_can_not_freeze_says_why(tmp_path: Path) -> None:
     found = find_cgroups(mounts=text, own="1:freezer:/\n")
     assert found.freezer == "no control group counts processor time (cpuacct)"
     assert find_cgroups(mounts="", own="").freezer == "this machine's control groups can't freeze"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_group_gives_way_and_gets_its_weight_back(tmp_path: Path, version: int) -> None:
+    if version == 2:
+        v2_tree(tmp_path)
+        group = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,)).make("g", LIMITS)
+    else:
+        mounted = f"cgroup {tmp_path} cgroup rw,cpu 0 0\n"
+        group = find_cgroups(mounts=mounted, own="1:cpu:/\n").make("g", LIMITS)
+    # A kernel without the file can't.
+    assert not group.give_way(to_others=True)
+    (folder,) = group.folders
+    (folder / "cpu.idle").write_text("0")
+    assert group.give_way(to_others=True)
+    assert group.gives_way
+    weight = folder / ("cpu.shares" if version == 1 else "cpu.weight")
+    held = weight.read_text()
+    weight.write_text("3")
+    assert group.give_way(to_others=False)
+    assert not group.gives_way
+    assert weight.read_text() == held == ("1536" if version == 1 else "150")
