@@ -344,6 +344,21 @@ def test_the_keyboard_gets_everywhere(page: Page) -> None:
     page.keyboard.type("by keyboard")
     page.keyboard.press("Enter")
     expect(page.locator(".transcript .agent")).to_contain_text("by keyboard")
+    page.get_by_text("As numbers").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("region", name="as numbers").get_by_role("row").nth(1)).to_be_visible()
+
+
+def test_a_rate_is_known_from_the_second_look_and_a_counter_may_begin_again(page: Page) -> None:
+    rates = page.evaluate(
+        """async () => {
+          const { Rate } = await import("/console/parts/rates.js");
+          const rate = new Rate();
+          const looks = [[10, 0], [30, 1000], [5, 2000], [5, 2000], [6, 2500]];
+          return looks.map(([value, at]) => String(rate.of(value, at)));
+        }"""
+    )
+    assert rates == ["NaN", "20", "5", "NaN", "2"]
 
 
 class _Elsewhere(http.server.BaseHTTPRequestHandler):

@@ -160,7 +160,7 @@ def test_who_is_signed_out_by_the_provider_is_asked_to_sign_in_again(
 
 
 def test_a_refusal_is_told_in_words(page: Page) -> None:
-    page.get_by_role("button", name="Sign in with Example").click()
+    page.get_by_role("button", name="Sign in with Example").press("Enter")
     page.get_by_role("button", name="Deny").click()
     expect(page.get_by_role("alert")).to_contain_text("The provider didn't sign you in")
     expect(page.get_by_role("alert")).to_contain_text("access_denied")

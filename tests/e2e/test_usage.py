@@ -132,3 +132,13 @@ def test_what_isnt_there_to_be_told_is_refused(
     rest: Rest, path: str, query: dict[str, str]
 ) -> None:
     assert rest.status(path, **query) == 400
+
+
+def test_errors_of_today_outlive_a_restart(rest: Rest, platform: Platform, token: str) -> None:
+    before = rest.get("agents/probe")["errors_today"]
+    assert before > 0
+    platform.stop()
+    platform.start()
+    again = Rest(platform, token)
+    assert again.get("agents/probe")["errors_today"] == before
+    again.close()

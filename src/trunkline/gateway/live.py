@@ -47,6 +47,10 @@ class ErrorsToday:
         if day != self._day:
             self._day = day
             self._counts.clear()
+            self._new_day()
+
+    def _new_day(self) -> None:
+        """For whoever keeps the counts elsewhere, too."""
 
 
 class LiveConnections:

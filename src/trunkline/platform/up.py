@@ -36,6 +36,7 @@ from trunkline.control.versions import Versions
 from trunkline.gateway.agent_door import AgentDoors
 from trunkline.gateway.descriptions import Descriptions
 from trunkline.gateway.invocations import Invocations
+from trunkline.gateway.kept_errors import KeptErrors
 from trunkline.gateway.lifetimes import Lifetimes
 from trunkline.gateway.moving import Entrance
 from trunkline.gateway.openai_responses import Responses
@@ -395,6 +396,7 @@ def _open_gateway(
         tickets=TicketOffice(heart.store),
         rates=access.rates,
         audit=access.audit,
+        errors=KeptErrors(state_dir / "errors"),
         shared=shared,
     )
     gateway.limits.most = descriptors.connections_within(
