@@ -114,6 +114,15 @@ def test_words_go_both_ways_and_every_frame_can_be_looked_at(page: Page) -> None
     expect(said).to_contain_text("Closed with 1000: the conversation ended normally")
 
 
+def test_the_first_words_are_sent_as_the_agent_takes_them(page: Page) -> None:
+    page.get_by_role("link", name="Talk to talker").click()
+    page.get_by_label("Message").fill("hello")
+    page.get_by_role("button", name="Send").click()
+    sent = page.locator(".frames").get_by_role("row", name="up")
+    expect(sent).to_contain_text('{"type":"text","content":"hello"}', timeout=20_000)
+    page.get_by_role("button", name="Hang up").click()
+
+
 def test_a_session_shows_its_log_its_files_and_why_calls_ended(page: Page, tmp_path: Path) -> None:
     page.get_by_role("link", name="Talk to probe").click()
     message = page.get_by_label("Message")

@@ -2,22 +2,27 @@
 
 import pytest
 
-from benchmarks.talk.__main__ import Utterance, false_ends
+from benchmarks.talk.__main__ import LEAD_S, Utterance, false_ends
+
+_SECOND = bytes(2 * 24_000)
 
 
 @pytest.mark.parametrize(
-    ("heard", "ends"),
+    ("stops", "first", "second"),
     [
-        (["Tell me the weather in Paris.", "What time is it?"], (0, 0)),
-        (["Tell me the whether in paris", "What time is it?"], (0, 0)),
-        (["Tell me the weather.", "In Paris.", "What time is it?"], (1, 0)),
-        (["Tell me.", "The weather.", "In Paris.", "What.", "Time is it?"], (2, 1)),
-        (["Tell me the weather in Paris."], (0, 0)),
+        ([2.0, 7.0], (2, 0, 0), (1, 0, 0)),
+        ([1.0, 2.0, 7.0, 8.0, 9.0], (2, 1, 0), (1, 1, 0)),
+        ([7.0], (2, 0, 1), (1, 0, 0)),
+        ([-1.0, 2.0], (2, 0, 0), (1, 0, 1)),
     ],
 )
-def test_false_ends_of_speech_are_counted(heard: list[str], ends: tuple[int, int]) -> None:
+def test_false_ends_of_speech_are_counted(
+    stops: list[float], first: tuple[int, ...], second: tuple[int, ...]
+) -> None:
     said = [
-        Utterance("Tell me the weather in Paris.", "first", b""),
-        Utterance("What time is it?", "second", b""),
+        Utterance("Tell me the weather in Paris.", "first", 5 * _SECOND),
+        Utterance("What time is it?", "second", 5 * _SECOND),
+        Utterance("What is my name?", "first", 5 * _SECOND),
     ]
-    assert false_ends(said, heard) == {"first": (1, ends[0]), "second": (1, ends[1])}
+    stopped = [LEAD_S + at for at in [*stops, 12.0]]
+    assert false_ends(said, stopped) == {"first": first, "second": second}

@@ -12,6 +12,8 @@ import { Voice } from "../talk/voice.js";
 
 const STEP_MS = 60;
 const DEFAULT_RATE = 24_000;
+/** How long an agent is given to say how it takes words, before the first are sent. */
+const GREETING_MS = 500;
 
 export function talkPage(context, agent) {
   const talk = new Talk(context, agent);
@@ -24,6 +26,8 @@ class Talk {
   #recorder = null;
   #rate = DEFAULT_RATE;
   #speaksWords = false;
+  #greeting = Promise.resolve();
+  #greeted = () => {};
   #sentAt = null;
   #counts = { up: 0, down: 0, upBytes: 0, downBytes: 0 };
 
@@ -125,6 +129,7 @@ class Talk {
     setPill(this.state, "connecting");
     setText(this.how, "Connecting. A new session may have to be started first.");
     this.sessionId ??= newSessionId();
+    this.#greeting = new Promise((resolve) => (this.#greeted = resolve));
     const begun = performance.now();
     let isOver = false;
     this.#call = connect({
@@ -232,6 +237,7 @@ class Talk {
     await this.voice.open().catch(() => {});
     const call = await this.#connect();
     if (call === null) return;
+    await Promise.race([this.#greeting, new Promise((resolve) => setTimeout(resolve, GREETING_MS))]);
     const message = this.#speaksWords ? JSON.stringify({ type: "text", content: words }) : words;
     try {
       await call.send(message);
@@ -244,6 +250,7 @@ class Talk {
   }
 
   #receive(message) {
+    this.#greeted();
     if (this.#sentAt !== null) {
       this.#measured(performance.now() - this.#sentAt);
       this.#sentAt = null;
