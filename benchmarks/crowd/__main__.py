@@ -98,11 +98,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=500, help="alive at once, at the end")
     parser.add_argument("--at-once", type=int, default=16, help="callers that come together")
+    parser.add_argument(
+        "--start",
+        choices=["zygote", "spawn"],
+        default="zygote",
+        help="whether sessions are forked, or programs of their own",
+    )
     options = parser.parse_args()
     exit_on_sigterm()
     raise_file_limit()
     folder = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
-    platform = Platform(folder / "state", **SETTINGS)
+    settings = SETTINGS | {"TRUNKLINE_PROCESS_START": options.start}
+    platform = Platform(folder / "state", **settings)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(platform.stop)
@@ -117,7 +124,8 @@ def main() -> int:
     waits = [part(crowd.waits_ms, share) for share in (0.0, 0.5, 0.99)]
     out.print(
         table(
-            f"A caller's first frame, ms, while {options.at_once} come at once ({machine()})",
+            f"A caller's first frame, ms; {options.at_once} come at once, {options.start} "
+            f"({machine()})",
             ("", "least", "p50", "p99"),
             [("connect to first frame", *waits)],
         )

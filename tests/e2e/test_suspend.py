@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -89,6 +90,26 @@ async def test_it_costs_nothing_answers_pings_and_wakes(
     assert "Frozen: nothing was said for " in events
     assert re.search(r"Woken: by a frame, after \d+\.\d s", events)
     assert "1000" in events
+
+
+async def test_a_forked_one_sleeps_as_well(
+    platform: Platform, token: str, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / "forked"
+    shutil.copytree(AGENTS / "dozer", folder)
+    described = (folder / "agent.yaml").read_text().replace("name: dozer", "name: forked")
+    (folder / "agent.yaml").write_text(described + "  - name: TRUNKLINE_START\n    value: zygote\n")
+    name, _, _ = await asyncio.to_thread(platform.deploy, folder)
+    async with platform.connect(name, "s", token=token) as websocket:
+        process = await ask(websocket, "who")
+        await until_frozen(http)
+        ticks = cpu_ticks(process)
+        await asyncio.wait_for(await websocket.ping(), PATIENCE_S)
+        await asyncio.sleep(0.5)
+        assert cpu_ticks(process) == ticks
+        assert await ask(websocket, "who") == process
+        await until_frozen(http)
+    assert "Woken: by a frame" in platform.events(name, "s")
 
 
 @pytest.mark.long
