@@ -8,7 +8,7 @@ import pytest
 
 from trunkline.cli import endings
 from trunkline.client import EndedConnection
-from trunkline.gateway import relay
+from trunkline.gateway import overdue, relay
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import ClosedBy
 
@@ -75,9 +75,8 @@ def test_words(given: dict[str, Any], happened: str, advice: str) -> None:
 
 
 def test_there_is_advice_for_each_limit_of_a_connection() -> None:
-    source = inspect.getsource(relay)
-    named = {*re.findall(r'limit="(\w+)"', source)}
-    named |= {*re.findall(r'_close_for_limit\(\s+CloseCode\.\w+,\s+"(\w+)"', source)}
+    named = {*re.findall(r'limit="(\w+)"', inspect.getsource(relay))}
+    named |= {*re.findall(r'_over\(\s+CloseCode\.\w+,\s+"(\w+)"', inspect.getsource(overdue))}
     assert named == {
         "max_frame_bytes",
         "max_frames_per_s",

@@ -65,7 +65,9 @@ class FakeRelayed:
         self._gateway = gateway
         self.relay = relay
         self.name = name
-        self.agent = SimpleNamespace(key=KEY, version="3", is_local=True)
+        self.agent = SimpleNamespace(
+            key=KEY, version="3", is_local=True, let_go=lambda: relay.done.append("let_go")
+        )
         self.caller = Caller(
             identity=Identity("urn:test", "anna"), acting_for="u1", issued_at=5.0, credential="c"
         )
@@ -174,7 +176,7 @@ async def test_a_few_are_still_at_once(gateway: FakeGateway) -> None:
         str(number) for number in range(10)
     ]
     assert moved.relays == 10
-    assert all(each.relay.done == ["hold", "detach"] for each in all_of_them)
+    assert all(each.relay.done == ["hold", "detach", "let_go"] for each in all_of_them)
 
 
 async def test_one_that_cannot_move_yet_goes_on_and_is_tried_again(gateway: FakeGateway) -> None:
@@ -183,7 +185,7 @@ async def test_one_that_cannot_move_yet_goes_on_and_is_tried_again(gateway: Fake
     moved = await gateway.departure.move(to, 5.0)
     assert moved.relays == 2
     assert slow.relay.done[:3] == ["hold", "detach", "go_on"]
-    assert quick.relay.done == ["hold", "detach"]
+    assert quick.relay.done == ["hold", "detach", "let_go"]
     # Alone, and with patience.
     assert [data["request_id"] for data in to.batches[-1]] == ["slow"]
 
