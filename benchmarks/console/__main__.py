@@ -1,8 +1,9 @@
-"""What a page costs that shows fifty sessions: ``python -m benchmarks.console [SESSIONS]``.
+"""What a page costs that shows fifty sessions: ``make bench-console``.
 
-Every session has a socket open and says something once a second. Chromium shows the agent's page;
-what all of its processes and the platform's take is compared with the same time without a page.
-CPU time is counted, so other work on the machine changes little.
+Every session has a socket open and says something once a second. Chromium shows the agent's page,
+which asks every two seconds for what each session uses and what went over it. What all of the
+browser's processes and the platform's take is compared with the same time without a page. CPU time
+is counted, so other work on the machine changes little.
 """
 
 import asyncio
