@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.exceptions import ConnectionClosed
 
-from tests.support.platform import Platform
+from tests.support.platform import Platform, ask
 
 DEFINITION: dict[str, Any] = {
     "kind": "hosted",
@@ -436,3 +437,36 @@ async def test_many_make_one_session(platform: Platform, token: str, probe: str)
             *(http.delete(f"/agents/{probe}/endpoint/sessions/crowd?api-version=v1") for _ in "abc")
         )
         assert {answer.status_code for answer in deleted} == {204}
+
+
+async def test_deleting_what_is_in_use(
+    platform: Platform, token: str, probe: str, http: httpx2.Client
+) -> None:
+    session = f"agents/{probe}/endpoint/sessions/used"
+    async with platform.connect(probe, "used", token=token) as websocket:
+        assert (await ask(websocket, "facts"))["pid"]
+        put = http.put(f"{session}/files/content", params={"path": "of-used"}, content=b"x")
+        assert put.status_code == 201
+        (home,) = (platform.state_dir / "sessions").glob("*/home/of-used")
+        for path in (f"agents/{probe}", f"agents/{probe}/versions/1"):
+            before = http.get(path).json()
+            refused(http.delete(path), 409, "conflict", "session")
+            assert http.get(path).json()["object"] == before["object"]
+        # Nothing of it has happened.
+        assert (await ask(websocket, "facts"))["pid"]
+        assert http.get(session).json()["status"] == "active"
+        # A session's own deletion is what ends it, with its connections and its files.
+        assert http.delete(session).status_code == 204
+        with pytest.raises(ConnectionClosed) as closed:
+            await websocket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+    assert not home.parent.parent.exists()
+    refused(http.get(session), 404, "session_not_found")
+    refused(http.get(f"{session}/files", params={"path": "/"}), 404, "session_not_found")
+    # The id is free, and what is made of it is new.
+    async with platform.connect(probe, "used", token=token) as websocket:
+        assert (await ask(websocket, "facts"))["pid"]
+    listed = http.get(f"{session}/files", params={"path": "/"}).json()["entries"]
+    assert listed == []
+    assert http.delete(session).status_code == 204
