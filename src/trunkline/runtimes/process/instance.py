@@ -84,6 +84,8 @@ class ProcessInstance:
         self._address: Address | None = None
         self._endpoint: Endpoint | None = None
         self._spawn_failure = self._last_line = ""
+        self.fork_failure = ""
+        """Why it couldn't be forked, if that was tried; nothing of its author's has run then."""
         self._spawned = asyncio.Event()
         self._exited = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
@@ -126,6 +128,10 @@ class ProcessInstance:
     def resource_use(self) -> ResourceUse:
         return ResourceUse() if self._box is None else self._box.resource_use()
 
+    @property
+    def _is_forked(self) -> bool:
+        return isinstance(self._child, ForkedChild)
+
     # Changing the process of the platform that looks after it
 
     @property
@@ -151,7 +157,7 @@ class ProcessInstance:
             "stop_timeout_s": self.spec.stop_timeout_s,
             "pipes": [pipe.read_fd is not None for pipe in self._pipes],
             "environment": network_variables(self.spec.environment),
-            "is_forked": isinstance(self._child, ForkedChild),
+            "is_forked": self._is_forked,
         }
         if self._box is not None:
             boxed = self._box.pass_on(self._address)
@@ -283,6 +289,8 @@ class ProcessInstance:
                             ending = await self._spawn_boxed(self._box, resources)
                     except (OSError, SandboxFailedError) as error:
                         self._spawn_failure = reason_of(error)
+                        if self._is_forked:
+                            self.fork_failure = self._spawn_failure
                         self._logs.event(
                             "NotReady", f"it couldn't be started: {self._spawn_failure}"
                         )

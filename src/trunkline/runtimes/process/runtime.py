@@ -142,21 +142,29 @@ class ProcessRuntime:
             msg = "the platform is shutting down: it starts no agents"
             raise UnavailableError(msg)
         ground = (await self.find_level()).ground
-        instance = ProcessInstance(
-            spec,
-            logs,
-            self._around(),
-            box=None if ground is None else self._box(ground, spec, logs),
-            origin=spawn_here if self._keeper is None else self._keeper.spawn,
-        )
-        self._remember(instance)
-        try:
-            await instance.wait_ready()
-        except BaseException:
-            # Nobody else knows this process. If this wait is cancelled too, the stop goes on.
-            await instance.stop()
-            raise
-        return instance
+        while True:
+            instance = ProcessInstance(
+                spec,
+                logs,
+                self._around(),
+                box=None if ground is None else self._box(ground, spec, logs),
+                origin=spawn_here if self._keeper is None else self._keeper.spawn,
+            )
+            self._remember(instance)
+            try:
+                await instance.wait_ready()
+            except SessionNotReadyError:
+                await instance.stop()
+                if not instance.fork_failure or self._is_closed:
+                    raise
+                # As a program it may well start, and if not, what that says helps its author.
+                self._nurseries.give_up(spec, instance.fork_failure)
+            except BaseException:
+                # Nobody else knows this process. If this wait is cancelled too, the stop goes on.
+                await instance.stop()
+                raise
+            else:
+                return instance
 
     async def warm_up(self, spec: InstanceSpec) -> StartStatus:
         """Make what sessions of a version are forked from, if they can be; return how it went."""

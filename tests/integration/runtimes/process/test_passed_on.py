@@ -1,6 +1,7 @@
 """An agent changes the runtime that looks after it, and notices nothing."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -131,3 +132,27 @@ async def test_only_a_settled_one_is_passed_on(two: Two) -> None:
     os.kill(instance.pid, 9)
     await stopping
     assert not instance.is_settled
+
+
+async def test_it_moves_more_than_once(tmp_path: Path) -> None:
+    """What it was forked by goes with it each time, though only the first has made that."""
+    keeper = cast("KeeperLine", HereKept())
+    settings = ProcessSettings(state_dir=tmp_path, run_dir=tmp_path / "run", start="zygote")
+    runtimes = [ProcessRuntime(settings, keeper=keeper) for _ in range(4)]
+    starter = Starter(runtimes[0], tmp_path)
+    assert (await runtimes[0].warm_up(starter.spec())).mode == "zygote"
+    sink, spec = RecordingSink(), starter.spec("--farewell", "goodbye")
+    instance: Instance = await runtimes[0].start(spec, sink)
+    for before, after in itertools.pairwise(runtimes):
+        passed = instance.pass_on()
+        files = tuple(os.dup(file) for file in passed.files)
+        taken = after.take_over(spec, sink, Passed(passed.data, files))
+        instance.let_go()
+        instance = taken
+        before.let_go()
+        await before.aclose()
+        assert b"200" in await ask(instance.address, "/readiness")
+    assert await instance.stop() == ExitStatus(code=0)
+    assert sink.stdout == "goodbye\n"
+    await runtimes[-1].aclose()
+    assert list((tmp_path / "run").iterdir()) == []

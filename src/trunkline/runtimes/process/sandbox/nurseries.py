@@ -84,7 +84,8 @@ class Nurseries:
         self._versions: dict[Key, _Version] = {}
         #: All that haven't ended, those that only wait for their sessions' end, too.
         self._nurseries: set[Nursery] = set()
-        self._adopted: set[int] = set()
+        #: Those that another process of the platform has made, and what waits for their end.
+        self._adopted: dict[int, tuple[Child, asyncio.Task[int]]] = {}
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
 
@@ -123,6 +124,15 @@ class Nurseries:
             return None
         version.note = ""
         return version.nursery.fork()
+
+    def give_up(self, spec: InstanceSpec, why: str) -> None:
+        """Fork no more sessions of a version: one couldn't be."""
+        version = self._versions.get(_key(spec))
+        if version is not None:
+            version.reason = f"a session couldn't be forked: {why}"
+            if version.nursery is not None:
+                self._retire(version.nursery)
+                version.nursery = None
 
     async def settle(
         self,
@@ -280,14 +290,18 @@ class Nurseries:
         It ends when its sessions have, which are this one's.
         """
         if started.pid not in self._adopted:
-            self._adopted.add(started.pid)
-            self._tasks.spawn(Child(started).wait(), name="nursery:adopted")
+            child = Child(started)
+            ending = self._tasks.spawn(child.wait(), name="nursery:adopted")
+            self._adopted[started.pid] = (child, ending)
 
     def let_go(self) -> None:
         """Touch nothing of them any more: another process has their sessions."""
         self._is_closed = True
         for nursery in self._nurseries:
             nursery.let_go()
+        for child, ending in self._adopted.values():
+            child.let_go()
+            ending.cancel()
 
     async def aclose(self) -> None:
         """End them. Twice is fine."""

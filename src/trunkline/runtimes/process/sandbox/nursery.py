@@ -300,6 +300,8 @@ class Nursery:
         self._is_ours = False
         if self._child is not None:
             self._child.let_go()
+        if self._life is not None:
+            self._life.cancel()
 
     async def aclose(self) -> None:
         """End it with all that came of it; if that was let go, only the zygote. Twice is fine."""
