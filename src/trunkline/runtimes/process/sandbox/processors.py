@@ -14,6 +14,9 @@ _MIN_PERIODS = 10
 _YIELD_LOOKS, _BUSY_LOOKS = 3, 5
 #: It is as good as any other after so many at which it didn't.
 _CALM_LOOKS = 2
+#: Or after so many between which it wanted to run and never did: then others than agents keep the
+#: machine busy, and it is to have its share of that.
+_STARVED_LOOKS = 2
 
 
 class Processors(Protocol):
@@ -61,6 +64,7 @@ class ProcessorWatch:
         self._judged = Usage()
         self._busy_looks = 0
         self._calm_looks = 0
+        self._starved_looks = 0
         self._gives_way: bool | None = None
 
     def look(self, usage: Usage) -> None:
@@ -76,8 +80,10 @@ class ProcessorWatch:
         self._judged = usage
         if self._agent.is_running():
             self._busy_looks, self._calm_looks = self._busy_looks + 1, 0
+            self._starved_looks = 0 if periods else self._starved_looks + 1
         else:
             self._busy_looks, self._calm_looks = 0, self._calm_looks + 1
+            self._starved_looks = 0
         self._decide()
         if periods >= _MIN_PERIODS and throttled >= _THROTTLED_SHARE * periods:
             self._tell(
@@ -99,6 +105,9 @@ class ProcessorWatch:
         if not self._gives_way and self._may_yield and self._busy_looks >= _YIELD_LOOKS:
             self._gives_way = self._agent.give_way(to_others=True)
             self._may_yield = self._gives_way
-        elif self._gives_way and self._calm_looks >= _CALM_LOOKS:
+        elif self._gives_way and (
+            self._calm_looks >= _CALM_LOOKS or self._starved_looks >= _STARVED_LOOKS
+        ):
             self._agent.give_way(to_others=False)
             self._gives_way = False
+            self._busy_looks = self._starved_looks = 0

@@ -46,7 +46,7 @@ def test_who_always_wants_a_processor_gives_way_and_is_told() -> None:
     agent.look()
     assert agent.gives_way
     # From here on it hardly runs.
-    agent.look(periods=0)
+    agent.look(periods=1)
     assert not agent.told
     agent.look(periods=0)
     assert agent.told == [
@@ -67,6 +67,19 @@ def test_who_has_paused_is_as_good_as_any_other() -> None:
     agent.runs = True
     agent.look()
     assert not agent.gives_way
+
+
+def test_who_would_never_run_gets_a_share_again_for_a_while() -> None:
+    agent = Agent()
+    agent.look(times=3)
+    agent.look(periods=0)
+    assert agent.gives_way
+    agent.look(periods=0)
+    assert not agent.gives_way
+    agent.look(times=2)
+    assert not agent.gives_way
+    agent.look()
+    assert agent.gives_way
 
 
 def test_who_runs_now_and_then_stays_as_he_is() -> None:
