@@ -81,6 +81,8 @@ def pipeline(call: Call) -> Pipeline:
 
 @app.ws_handler
 async def talk(websocket: WebSocket) -> None:
+    # Pipecat gives a service up that is silent for long. What is said meanwhile waits in the host.
+    await asyncio.gather(recognizer.loaded(), synthesizer.loaded())
     call = Call(websocket)
     worker = PipelineWorker(
         pipeline(call),
@@ -94,6 +96,7 @@ async def talk(websocket: WebSocket) -> None:
     runner = WorkerRunner(handle_sigint=False)
     await runner.add_workers(worker)
     running = asyncio.create_task(runner.run(), name="pipeline")
+    hung_up = asyncio.create_task(call.hung_up.wait(), name="hung-up")
     try:
         await call.tell(
             "session_started",
@@ -102,8 +105,11 @@ async def talk(websocket: WebSocket) -> None:
             channels=wire.CHANNELS,
             turns=memory.memory.turns,
         )
-        await call.hung_up.wait()
+        await asyncio.wait([hung_up, running], return_when=asyncio.FIRST_COMPLETED)
+        if not hung_up.done():
+            raise RuntimeError("the pipeline ended before the call did")
     finally:
+        hung_up.cancel()
         await worker.cancel()
         await running
 

@@ -41,6 +41,12 @@ async def test_a_spoken_conversation(platform: Platform, token: str, tmp_path: P
     clips = await asyncio.to_thread(clips_of, spoken, tmp_path)
     await asyncio.to_thread(deploy, platform)
     url = platform.websocket_url("pipecat", "call-1")
+    # A busy machine takes long to start it, and to load its models.
+    async with platform.connect("pipecat", "call-1", token=token) as websocket:
+        await websocket.send(json.dumps({"type": "text", "content": "Hello."}))
+        async with asyncio.timeout(120):
+            while '"response_done"' not in (message := str(await websocket.recv())):
+                assert '"error"' not in message
     try:
         async with call(url, token, Recording()) as line:
             await line.wait_for("session_started", Turn(clips[QUESTION]))

@@ -17,6 +17,10 @@ class HibariSynthesizer:
     def __init__(self) -> None:
         self._thread = EngineThread("hibari", _load)
 
+    async def loaded(self) -> None:
+        """Return when the model is ready to be used."""
+        await self._thread.run(lambda _engine: None)
+
     async def synthesize(self, sentence: str) -> bytes:
         return await self._thread.run(lambda engine: _synthesize(engine, sentence))
 

@@ -15,6 +15,10 @@ class MoonshineRecognizer:
     def __init__(self) -> None:
         self._thread = EngineThread("moonshine", _load)
 
+    async def loaded(self) -> None:
+        """Return when the model is ready to be used."""
+        await self._thread.run(lambda _engine: None)
+
     async def transcribe(self, pcm: bytes) -> str:
         samples = to_samples(pcm).tolist()
         return await self._thread.run(lambda engine: _transcribe(engine, samples))
