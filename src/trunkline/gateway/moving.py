@@ -36,6 +36,8 @@ _ROUND_S: Final = 0.005
 _PATIENCE_S: Final = 0.02
 _MOST_PATIENCE_S: Final = 0.5
 _POLL_S: Final = 0.001
+#: An HTTP connection that is being answered is waited for so long, to move between two requests.
+_SHORT_ANSWER_S: Final = 0.25
 
 
 class NextProcess(Protocol):
@@ -81,14 +83,17 @@ class Departure:
     async def move(self, to: NextProcess, timeout_s: float) -> Moved:
         """Move everything that can be moved; return when nothing is left, or it takes too long."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        began = loop.time()
+        deadline = began + timeout_s
         moved = Moved()
         while True:
             self._move_resting(to, moved)
             self._send_away_encrypted(moved)
             await self._move_relays(to, moved)
             upgrades = any(isinstance(each, Upgrade) for each in self._connections)
-            if not (self._services.relayed or upgrades or self._services.stranded):
+            is_short = loop.time() < began + _SHORT_ANSWER_S
+            answering = is_short and any(isinstance(each, FrontDoor) for each in self._connections)
+            if not (self._services.relayed or upgrades or answering or self._services.stranded):
                 return moved
             if loop.time() > deadline:
                 moved.left = len(self._services.relayed)

@@ -40,6 +40,7 @@ from trunkline.protocol.ids import (
 from trunkline.protocol.response_items import (
     ResponseReader,
     input_items,
+    is_conversation_id,
     is_item_id,
     output_items,
     response_in,
@@ -166,7 +167,7 @@ class Responses:
             return None
         if isinstance(given, dict):
             given = given.get("id")
-        if not isinstance(given, str) or not is_item_id(given):
+        if not isinstance(given, str) or not is_conversation_id(given):
             raise InvalidRequestError(
                 'conversation must be a conversation\'s id, or such as {"id": "conv_1"}',
                 param="conversation",

@@ -3,12 +3,14 @@
 The shapes are those of OpenAI's Responses and Conversations APIs, which the contract uses.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from trunkline.protocol.errors import InvalidRequestError
 
 _MAX_ID_CHARS: Final = 128
+_CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def input_items(value: Any, new_id: Callable[[], str], *, param: str) -> list[dict[str, Any]]:
@@ -41,8 +43,13 @@ def output_items(response: Mapping[str, Any], new_id: Callable[[], str]) -> list
 
 
 def is_item_id(text: str) -> bool:
-    """Tell whether ``text`` may name an item, a response or a conversation."""
+    """Tell whether ``text`` may name an item or a response, which agents name as they like."""
     return 0 < len(text) <= _MAX_ID_CHARS and text.isascii() and text.isprintable()
+
+
+def is_conversation_id(text: str) -> bool:
+    """Tell whether ``text`` may name a conversation; the platform makes those names itself."""
+    return _CONVERSATION_ID.fullmatch(text) is not None
 
 
 def _with_id(item: dict[str, Any], new_id: Callable[[], str]) -> dict[str, Any]:

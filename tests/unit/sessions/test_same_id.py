@@ -3,15 +3,15 @@
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.unit.sessions.support import ANNA, BERTA, NODE, World, key, until, world
 from trunkline.protocol.errors import ConflictError
 from trunkline.protocol.ids import SessionKey
-from trunkline.store.records import SessionRecord, SessionStatus
+from trunkline.store.records import Called, SessionRecord, SessionStatus
 
 
 @pytest.fixture
@@ -25,17 +25,18 @@ class Overtaken:
     """Finds a session, and lets somebody else act before it is used."""
 
     def __init__(self, w: World) -> None:
-        self._find = w.store.find_version
+        self._find = w.store.find_called
         self.found, self.may_go_on = asyncio.Event(), asyncio.Event()
         self._is_first = True
-        w.store.find_version = self._slowly  # type: ignore[method-assign]
+        w.store.find_called = self._slowly  # type: ignore[method-assign]
 
-    async def _slowly(self, *args: Any) -> Any:
+    async def _slowly(self, wanted: SessionKey) -> Called:
+        called = await self._find(wanted)
         if self._is_first:
             self._is_first = False
             self.found.set()
             await self.may_go_on.wait()
-        return await self._find(*args)
+        return called
 
 
 async def is_going(w: World) -> bool:
@@ -103,19 +104,20 @@ async def test_two_callers_of_an_expired_session_get_one_new_one(w: World) -> No
     long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=31)
     await w.store.touch_sessions({key(): long_ago}, dt.timedelta(0))
     expired = await record_of(w)
-    find, is_stale = w.store.find_session, True
+    find, is_stale = w.store.find_called, True
 
-    async def find_stale(wanted: SessionKey) -> SessionRecord | None:
+    async def find_stale(wanted: SessionKey) -> Called:
         nonlocal is_stale
+        called = await find(wanted)
         if is_stale:
             is_stale = False
-            return expired
-        return await find(wanted)
+            return replace(called, session=expired)
+        return called
 
     (await w.acquire()).release()
     new = await record_of(w)
     assert new.home != expired.home
-    w.store.find_session = find_stale  # type: ignore[method-assign]
+    w.store.find_called = find_stale  # type: ignore[method-assign]
     (await w.acquire()).release()
     assert (await record_of(w)).home == new.home
     assert (await record_of(w)).holder == NODE
