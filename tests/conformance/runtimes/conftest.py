@@ -16,6 +16,15 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the long run what no platform does: sandboxes on asyncio's own event loop."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and any(
+            f"[asyncio-{kind}" in item.name for kind in ("sandboxed", "forked")
+        ):
+            item.add_marker(pytest.mark.long)
+
+
 def make_process_runtime(tmp_path: Path, sandbox: str, start: str) -> ProcessRuntime:
     return ProcessRuntime(
         ProcessSettings(
