@@ -13,6 +13,7 @@ from tests.conformance.runtimes.support import NODE, RecordingSink, Starter, ask
 from trunkline.runtimes.interface import ExitStatus, Instance
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.runtimes.process.settings import ProcessSettings
+from trunkline.sessions.removal import remove_tree
 
 MIB = 1024**2
 BAD = Path(__file__).with_name("bad.py")
@@ -22,6 +23,7 @@ class Bad:
     """Starts agents that misbehave, and counts the limits they run into."""
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self.limits: list[str] = []
         self.runtime = ProcessRuntime(
             ProcessSettings(
@@ -48,6 +50,16 @@ class Bad:
         instance = await self.runtime.start(spec, self.sink)
         await ask(instance.address, "/misbehave")
         return instance
+
+    def remove_homes(self) -> None:
+        """Remove what the agents wrote."""
+        directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name in os.listdir(directory):
+                if name.startswith("home-"):
+                    remove_tree(directory, name.encode())
+        finally:
+            os.close(directory)
 
     async def wait_told(self, reason: str) -> str:
         await self.sink.wait_until(lambda: reason in self.sink.reasons)
@@ -127,6 +139,8 @@ async def test_folders_too_deep_to_measure(bad: Bad) -> None:
     status = await instance.wait_exited()
     assert status.why == "killed: folders more than 100 deep in $HOME can't be measured"
     assert bad.limits == ["disk"]
+    # Deeper than what removes pytest's folders can go.
+    bad.remove_homes()
 
 
 async def test_tmp(bad: Bad) -> None:
