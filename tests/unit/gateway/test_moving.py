@@ -284,3 +284,26 @@ async def test_connections_that_rest_move_and_busy_ones_finish_here(
     to = NextOne()
     moved = await gateway.departure.move(to, 5.0)
     assert (moved.connections, to.connections) == (1, [b""])
+
+
+@pytest.mark.parametrize(("tries", "moves"), [(3, 1), (math.inf, 0)])
+async def test_one_that_is_being_answered_is_waited_for_a_moment(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, tries: float, moves: int
+) -> None:
+    class Answering:
+        def __init__(self) -> None:
+            self.left = tries
+
+        def detach(self) -> int | None:
+            self.left -= 1
+            if self.left > 0:
+                return None
+            gateway.connections.discard(self)
+            return new_file()
+
+    monkeypatch.setattr(moving, "FrontDoor", Answering)
+    gateway.connections.add(Answering())
+    async with asyncio.timeout(5.0):
+        # In the time it has, an answer without an end would hold it up for ever.
+        moved = await gateway.departure.move(NextOne(), math.inf)
+    assert moved.connections == moves
