@@ -2,9 +2,10 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.support.platform import Platform
@@ -52,5 +53,24 @@ def probe(platform: Platform) -> str:
 
 
 @pytest.fixture(scope="module")
+def counter(platform: Platform) -> str:
+    name, _, _ = platform.deploy(AGENTS / "counter")
+    return name
+
+
+@pytest.fixture(scope="module")
 def token(platform: Platform) -> str:
     return platform.token()
+
+
+@pytest.fixture
+async def http(platform: Platform, token: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """The project's addresses, as somebody who may use its agents."""
+    async with httpx2.AsyncClient(
+        base_url=platform.endpoint,
+        headers={"authorization": f"Bearer {token}"},
+        params={"api-version": "v1"},
+        timeout=60,
+        trust_env=False,
+    ) as client:
+        yield client

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +28,6 @@ def settings() -> Iterator[dict[str, str]]:
         place = Path(folder) / "url"
         place.write_text(f"sqlite:///{folder}/store.db")
         yield {"TRUNKLINE_STORE_URL_FILE": str(place)}
-
-
-@pytest.fixture(scope="module")
-def counter(platform: Platform) -> str:
-    name, _, _ = platform.deploy(AGENTS / "counter")
-    return name
-
-
-@pytest.fixture
-async def http(platform: Platform, token: str) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(
-        base_url=platform.endpoint,
-        headers={"authorization": f"Bearer {token}"},
-        params={"api-version": "v1"},
-        timeout=60,
-        trust_env=False,
-    ) as client:
-        yield client
 
 
 async def reload(platform: Platform) -> dict[str, Any]:

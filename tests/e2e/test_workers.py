@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +39,6 @@ def settings() -> dict[str, str]:
         "TRUNKLINE_GATEWAY_CREDENTIAL_CHECK_S": "0.1",
         "TRUNKLINE_GATEWAY_DRAIN_QUIET_S": "1.5",
     }
-
-
-@pytest.fixture
-async def http(platform: Platform, token: str) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(
-        base_url=platform.endpoint,
-        headers={"authorization": f"Bearer {token}"},
-        params={"api-version": "v1"},
-        timeout=60,
-        trust_env=False,
-    ) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def counter(platform: Platform) -> str:
-    name, _, _ = platform.deploy(AGENTS / "counter")
-    return name
 
 
 async def metric(platform: Platform, name: str) -> float:
