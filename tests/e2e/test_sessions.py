@@ -9,6 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.platform import Platform, ask, is_alive, kill, until_gone
+from trunkline.client import Backoff, ClosedError, connect_sync
 
 
 async def test_two_sessions_are_two_processes_with_two_homes(
@@ -179,3 +180,22 @@ async def test_why_a_connection_ended_is_told_to_its_owner(
     async with httpx2.AsyncClient(headers=other) as client:
         refused = await client.get(url)
     assert refused.status_code in (403, 404)
+
+
+def test_a_client_without_asyncio_comes_back_to_its_session(
+    platform: Platform, probe: str, token: str
+) -> None:
+    with connect_sync(
+        probe, endpoint=platform.endpoint, token=token, session_id="sync", backoff=Backoff()
+    ) as talk:
+        talk.send("remember sync")
+        assert json.loads(talk.receive(timeout_s=30)) == "remembered"
+        assert platform.run("sessions", "stop", probe, "sync").code == 0
+        # It says nothing of the loss: who waits gets the answer of the session's next process.
+        talk.send("recall")
+        assert json.loads(talk.receive(timeout_s=30)) == "sync"
+        assert (talk.connections, talk.session_id) == (2, "sync")
+        talk.send("raise oh dear")
+        with pytest.raises(ClosedError, match="1011"):
+            list(talk)
+    assert talk.close_code == 1011

@@ -9,8 +9,9 @@
         async for message in conversation:
             print(message)
 
-It comes back to the same session when the connection is lost. For the control operations, and
-for many conversations, make one :class:`Project`.
+It comes back to the same session when the connection is lost. :func:`connect_sync` opens the same
+for programs without asyncio. For the control operations, and for many conversations, make one
+:class:`Project`.
 
 Only what is listed in ``__all__`` is promised to stay.
 """
@@ -51,6 +52,7 @@ from trunkline.client._models import (
 from trunkline.client._open import connect
 from trunkline.client._project import BuildFailedError, Project
 from trunkline.client._resume import DEFAULT_BACKOFF, RESUMABLE, Backoff, ResumingConnection
+from trunkline.client._sync import SyncConversation, connect_sync
 from trunkline.client._tokens import Credential, MissingTokenError, TokenSource
 
 __all__ = [
@@ -90,11 +92,13 @@ __all__ = [
     "ServerEvent",
     "Session",
     "SessionFiles",
+    "SyncConversation",
     "TokenSource",
     "UnreachableError",
     "Version",
     "VersionStart",
     "connect",
+    "connect_sync",
     "development_token",
     "is_address",
     "parse_agent_address",
