@@ -9,6 +9,8 @@ from trunkline.auth.identity import Identity
 from trunkline.protocol.errors import AuthenticationError, ForbiddenError
 
 _MAX_SEEN: Final = 1024
+#: Twice what OpenID Connect Core 1.0 section 2 lets a subject have.
+_MAX_SUBJECT_CHARS: Final = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,13 @@ class ClaimsMapping:
         subject = value_at(claims, self.subject)
         if not isinstance(subject, str) or not subject:
             raise AuthenticationError(f"the token lacks the claim `{self.subject}`")
+        # It is recorded, logged and stored: no line end, no half character, nothing that is
+        # shown as something else.
+        if len(subject) > _MAX_SUBJECT_CHARS or not subject.isprintable():
+            raise AuthenticationError(
+                f"the token's claim `{self.subject}` must be printable, and not longer than "
+                f"{_MAX_SUBJECT_CHARS} characters"
+            )
         return Identity(issuer, subject)
 
     def grants_of(self, claims: Mapping[str, Any]) -> Grants:
@@ -87,9 +96,10 @@ def _within(grants: Iterable[Grant], projects: Iterable[str]) -> Iterable[Grant]
 
 def value_at(claims: Mapping[str, Any], path: str) -> Any:
     """Return what is at a path of names, or None. A name with dots in it wins over a path."""
-    if path in claims:
-        return claims[path]
-    value: Any = claims
+    value = claims.get(path)
+    if value is not None or path in claims:
+        return value
+    value = claims
     for name in path.split("."):
         if not isinstance(value, Mapping):
             return None

@@ -4,10 +4,10 @@ Nothing here is verified. What leads away from the keys that the platform's own 
 names isn't even looked at: ``jwk``, ``jku``, ``x5u`` and ``x5c`` in a header mean nothing.
 """
 
-import binascii
 import functools
 import json
-import re
+from binascii import a2b_base64
+from json.scanner import make_scanner
 from typing import Any, Final, NamedTuple, NoReturn
 
 from trunkline.protocol.errors import AuthenticationError
@@ -15,9 +15,11 @@ from trunkline.protocol.errors import AuthenticationError
 MAX_TOKEN_CHARS: Final = 16 * 1024
 #: Key ids are looked up, not interpreted; longer ones than anybody's only cost memory.
 _MAX_KEY_ID_CHARS: Final = 512
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-#: Of bytes, which is eight times as fast as of text.
-_PLAIN: Final = bytes.maketrans(b"-_", b"+/")
+#: From the alphabet of RFC 4648 section 5 to that of section 4. What isn't of the first becomes
+#: what isn't of the second, so that nothing has two spellings.
+_PLAIN: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+#: By how much a part is short of whole groups of four characters.
+_PADDING: Final = (b"", b"!", b"==", b"=")
 _MALFORMED: Final = "the token isn't a JSON Web Token"
 
 
@@ -41,7 +43,7 @@ class Compact(NamedTuple):
     signature: bytes
 
 
-def take_apart(token: str) -> Compact:
+def take_apart(token: bytes) -> Compact:
     """Return a token's parts.
 
     Raises:
@@ -49,25 +51,26 @@ def take_apart(token: str) -> Compact:
     """
     if len(token) > MAX_TOKEN_CHARS:
         raise AuthenticationError(f"the token is longer than {MAX_TOKEN_CHARS} characters")
-    if not _TOKEN.fullmatch(token):
-        raise AuthenticationError(_MALFORMED)
-    signed, _, signature = token.rpartition(".")
-    head, _, body = signed.partition(".")
-    algorithm, key_id = _head(head)
-    claims = _object(body)
-    return Compact(
-        algorithm,
-        key_id,
-        str(claims.get("iss")),
-        claims,
-        signed.encode("ascii"),
-        _bytes(signature),
-    )
+    try:
+        head, body, signature = token.translate(_PLAIN).split(b".")
+        algorithm, key_id = _head(head)
+        claims = _object(body)
+        return Compact(
+            algorithm,
+            key_id,
+            str(claims.get("iss")),
+            claims,
+            token[: len(head) + 1 + len(body)],
+            _bytes(signature),
+        )
+    # What isn't three parts, or base64, or UTF-8, or JSON.
+    except (ValueError, RecursionError):
+        raise AuthenticationError(_MALFORMED) from None
 
 
 # All tokens of one key have the same header.
 @functools.lru_cache(maxsize=256)
-def _head(part: str) -> tuple[str, str]:
+def _head(part: bytes) -> tuple[str, str]:
     header = _object(part)
     if "crit" in header or "b64" in header:
         # RFC 7515 section 4.1.11: who doesn't understand what it names must refuse.
@@ -83,21 +86,20 @@ def is_compact(token: str) -> bool:
     return token.count(".") == 2
 
 
-def _bytes(part: str) -> bytes:
-    try:
-        padded = part.encode("ascii").translate(_PLAIN) + b"=" * (-len(part) % 4)
-        return binascii.a2b_base64(padded, strict_mode=True)
-    except binascii.Error:
-        raise AuthenticationError(_MALFORMED) from None
+def _bytes(part: bytes) -> bytes:
+    return a2b_base64(part + _PADDING[len(part) % 4], strict_mode=True)
 
 
-def _object(part: str) -> dict[str, Any]:
+def _object(part: bytes) -> dict[str, Any]:
+    text = _bytes(part).decode().strip(_SPACE)
     try:
-        value = _DECODER.decode(_bytes(part).decode())
-    except (ValueError, RecursionError):
-        raise AuthenticationError(_MALFORMED) from None
+        value, end = _scan(text, 0)
+    except StopIteration:
+        raise ValueError("no value") from None
+    if end != len(text):
+        raise ValueError("more than one value")
     if not isinstance(value, dict):
-        raise AuthenticationError(_MALFORMED)
+        raise ValueError("no object")
     return value
 
 
@@ -105,4 +107,8 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
+#: The compiled part of a decoder, without what ``decode`` does about space around a value.
+_scan: Final = make_scanner(
+    json.JSONDecoder(parse_constant=_no_constant)  # type: ignore[arg-type] # typeshed names another
+)
+_SPACE: Final = " \t\r\n"

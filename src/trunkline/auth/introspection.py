@@ -20,6 +20,7 @@ from trunkline.auth.compact import MAX_TOKEN_CHARS, is_compact
 from trunkline.auth.discovery import FetchError, read_json
 from trunkline.auth.providers import Introspection, Provider
 from trunkline.auth.settings import AuthSettings
+from trunkline.auth.validity import check_claims
 from trunkline.protocol.errors import AuthenticationError, TrunklineError, UnavailableError
 
 _log = logging.getLogger("trunkline.auth")
@@ -137,21 +138,13 @@ class IntrospectedTokens:
         provider = self._provider
         if claims.get("active") is not True:
             raise AuthenticationError("the token's provider doesn't know it, or it has ended")
-        expires_at = claims.get("exp")
-        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
-            raise AuthenticationError("the token's provider doesn't say when it ends")
-        if expires_at <= now:
-            raise AuthenticationError("the token has expired; get a new one")
         if claims.get("iss", provider.issuer) != provider.issuer:
             raise AuthenticationError("the token is of another issuer")
-        audience = claims.get("aud")
-        named = {audience} if isinstance(audience, str) else set(audience or ())
-        if not named & provider.audiences:
-            raise AuthenticationError("the token is for another audience")
+        expires_at, issued_at = check_claims(claims, provider, now)
         return Caller(
             identity=provider.claims.identity_of(claims, provider.identity_issuer),
             grants=provider.claims.grants_of(claims),
-            expires_at=float(expires_at),
-            issued_at=float(claims.get("iat") or 0),
-            credential=f"token:{digest.hex()[:16]}",
+            expires_at=expires_at + provider.leeway_s,
+            issued_at=issued_at,
+            credential=f"token:{digest[:8].hex()}",
         )

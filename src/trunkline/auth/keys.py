@@ -3,11 +3,14 @@
 Fetching them is :mod:`trunkline.auth.discovery`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import jwt
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 
 #: Asymmetric algorithms only: with a shared secret, whoever verifies could also issue. The value
 #: is the kind of key an algorithm takes: ``kty``, and ``crv`` where it has one.
@@ -25,6 +28,8 @@ ALGORITHMS: Final[Mapping[str, tuple[str, str]]] = {
 }
 _MIN_RSA_BITS: Final = 2048
 _MAX_KEYS: Final = 128
+#: What is made of a key once: it takes what was signed, and the signature.
+_Check = Callable[[bytes, bytes], bool]
 
 
 class PublicKey:
@@ -56,15 +61,60 @@ class PublicKey:
             raise ValueError(f"an RSA key of less than {_MIN_RSA_BITS} bits")
         if hasattr(self._key, "private_bytes"):
             raise ValueError("a private key")
+        self._checks = {name: _check(name, self._key) for name in self.algorithms}
 
     def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
         """Tell whether a signature was made with this key, by an algorithm that is for it."""
-        if algorithm not in self.algorithms:
+        check = self._checks.get(algorithm)
+        return check is not None and check(signed, signature)
+
+
+_ECDSA: Final = {
+    "ES256": ECDSA(SHA256()),
+    "ES384": ECDSA(SHA384()),
+    "ES512": ECDSA(SHA512()),
+}
+
+
+def _check(algorithm: str, key: Any) -> _Check:
+    if isinstance(key, EllipticCurvePublicKey):
+        return _ecdsa_check(key, _ECDSA[algorithm])
+    verify = jwt.get_algorithm_by_name(algorithm).verify
+    return lambda signed, signature: bool(verify(signed, key, signature))
+
+
+def _ecdsa_check(key: EllipticCurvePublicKey, hashed: ECDSA) -> _Check:
+    """Return what checks signatures of RFC 7518 section 3.4: two numbers of the curve's size."""
+    size = (key.key_size + 7) // 8
+    verify = key.verify
+
+    # PyJWT does the same, and takes an eighth of the whole check's time for it.
+    def check(signed: bytes, signature: bytes) -> bool:
+        if len(signature) != 2 * size:
             return False
-        return bool(_IMPLEMENTATIONS[algorithm].verify(signed, self._key, signature))
+        try:
+            verify(_sequence(signature[:size], signature[size:]), signed, hashed)
+        except InvalidSignature:
+            return False
+        return True
+
+    return check
 
 
-_IMPLEMENTATIONS: Final = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
+def _sequence(first: bytes, second: bytes) -> bytes:
+    """Return two numbers as OpenSSL takes a signature: a SEQUENCE of INTEGERs in DER."""
+    both = _integer(first) + _integer(second)
+    if len(both) < 0x80:
+        return b"0%c%b" % (len(both), both)
+    return b"0\x81%c%b" % (len(both), both)
+
+
+def _integer(number: bytes) -> bytes:
+    # As short as can be, with a zero in front where the highest bit would make it negative.
+    digits = number.lstrip(b"\0")
+    if digits and digits[0] < 0x80:
+        return b"\x02%c%b" % (len(digits), digits)
+    return b"\x02%c\0%b" % (len(digits) + 1, digits)
 
 
 class KeySource(Protocol):

@@ -15,11 +15,11 @@ from trunkline.auth.caller import Caller
 from trunkline.auth.claims import ClaimsMapping
 from trunkline.auth.compact import Compact, take_apart
 from trunkline.auth.grants import Grants
-from trunkline.auth.identity import Identity
 from trunkline.auth.issuer import ALGORITHM, ISSUER, ROLES_CLAIM
 from trunkline.auth.keys import FixedKeys, KeySource
 from trunkline.auth.providers import Provider
 from trunkline.auth.settings import AuthSettings
+from trunkline.auth.validity import check_claims
 from trunkline.protocol.errors import AuthenticationError
 
 _ABSENT: Final = (
@@ -65,7 +65,7 @@ class TokenVerifier:
         """
         self._issuers = {provider.issuer: (provider, keys) for provider, keys in issuers}
         self._opaque = opaque
-        self._clock = clock or _unix_now
+        self._clock = clock or time.time  # noqa: TID251 - what tokens say is wall-clock time
         self._verified: OrderedDict[bytes, tuple[Caller, KeySource, int]] = OrderedDict()
         self._max_verified = settings.max_verified_tokens
 
@@ -92,14 +92,15 @@ class TokenVerifier:
         Raises:
             TrunklineError: As for :meth:`identify`.
         """
-        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        sent = token.encode("utf-8", "surrogateescape")
+        digest = hashlib.sha256(sent).digest()
         known = self._recall(digest)
         if known is not None:
             return known
         for knower in self._opaque:
             if knower.is_theirs(token):
                 return await knower.identify(token)
-        return await self._verify(token, digest)
+        return await self._verify(sent, digest)
 
     def _recall(self, digest: bytes) -> Caller | None:
         found = self._verified.get(digest)
@@ -119,11 +120,12 @@ class TokenVerifier:
         if len(self._verified) > self._max_verified:
             self._verified.popitem(last=False)
 
-    async def _verify(self, token: str, digest: bytes) -> Caller:
+    async def _verify(self, token: bytes, digest: bytes) -> Caller:
         parts = take_apart(token)
-        provider, keys = self._issuers.get(parts.issuer, (None, None))
-        if provider is None or keys is None:
+        found = self._issuers.get(parts.issuer)
+        if found is None:
             raise AuthenticationError("the token's issuer isn't known here")
+        provider, keys = found
         if parts.algorithm not in provider.algorithms:
             raise AuthenticationError(
                 "the token's algorithm isn't allowed; allowed are "
@@ -131,29 +133,30 @@ class TokenVerifier:
             )
         # What costs nothing comes first: nobody makes the platform look for keys, or verify a
         # signature, with a token that couldn't be good anyway.
-        identity = self._check_claims(parts, provider)
-        generation = await self._check_signature(parts, keys)
-        caller = Caller(
-            identity=identity,
-            grants=provider.claims.grants_of(parts.claims),
-            expires_at=parts.claims["exp"] + provider.leeway_s,
-            issued_at=_number(parts.claims, "iat") or 0.0,
-            credential=f"token:{digest.hex()[:16]}",
-        )
-        self._remember(digest, caller, keys, generation)
-        return caller
-
-    async def _check_signature(self, parts: Compact, keys: KeySource) -> int:
+        claims = parts.claims
+        expires_at, issued_at = check_claims(claims, provider, self._clock())
+        identity = provider.claims.identity_of(claims, provider.identity_issuer)
         key = keys.known(parts.key_id) or await keys.find(parts.key_id)
         if key is None:
             raise AuthenticationError("the token's key id isn't known here")
         if parts.algorithm not in key.algorithms:
             raise AuthenticationError("the token's algorithm isn't the one its key is for")
         generation = keys.generation
-        if key.verifies(parts.algorithm, parts.signed, parts.signature):
-            return generation
+        if not key.verifies(parts.algorithm, parts.signed, parts.signature):
+            generation = await self._verify_anew(parts, keys, generation)
+        caller = Caller(
+            identity=identity,
+            grants=provider.claims.grants_of(claims),
+            expires_at=expires_at + provider.leeway_s,
+            issued_at=issued_at,
+            credential=f"token:{digest[:8].hex()}",
+        )
+        self._remember(digest, caller, keys, generation)
+        return caller
+
+    async def _verify_anew(self, parts: Compact, keys: KeySource, generation: int) -> int:
+        """Verify with the next key what doesn't say which key it is of, and isn't of this one."""
         if not parts.key_id:
-            # It may be the next key's, and doesn't say so.
             await keys.renew()
             key = keys.known("")
             if generation != keys.generation and key is not None:
@@ -161,31 +164,6 @@ class TokenVerifier:
                 if key.verifies(parts.algorithm, parts.signed, parts.signature):
                     return generation
         raise AuthenticationError("the token doesn't verify")
-
-    def _check_claims(self, parts: Compact, provider: Provider) -> Identity:
-        claims, now = parts.claims, self._clock()
-        expires_at = _number(claims, "exp")
-        if expires_at is None:
-            raise AuthenticationError("the token lacks the claim `exp`")
-        if expires_at + provider.leeway_s <= now:
-            raise AuthenticationError("the token has expired; get a new one")
-        for name in ("nbf", "iat"):
-            starts_at = _number(claims, name)
-            if starts_at is not None and starts_at - provider.leeway_s > now:
-                raise AuthenticationError("the token isn't valid yet; compare the clocks")
-        audience = claims.get("aud")
-        if audience is None:
-            raise AuthenticationError("the token lacks the claim `aud`")
-        named = {audience} if isinstance(audience, str) else set(_texts(audience))
-        if not named & provider.audiences:
-            raise AuthenticationError(
-                "the token is for another audience; it must be "
-                f"{' or '.join(sorted(provider.audiences))}"
-            )
-        for name, value in provider.fixed_claims.items():
-            if claims.get(name) != value:
-                raise AuthenticationError(f"the token's claim `{name}` doesn't fit its issuer")
-        return provider.claims.identity_of(claims, provider.identity_issuer)
 
 
 def development(
@@ -218,20 +196,3 @@ class _DevelopmentClaims(ClaimsMapping):
         if roles is None:
             return self.defaults
         return Grants.parse_known(roles) if isinstance(roles, list) else Grants()
-
-
-def _number(claims: Mapping[str, Any], name: str) -> float | None:
-    value = claims.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise AuthenticationError(f"the token's claim `{name}` isn't a number")
-    return float(value)
-
-
-def _texts(value: Any) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-
-
-def _unix_now() -> float:
-    return time.time()  # noqa: TID251 - what tokens say is wall-clock time

@@ -182,7 +182,7 @@ class ProviderSignIn:
         if not isinstance(id_token, str):
             raise AuthenticationError("the identity provider gave no ID token")
         await self._id_tokens.identify_token(id_token)
-        claims = take_apart(id_token).claims
+        claims = take_apart(id_token.encode()).claims
         if claims.get("nonce") != nonce:
             raise AuthenticationError("the ID token is of another sign-in; sign in again")
         if claims.get("azp", self._settings.client_id) != self._settings.client_id:

@@ -133,3 +133,26 @@ async def test_a_flood_of_made_up_tokens_is_bounded(tmp_path: Path) -> None:
         assert len(provider.tokens) == 8
         provider.gate.set()
         await asyncio.gather(*flood, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"active": "true"}, {"active": 1}, {"exp": None}, {"exp": "1e9"}, {"exp": True},
+        {"exp": float("inf")}, {"exp": float("nan")}, {"exp": 10**400}, {"exp": [NOW + 600]},
+        {"iat": "soon"}, {"iat": 10**400}, {"iat": float("nan")}, {"iat": NOW + 600},
+        {"nbf": NOW + 600}, {"nbf": "later"},
+        {"aud": 7}, {"aud": True}, {"aud": {"https://ai.azure.com": 1}},
+        {"aud": [["https://ai.azure.com"]]}, {"aud": [{}]}, {"aud": None},
+        {"iss": ["x"]}, {"iss": None}, {"iss": "https://other.example"},
+        {"sub": None}, {"sub": 7}, {"sub": ["olga"]}, {"sub": "olga\n"}, {"sub": "\ud800"},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_an_answer_of_an_odd_kind_lets_nobody_in(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    async with asked(tmp_path) as (provider, verifier, _):
+        provider.known["odd"] = GOOD | changes
+        with pytest.raises(AuthenticationError):
+            await verifier.identify("Bearer odd")

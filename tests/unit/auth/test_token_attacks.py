@@ -158,8 +158,13 @@ async def test_what_a_token_demands_to_be_understood(headers: dict[str, Any]) ->
         {"exp": 0}, {"exp": None}, {"exp": "9999999999"}, {"exp": True}, {"exp": [9999999999]},
         {"nbf": FAR}, {"nbf": "never"}, {"iat": FAR},
         {"sub": ""}, {"sub": None}, {"sub": 7}, {"sub": ["olga"]},
+        {"exp": 10**400}, {"nbf": 10**400}, {"iat": 10**400}, {"exp": 2**60}, {"exp": 1e300},
+        {"nbf": -(10**400)}, {"nbf": False}, {"iat": True}, {"nbf": {"at": 1}}, {"aud": True},
+        {"aud": [[AUDIENCE]]}, {"aud": 7},
+        {"sub": "olga\n2026 admin signed in"}, {"sub": "olga\0"}, {"sub": "\ud800"},
+        {"sub": "olga\u202eanig"}, {"sub": "o" * 513}, {"sub": "\r\nx-admin: 1"},
     ],
-    ids=str,
+    ids=lambda changes: repr(changes)[:40],
 )  # fmt: skip
 async def test_claims_that_do_not_hold(changes: dict[str, Any]) -> None:
     made = {name: value for name, value in claims(**changes).items() if value is not None}
@@ -173,6 +178,49 @@ async def test_claims_that_do_not_hold(changes: dict[str, Any]) -> None:
     assert keys.asked == []
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "Infinity", "NaN", "9" * 5000, "1e4000000"])
+@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+async def test_a_date_that_no_clock_can_be_compared_with(name: str, number: str) -> None:
+    head = b64(json.dumps({"alg": "RS256", "kid": "k1"}).encode())
+    made = json.dumps(claims(**{name: "HERE"})).replace('"HERE"', number)
+    signature = jwt.get_algorithm_by_name("RS256").sign(
+        f"{head}.{b64(made.encode())}".encode(), KEY
+    )
+    await refused(f"{head}.{b64(made.encode())}.{b64(signature)}")
+
+
+async def test_a_token_within_a_token() -> None:
+    body = b64(signed().encode())
+    for head in ({"alg": "RS256", "kid": "k1", "cty": "JWT"}, {"alg": "dir", "enc": "A128GCM"}):
+        start = f"{b64(json.dumps(head).encode())}.{body}"
+        signature = jwt.get_algorithm_by_name("RS256").sign(start.encode(), KEY)
+        await refused(f"{start}.{b64(signature)}")
+        await refused(f"{start}.{b64(signature)}.{body}.{body}")
+
+
+@pytest.mark.parametrize("space", [" ", "\r\n", "\t "])
+async def test_space_around_what_a_token_says_is_none_of_it(space: str) -> None:
+    head = b64(f'{space}{{"alg": "RS256", "kid": "k1"}}{space}'.encode())
+    body = b64(f"{space}{json.dumps(claims())}{space}".encode())
+    signature = jwt.get_algorithm_by_name("RS256").sign(f"{head}.{body}".encode(), KEY)
+    token = f"{head}.{body}.{b64(signature)}"
+    assert (await verifier_with(WatchedKeys()).identify(f"Bearer {token}")).identity.subject
+    two = b64(f"{json.dumps(claims())}{space}{{}}".encode())
+    signature = jwt.get_algorithm_by_name("RS256").sign(f"{head}.{two}".encode(), KEY)
+    await refused(f"{head}.{two}.{b64(signature)}")
+
+
+async def test_names_that_look_alike_are_two() -> None:
+    """Nothing is normalised: whoever may choose a name can't become somebody by spelling it."""
+    owners = set()
+    names = ["olga", "OLGA", "\u043elga", "olga\u0301", "olg\u00e1", "\uff4flga", "olga|x"]
+    for name in names:
+        token = jwt.encode(claims(sub=name), KEY, "RS256", headers={"kid": "k1"})
+        caller = await verifier_with(WatchedKeys()).identify(f"Bearer {token}")
+        owners.add(caller.identity.owner)
+    assert len(owners) == len(names)
+
+
 async def test_a_token_spelt_otherwise_is_not_the_same_token() -> None:
     head, body, signature = signed().split(".")
     start = f"{head}.{body}"
@@ -180,7 +228,8 @@ async def test_a_token_spelt_otherwise_is_not_the_same_token() -> None:
         f"{start}.{signature}=", f"{head}..{body}.{signature}", f"{start}.{signature}.",
         f"{start}.{signature}A", f"{start}.{signature[:-1]}", f"{head} .{body}.{signature}",
         f"{start}.{signature}.{signature}.{signature}", f"{head}.{body}=.{signature}",
-        f"{start}.\u017f{signature[1:]}",
+        f"{start}.\u017f{signature[1:]}", f"{start}.+{signature[1:]}", f"{start}./{signature[1:]}",
+        f"{head}\n.{body}.{signature}", start, f"{start}.",
     ):  # fmt: skip
         await refused(other)
 
