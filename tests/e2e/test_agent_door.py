@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import AGENTS
 from tests.support.certificates import trusting, write_certificate
-from tests.support.platform import Platform
+from tests.support.platform import Platform, until_ended
 from tests.support.routes import platform_routes, resource_routes
 
 OPENAI = "/agents/inside/endpoint/protocols/openai"
@@ -303,6 +303,23 @@ async def test_it_goes_on_across_a_reload(
     assert [outcome(answer)[0] for answer in said["answers"]] == [200] * 8
     # So it does for calls that begin afterwards.
     assert (await ask(http, request, session="across"))[0][0] == 200
+
+
+async def test_a_call_that_began_before_two_reloads_still_opens_it(
+    platform: Platform, inside: str, http: httpx2.AsyncClient
+) -> None:
+    mine = await conversation(http, "one")
+    request = head(f"{P}{OPENAI}/conversations/{mine}{QUERY}")
+    waiting = asyncio.create_task(respond(http, "twice", hold=True, send=[[request]] * 4))
+    await call_id_of(http, "twice")
+    first = platform.serving_pid
+    for _ in range(2):
+        done = await asyncio.to_thread(platform.run, "gateway", "reload")
+        assert done.code == 0, done.stderr
+    await release(http, "twice")
+    said = await waiting
+    assert [outcome(answer)[0] for answer in said["answers"]] == [200] * 4
+    await until_ended(first)
 
 
 async def test_reading_goes_on_while_the_platform_is_replaced(

@@ -5,6 +5,7 @@ message is sent whole as soon as it is begun, so whoever finds its beginning has
 """
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -76,6 +77,13 @@ class Passing:
                 raise
         except (OSError, ValueError) as exc:
             raise PassingError(f"no whole message came: {exc}") from exc
+
+    def hear_the_last(self) -> bool:
+        """Have every further message of the other end fail; tell whether one is here already."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        return False
 
     def _receive_header(self) -> tuple[bytes, list[int]]:
         data, ancillary, _, _ = self._sock.recvmsg(

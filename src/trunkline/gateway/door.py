@@ -157,8 +157,8 @@ class FrontDoor(HttpToolsProtocol):
     def detach(self) -> int | None:
         """Let go of a connection between two requests; return a duplicate of its descriptor.
 
-        None if it isn't between two requests, or TLS ends here or in another process. Then
-        nothing has changed.
+        None if it isn't between two requests, TLS ends here or in another process, or there is
+        no descriptor for it. Then nothing has changed.
         """
         transport = self.transport
         is_busy = self._part is not _Part.QUIET or self._is_answering() or self._refused
@@ -166,7 +166,11 @@ class FrontDoor(HttpToolsProtocol):
             return None
         if transport.get_extra_info("ssl_object") is not None or self.origin is not None:
             return None
-        file = os.dup(transport.get_extra_info("socket").fileno())
+        try:
+            file = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError:
+            # The system has no descriptors for it.
+            return None
         transport.set_protocol(asyncio.Protocol())
         # Whoever is told of its end here cleans up what is here, and touches the client no more.
         transport.abort()

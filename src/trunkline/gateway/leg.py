@@ -1,15 +1,20 @@
 """One of a relay's two connections, as the event loop sees it."""
 
 import asyncio
+import logging
 import os
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
+from trunkline.aio.passing import close_all
 from trunkline.aio.sockets import unsent_bytes
 from trunkline.gateway.carrier import Given, Taken
 from trunkline.gateway.moved import MovedLeg
 from trunkline.gateway.summary import Tally
 from trunkline.protocol.frames import FrameScanner
+
+_log = logging.getLogger("trunkline.gateway")
 
 
 class LegOwner(Protocol):
@@ -177,13 +182,18 @@ class Leg(asyncio.Protocol):
         return Given(self.fd, self.scanner.left, self.scanner.frames, self.bytes_read)
 
     def take(self) -> Taken:
-        """Give up what it knows of its direction, on which nothing special happens."""
+        """Read nothing more; give up what it knows of its direction, on which all is as usual."""
+        self.transport.pause_reading()
         scanner, rest = self.scanner, self.scanner.take_rest()
         return Taken(scanner.frames, self.bytes_read - len(rest), scanner.left, rest, b"")
 
-    def moved(self, taken: Taken) -> MovedLeg:
+    def moved(self, taken: Taken, file: int) -> MovedLeg:
+        """Hear nothing more of the connection, which has moved or comes back; describe it."""
+        self.bytes_read = taken.bytes_read
+        self.note_activity(time.monotonic())
+        self.transport.set_protocol(asyncio.Protocol())
         return MovedLeg(
-            os.dup(self.fd),
+            file,
             taken.left,
             taken.frames,
             taken.bytes_read,
@@ -191,6 +201,24 @@ class Leg(asyncio.Protocol):
             taken.rest,
             taken.unsent,
         )
+
+    def hold(self) -> None:
+        """Read nothing for now."""
+        self.is_held = True
+        if not self.is_lost:
+            self.transport.pause_reading()
+
+    def go_on(self, *, may_read: bool) -> None:
+        """Read again after `hold`, if somebody else doesn't."""
+        if self.is_held and may_read and not (self.is_lost or self.peer.is_full):
+            self.transport.resume_reading()
+        self.is_held = False
+
+    def come_back(self) -> None:
+        """Hear of the connection again."""
+        self.is_held = False
+        self.transport.set_protocol(self)
+        self.transport.resume_reading()
 
     def shutdown(self) -> None:
         """Drain: uvicorn calls this on every connection when it stops."""
@@ -203,6 +231,18 @@ class Leg(asyncio.Protocol):
         """
         self.relay = _NOBODY
         del self.peer
+
+
+def duplicates_of(legs: Iterable[Leg]) -> list[int] | None:
+    """Return a duplicate of each connection's descriptor; None if the system has too few."""
+    files: list[int] = []
+    try:
+        files += (os.dup(leg.fd) for leg in legs)
+    except OSError as exc:
+        close_all(files)
+        _log.warning("a connection can't move to another process yet: %s", exc)
+        return None
+    return files
 
 
 def tally_of(client: Leg, agent: Leg, started_at: float) -> Tally:

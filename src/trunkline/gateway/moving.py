@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
+from trunkline.aio.passing import PassingError, close_all
 from trunkline.auth.caller import Caller
 from trunkline.auth.identity import Identity
 from trunkline.gateway.door import FrontDoor, Origin
@@ -44,7 +45,11 @@ class NextProcess(Protocol):
     """Where connections go."""
 
     async def relays(self, relays: Sequence[Mapping[str, Any]], files: Sequence[int]) -> None:
-        """Pass relays on; return when they go on there."""
+        """Pass relays on; return when they go on there.
+
+        Raises:
+            PassingError: If they don't, and never will.
+        """
 
     def connection(self, data: bytes, file: int) -> None:
         """Pass an HTTP connection on, with what was read of it."""
@@ -79,13 +84,15 @@ class Departure:
         self._services = services
         self._connections = connections
         self._tries: Counter[Relayed] = Counter()
+        self.moved = Moved()
+        """What became of them so far."""
 
     async def move(self, to: NextProcess, timeout_s: float) -> Moved:
         """Move everything that can be moved; return when nothing is left, or it takes too long."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout_s
-        moved = Moved()
+        moved = self.moved
         while True:
             self._move_resting(to, moved)
             self._send_away_encrypted(moved)
@@ -108,9 +115,11 @@ class Departure:
             file, data = self._services.stranded.pop()
             try:
                 to.connection(data, file)
-                moved.connections += 1
-            finally:
-                os.close(file)
+            except BaseException:
+                self._services.stranded.append((file, data))
+                raise
+            os.close(file)
+            moved.connections += 1
 
     def _send_away_encrypted(self, moved: Moved) -> None:
         for relayed in list(self._services.relayed):
@@ -146,7 +155,8 @@ class Departure:
         await asyncio.sleep(0)
         described: list[dict[str, Any]] = []
         files: list[int] = []
-        gone: list[Relayed] = []
+        away: list[tuple[Relayed, MovedRelay]] = []
+        may_be_theirs = False
         try:
             for relayed in batch:
                 taken = relayed.detach()
@@ -158,17 +168,23 @@ class Departure:
                     relayed.relay.go_on()
                 else:
                     described.append(_described(relayed, taken))
-                    gone.append(relayed)
+                    away.append((relayed, taken))
                     files += (taken.downstream.fd, taken.upstream.fd)
-            if described:
+            if away:
+                may_be_theirs = True
                 await to.relays(described, files)
-                for relayed in gone:
-                    relayed.agent.let_go()
-                moved.relays += len(described)
+                moved.relays += len(away)
                 moved.pauses_s.append(loop.time() - began)
+        except PassingError:
+            may_be_theirs = False
+            raise
         finally:
-            for file in files:
-                os.close(file)
+            close_all(files)
+            for relayed, taken in away:
+                if may_be_theirs:
+                    relayed.leave()
+                else:
+                    relayed.come_back(taken)
 
 
 def _described(relayed: Relayed, moved: MovedRelay) -> dict[str, Any]:
@@ -252,44 +268,69 @@ class Entrance:
         self._connections = connections
         self._lease_moved = lease_moved
         self._new_door = new_door
+        self._tasks = services.tasks
 
-    async def take_relays(self, relays: Sequence[Mapping[str, Any]], files: Sequence[int]) -> None:
-        """Go on with relays."""
+    async def take_relays(
+        self,
+        relays: Sequence[Mapping[str, Any]],
+        files: Sequence[int],
+        say_taken: Callable[[], None],
+    ) -> None:
+        """Go on with relays.
+
+        Args:
+            relays: What is known of them.
+            files: Two descriptors for each, which are this process's to close.
+            say_taken: Tells the other process so. Until then nothing is read or written here: if
+                this process ends before, that one goes on as if nothing had been.
+        """
+        asking = [
+            self._tasks.spawn(self._agent(data), name="moving:lease", is_awaited=True)
+            for data in relays
+        ]
+        try:
+            agents = await asyncio.gather(*asking)
+            say_taken()
+        except BaseException:
+            close_all(files)
+            for task in asking:
+                task.add_done_callback(_release)
+            raise
         await asyncio.gather(
             *(
-                self._take_relay(data, files[2 * number], files[2 * number + 1])
-                for number, data in enumerate(relays)
+                self._begin(data, agent, files[2 * number], files[2 * number + 1])
+                for number, (data, agent) in enumerate(zip(relays, agents, strict=True))
             )
         )
 
-    async def _take_relay(self, data: Mapping[str, Any], downstream: int, upstream: int) -> None:
-        key = key_from(data["key"])
+    async def _begin(
+        self, data: Mapping[str, Any], agent: Agent, downstream: int, upstream: int
+    ) -> None:
         moved = MovedRelay(
             _leg_from(data["downstream"], downstream),
             _leg_from(data["upstream"], upstream),
             data["started_at"],
         )
-        client, agent, held = await asyncio.gather(
-            arrive(downstream), arrive(upstream), self._agent(key, data)
-        )
+        client, server = await asyncio.gather(arrive(downstream), arrive(upstream))
         relayed = Relayed(
             self._services,
             self._connections,
-            agent=held,
+            agent=agent,
             visitor=Visitor(
                 caller=_caller_from(data["caller"]),
                 address=data["client"],
                 request_id=data["request_id"],
             ),
-            place=self._services.limits.moved_place(data["place"], key),
+            place=self._services.limits.moved_place(data["place"], key_from(data["key"])),
         )
-        relay = relayed.begin(client.transport, agent.transport, moved)
+        relay = relayed.begin(client.transport, server.transport, moved)
         client.tell(relay.downstream)
-        agent.tell(relay.upstream)
+        server.tell(relay.upstream)
         if self._services.admission.revocations.covers(relayed.caller):
             close_revoked(relayed)
 
-    async def _agent(self, key: SessionKey, data: Mapping[str, Any]) -> Agent:
+    async def _agent(self, data: Mapping[str, Any]) -> Agent:
+        key = key_from(data["key"])
         if data["is_local"]:
             return LocalAgent(await self._lease_moved(key), data["version"])
         return RemoteAgent(key)
@@ -311,3 +352,8 @@ class Entrance:
             door.data_received(data)
         # By now it may be the upgrade's.
         arrival.tell(cast("asyncio.Protocol", arrival.transport.get_protocol()))
+
+
+def _release(asking: "asyncio.Task[Agent]") -> None:
+    if not asking.cancelled() and asking.exception() is None:
+        asking.result().release()

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from trunkline.aio.tasks import TaskOwner
 from trunkline.gateway.carrier import Carried, Carrier, Taken
 from trunkline.gateway.doze import Doze
-from trunkline.gateway.leg import Leg, tally_of
+from trunkline.gateway.leg import Leg, duplicates_of, tally_of
 from trunkline.gateway.moved import MovedLeg, MovedRelay
 from trunkline.gateway.overdue import TimeLimits
 from trunkline.gateway.settings import GatewaySettings
@@ -111,20 +111,15 @@ class Relay:
 
     def hold(self) -> None:
         """Read nothing for now, so that what was read can be sent."""
-        if self._carried is not None:
-            # It is taken from the pump with all it has at hand.
-            return
-        for leg in (self.downstream, self.upstream):
-            leg.is_held = True
-            if not leg.is_lost:
-                leg.transport.pause_reading()
+        # From the pump it is taken with all that has at hand.
+        if self._carried is None:
+            self.downstream.hold()
+            self.upstream.hold()
 
     def go_on(self) -> None:
         """Read again after `hold`."""
         for leg in (self.downstream, self.upstream):
-            if leg.is_held and self._carried is None and not (leg.is_lost or leg.peer.is_full):
-                leg.transport.resume_reading()
-            leg.is_held = False
+            leg.go_on(may_read=self._carried is None)
 
     @property
     def is_encrypted(self) -> bool:
@@ -132,39 +127,47 @@ class Relay:
         return self._is_encrypted
 
     def detach(self) -> MovedRelay | None:
-        """Let go of both connections for a relay of another process to take over.
+        """Leave both connections as they are, for a relay of another process to take over.
 
-        Call `hold` before it, and let the loop turn: what was read is sent by then, unless
-        somebody reads slowly.
+        Call `hold` before it, and let the loop turn, so that what was read is sent if nobody reads
+        slowly. Call `leave` or `come_back` after it; until then nothing touches the connections.
 
         Returns:
-            None if they can't be moved right now: one of them is ending, has bytes that only its
-            transport knows of, or is encrypted. Then nothing has changed. Otherwise this relay is
-            over, and nobody is told of an end.
+            None if they can't be moved now: one is ending, encrypted, or has bytes that only its
+            transport knows of, or there are no descriptors for them. Then nothing has changed.
         """
         legs = (self.downstream, self.upstream)
         if self._is_encrypted or self._has_ended:
             return None
+        is_movable = self._carried is not None or self._is_settled()
+        if not is_movable or (files := duplicates_of(legs)) is None:
+            return None
         taken: tuple[Taken, ...]
         if self._carried is not None:
             taken, self._carried = self._carried.take_back(), None
-        elif self._is_settled():
-            for leg in legs:
-                leg.transport.pause_reading()
-            taken = tuple(leg.take() for leg in legs)
+            for leg, state in zip(legs, taken, strict=True):
+                leg.scanner.controls = leg.controls_before + state.controls
         else:
-            return None
+            taken = tuple(leg.take() for leg in legs)
         self._may_carry, self._has_ended = False, True
-        now = time.monotonic()
-        for leg, state in zip(legs, taken, strict=True):
-            leg.bytes_read = state.bytes_read
-            leg.note_activity(now)
-        downstream, upstream = (leg.moved(state) for leg, state in zip(legs, taken, strict=True))
-        for leg in legs:
-            leg.transport.set_protocol(asyncio.Protocol())
+        downstream, upstream = (
+            leg.moved(state, file) for leg, state, file in zip(legs, taken, files, strict=True)
+        )
+        return MovedRelay(downstream, upstream, self._times.started_at)
+
+    def leave(self) -> None:
+        """Be over after `detach`: another process relays. Nobody is told of an end."""
+        for leg in (self.downstream, self.upstream):
             leg.transport.abort()
             leg.peer = leg
-        return MovedRelay(downstream, upstream, self._times.started_at)
+
+    def come_back(self, moved: MovedRelay) -> None:
+        """Go on after `detach`, as if nothing had been: nobody took the connections over."""
+        self._has_ended = False
+        self._may_carry = self._carrier.is_available and not self._is_encrypted
+        for leg in (self.downstream, self.upstream):
+            leg.come_back()
+        self._go_on(((self.downstream, moved.downstream), (self.upstream, moved.upstream)))
 
     def _is_settled(self) -> bool:
         """Whether all that was read is sent, and nothing needs a decision."""

@@ -233,11 +233,8 @@ class Relayed:
         )
         if moved is not None:
             relay.resume(moved)
-        self._connections.add(relay.downstream)
         self.agent.rests_with(relay)
-        services.sweep.add(relay)
-        services.relayed.add(self)
-        services.metrics.connections.inc()
+        self._remember(relay)
         began_at = time.monotonic() if moved is None else moved.started_at
         self.agent.used_by(self.request_id, self.client, began_at)
         return relay
@@ -253,27 +250,48 @@ class Relayed:
         )
 
     def detach(self) -> MovedRelay | None:
-        """Let go of the connections, as :meth:`Relay.detach`, and of what was counted for them.
+        """Leave the connections as they are, as :meth:`Relay.detach`, for nobody to end them.
 
-        The agent isn't released: whoever takes the connections over does that.
+        Call `leave` or `come_back` after it.
         """
         moved = self.relay.detach()
         if moved is not None:
             self._forget()
         return moved
 
+    def leave(self) -> None:
+        """Let go of the connections and of what was counted for them: another process has them.
+
+        The agent isn't released: that process does that.
+        """
+        self.relay.leave()
+        self.place.release()
+        self.agent.let_go()
+
+    def come_back(self, moved: MovedRelay) -> None:
+        """Go on: nobody took the connections over."""
+        self._remember(self.relay)
+        self.relay.come_back(moved)
+
+    def _remember(self, relay: Relay) -> None:
+        services = self._services
+        self._connections.add(relay.downstream)
+        services.sweep.add(relay)
+        services.relayed.add(self)
+        services.metrics.connections.inc()
+
     def _forget(self) -> None:
         services = self._services
         services.sweep.discard(self.relay)
         services.relayed.discard(self)
         self._connections.discard(self.relay.downstream)
-        self.place.release()
         services.metrics.connections.dec()
 
     def _ended(self, summary: Summary) -> None:
         services, agent = self._services, self.agent
         metrics = services.metrics
         self._forget()
+        self.place.release()
         metrics.closes.labels(_code_label(summary.code), summary.by.value).inc()
         metrics.frames_in.inc(summary.frames_in)
         metrics.frames_out.inc(summary.frames_out)

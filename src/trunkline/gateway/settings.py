@@ -99,7 +99,7 @@ class GatewaySettings:
     max_connections: int = 20_000
     """Connections of all kinds at once, in each process of the platform; its workers count
     together. One more is answered 503. If the system allows a process too few descriptors for
-    that, it takes fewer, which the log says at the start. 0 is no limit."""
+    that (`ulimit -Hn`), it takes fewer, which the log says at the start. 0 is no limit."""
 
     max_connections_per_address: int = 2_000
     """Connections at once from one address, in each process of the platform; its workers count

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import logging
 import socket
 from collections.abc import Mapping, Sequence
@@ -91,8 +92,12 @@ class Predecessor:
                 message, files = await self._line.receive()
                 match message["do"]:
                     case "relays":
-                        await entrance.take_relays(message["relays"], files)
-                        self._line.send({"taken": len(message["relays"])})
+                        relays = message["relays"]
+                        await entrance.take_relays(
+                            relays,
+                            files,
+                            functools.partial(self._line.send, {"taken": len(relays)}),
+                        )
                     case "connection":
                         await entrance.take_connection(base64.b64decode(message["data"]), files[0])
                     case "worker" if fleet is not None:
@@ -110,6 +115,9 @@ class Predecessor:
                         _log.error("reload: %r isn't understood", message["do"])
         except PassingError:
             # It has ended, in good order or not.
+            pass
+        finally:
+            # If anything went wrong here, it is better off with another process in its place.
             self._line.close()
         sessions.arriving.predecessor_ended()
         for call_id in self._calls:

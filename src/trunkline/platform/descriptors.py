@@ -22,7 +22,7 @@ def raise_to_hard_limit() -> int:
     return hard
 
 
-def connections_within(most: int, descriptors: int) -> int:
+def connections_within(most: int, descriptors: int, *, sharers: int = 1) -> int:
     """Return how many connections there may be at once; a warning tells if it is fewer.
 
     A process that is out of descriptors can't even refuse a connection.
@@ -30,17 +30,21 @@ def connections_within(most: int, descriptors: int) -> int:
     Args:
         most: How many are wanted (``max_connections``); 0 for as many as there may be.
         descriptors: How many descriptors the process may have.
+        sharers: How many processes share the connections. 0: another process tells.
     """
     if descriptors == resource.RLIM_INFINITY:
         return most
     fit = max((descriptors - _SPARE) // _EACH, descriptors // (2 * _EACH), 1)
-    if most > fit:
+    if most > fit * sharers > 0:
         _log.warning(
-            "max_connections is %d, but this process may have %d descriptors only, which is "
-            "enough for %d; raise it with `ulimit -n %d`",
+            "max_connections is %d, and there will be %d at most: the system lets a process have "
+            "%d descriptors (the hard limit). Raise that to %d (`ulimit -n` as root, LimitNOFILE= "
+            "of a service, --ulimit nofile= of a container), or set "
+            "TRUNKLINE_GATEWAY_MAX_CONNECTIONS=%d",
             most,
+            fit * sharers,
             descriptors,
-            fit,
-            most * _EACH + _SPARE,
+            -(-most // sharers) * _EACH + _SPARE,
+            fit * sharers,
         )
     return min(most, fit) if most else fit

@@ -2,9 +2,10 @@
 
 ``trunkline up`` is this process. The platform's own process is its child, and so are the agents,
 which is why the platform's can be replaced by a newer one while agents and callers go on: see
-:mod:`trunkline.platform.reload`. It decides nothing, and loads next to nothing, because its code
-is as old as its start. It ends with the platform's process, and before it does it ends whatever
-that left behind; both end with it, because the kernel sees to it.
+:mod:`trunkline.platform.departure`. If the newer one dies before it has everything, the one before
+is the platform's own again, and has another one take its place. The keeper loads next to nothing,
+because its code is as old as its start. It ends with the platform's process, and before it does it
+ends whatever that left behind; both end with it, because the kernel sees to it.
 """
 
 import contextlib
@@ -49,8 +50,11 @@ class Keeper:
         self._command = tuple(command)
         self._platforms: list[_Platform] = []
         self._current: _Platform | None = None
-        #: Agents, until somebody has asked for their end.
-        self._agents: dict[int, subprocess.Popen[bytes]] = {}
+        #: The one that the current one replaces, while it hasn't left everything to it.
+        self._leaving: _Platform | None = None
+        self._was_called_back = self._is_told_to_end = False
+        #: Agents, until somebody has asked for their end, and who started them.
+        self._agents: dict[int, tuple[subprocess.Popen[bytes], _Platform]] = {}
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> int:
@@ -69,7 +73,7 @@ class Keeper:
                 signal.signal(number, lambda _number, _frame: None)
         self._selector.register(reading, selectors.EVENT_READ)
         self._current = self._start(())
-        while (code := self._current.process.poll()) is None:
+        while (code := self._end_of_current()) is None:
             for key, _ in self._selector.select():
                 if key.fileobj is reading:
                     self._take_signals(reading.recv(4096))
@@ -77,6 +81,9 @@ class Keeper:
                     self._serve(key.data)
             self._bury()
         self._end_everything()
+        if self._was_called_back and not self._is_told_to_end:
+            # It ends in good order, and yet nobody has asked for that.
+            code = code or 1
         if code < 0:
             with contextlib.suppress(OSError):
                 # SIGKILL can't be set, and needn't.
@@ -84,10 +91,29 @@ class Keeper:
             os.kill(os.getpid(), -code)
         return code
 
+    def _end_of_current(self) -> int | None:
+        """Return the exit code of the platform's process; None while there is one that serves."""
+        assert self._current is not None
+        code = self._current.process.poll()
+        before = self._leaving
+        if code in (None, 0) or before is None or before.process.poll() is not None:
+            return code
+        # What it had taken over the one before may give to another one.
+        ended, self._current, self._leaving = self._current, before, None
+        self._was_called_back = True
+        self._hang_up(ended)
+        self._platforms.remove(ended)
+        for pid, (agent, starter) in list(self._agents.items()):
+            if starter is ended:
+                del self._agents[pid]
+                _end(agent)
+        return None
+
     def _take_signals(self, numbers: bytes) -> None:
         assert self._current is not None
         for number in numbers:
             if number in _PASSED_ON:
+                self._is_told_to_end = True
                 # Also to one that is about to take over, or is about to end.
                 for platform in self._platforms:
                     platform.process.send_signal(signal.SIGTERM)
@@ -127,21 +153,43 @@ class Keeper:
     def _answer(
         self, platform: _Platform, message: dict[str, Any], files: list[int]
     ) -> dict[str, Any]:
+        # Whoever asks may know of the current one's end before this process does.
+        self._end_of_current()
         match message:
             case {"do": "spawn", "command": command, "cwd": cwd, "env": env} if len(files) == 2:
-                return self._spawn(command, cwd, env, files)
+                return self._spawn(platform, command, cwd, env, files)
             case {"do": "reap", "pid": pid}:
-                agent = self._agents.pop(pid, None)
+                agent, _ = self._agents.pop(pid, (None, None))
                 return {"returncode": None if agent is None else _end(agent)}
+            case {"do": "list"}:
+                return {"pids": list(self._agents)}
             case {"do": "replace"} if len(files) == 1 and platform is self._current:
                 return {"pid": self._start(files).process.pid}
+        return {"errno": self._hand_on(platform, message)}
+
+    def _hand_on(self, platform: _Platform, message: dict[str, Any]) -> int | None:
+        match message:
             case {"do": "step down", "pid": pid} if platform is self._current:
-                self._current = next(p for p in self._platforms if p.process.pid == pid)
-                return {}
-        return {"errno": errno.ENOTSUP}
+                return self._step_down(platform, pid)
+            case {"do": "leave"} if platform is self._leaving:
+                self._leaving = None
+                return None
+        return errno.ENOTSUP
+
+    def _step_down(self, platform: _Platform, pid: int) -> int | None:
+        for successor in self._platforms:
+            if successor.process.pid == pid:
+                self._current, self._leaving = successor, platform
+                return None
+        return errno.ESRCH
 
     def _spawn(
-        self, command: list[str], cwd: str, env: dict[str, str], files: list[int]
+        self,
+        starter: _Platform,
+        command: list[str],
+        cwd: str,
+        env: dict[str, str],
+        files: list[int],
     ) -> dict[str, Any]:
         stdout, stderr = files
         try:
@@ -159,7 +207,7 @@ class Keeper:
         except ValueError:
             # Something in it can't be given to a process at all.
             return {"errno": errno.EINVAL}
-        self._agents[agent.pid] = agent
+        self._agents[agent.pid] = agent, starter
         return {"pid": agent.pid}
 
     def _bury(self) -> None:
@@ -178,7 +226,7 @@ class Keeper:
             if platform.process.poll() is None:
                 platform.process.kill()
                 platform.process.wait()
-        for agent in self._agents.values():
+        for agent, _ in self._agents.values():
             _end(agent)
 
 

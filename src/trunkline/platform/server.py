@@ -196,8 +196,14 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
 
-    def stop_for_successor(self) -> None:
-        """Finish the requests that are under way, and end: another process serves."""
+    def stop_for_successor(self, deadline: float) -> None:
+        """Finish the requests that are under way, and end: another process serves.
+
+        Args:
+            deadline: Until when, by the loop's clock.
+        """
+        left_s = max(deadline - asyncio.get_running_loop().time(), 0.0)
+        self.config.timeout_graceful_shutdown = int(left_s) + 1
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,5 +1,6 @@
 """Everything in one process: ``trunkline up``."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -13,7 +14,6 @@ import uvloop
 from starlette.middleware import Middleware
 
 from trunkline import config
-from trunkline.aio.shared_counts import SharedCounts
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.local import user_name
 from trunkline.auth.pseudonym import Pseudonyms
@@ -59,7 +59,7 @@ from trunkline.platform.locks import Locks
 from trunkline.platform.server import Server, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
 from trunkline.platform.state_id import check_state_dir
-from trunkline.platform.workers.leading import Led, lead, open_entry
+from trunkline.platform.workers.leading import Entry, Led, lead, open_entry
 from trunkline.protocol.errors import TrunklineError
 from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.process.kept import KeeperLine
@@ -174,7 +174,7 @@ async def _serve(
     access = open_access(
         settings, state_dir, host=options.host, store=store, stack=stack, shared=entry.shared
     )
-    gateway = _open_gateway(settings, heart, access, state_dir, entry.shared, stack)
+    gateway = _open_gateway(settings, heart, access, options, entry, stack)
     control = ControlServices(
         projects=settings.gateway.projects,
         store=store,
@@ -276,6 +276,7 @@ async def _serve(
         server=server,
         fleet=fleet,
         close_doors=control.draining.set,
+        before_has_ended=_event(is_set=predecessor is None),
     )
     replacement = Replacement(
         parts,
@@ -381,10 +382,11 @@ def _open_gateway(
     settings: PlatformSettings,
     heart: _Heart,
     access: Access,
-    state_dir: Path,
-    shared: SharedCounts | None,
+    options: UpOptions,
+    entry: Entry,
     stack: AsyncExitStack,
 ) -> GatewayServices:
+    state_dir = options.state_dir.resolve()
     gateway = GatewayServices(
         settings=settings.gateway,
         projects=Projects(settings.gateway.projects),
@@ -397,13 +399,22 @@ def _open_gateway(
         rates=access.rates,
         audit=access.audit,
         errors=KeptErrors(state_dir / "errors"),
-        shared=shared,
+        shared=entry.shared,
     )
+    # Whoever replaces another has been told.
+    sharers = len(entry.listeners) if options.predecessor is None else 0
     gateway.limits.most = descriptors.connections_within(
-        gateway.limits.most, descriptors.raise_to_hard_limit()
+        gateway.limits.most, descriptors.raise_to_hard_limit(), sharers=sharers
     )
     stack.push_async_callback(gateway.tasks.aclose)
     return gateway
+
+
+def _event(*, is_set: bool) -> asyncio.Event:
+    event = asyncio.Event()
+    if is_set:
+        event.set()
+    return event
 
 
 def _give(sessions: SessionDirectory, access: Access) -> None:
@@ -421,7 +432,8 @@ def _follow(predecessor: Predecessor, parts: Parts, entrance: Entrance, tasks: T
         fleet=parts.fleet,
         tasks=tasks,
     )
-    tasks.spawn(following, name="reload:follow")
+    following_it = tasks.spawn(following, name="reload:follow")
+    following_it.add_done_callback(lambda _: parts.before_has_ended.set())
 
 
 def _say_hello(url: str, access: Access, level: Level, state_dir: Path) -> None:

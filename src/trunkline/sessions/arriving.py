@@ -75,12 +75,20 @@ class Arriving:
         self._watch(slot, instance, log, data["idle_left_s"])
 
     def lease_returned(self, key: SessionKey) -> None:
-        """Count one lease less of those that the other process holds."""
+        """Count one lease less of those that the other process holds.
+
+        Raises:
+            KeyError: If it holds none.
+        """
         slot, _ = self._take_lease(key)
         self._on_return(slot)
 
     def lease_moved(self, key: SessionKey) -> Hold:
-        """Return a lease that the other process held, for this one to hold."""
+        """Return a lease that the other process held, for this one to hold.
+
+        Raises:
+            KeyError: If it holds none.
+        """
         slot, instance = self._take_lease(key)
         return Hold(slot, instance, self._logs.of(slot.home), self._on_return)
 
@@ -88,14 +96,23 @@ class Arriving:
         """Return such a lease, for a connection that this process relays itself."""
         return self.lease_moved(key)
 
+    def lease_stays(self, hold: Hold) -> None:
+        """Let the other process hold a lease that was moved: its connection wasn't."""
+        hold.forget()
+        if hold.key in self._leases:
+            slot, instance, left = self._leases[hold.key]
+            self._leases[hold.key] = slot, instance, left + 1
+
     def _take_lease(self, key: SessionKey) -> tuple[Slot, Instance]:
-        slot, instance, left = self._leases.pop(key)
-        if left > 1:
-            self._leases[key] = slot, instance, left - 1
+        slot, instance, left = self._leases[key]
+        if not left:
+            raise KeyError(key)
+        self._leases[key] = slot, instance, left - 1
         return slot, instance
 
     def predecessor_ended(self) -> None:
         """Count no leases for the other process any more."""
-        for key in list(self._leases):
-            while key in self._leases:
+        for key, (_, _, left) in self._leases.items():
+            for _ in range(left):
                 self.lease_returned(key)
+        self._leases.clear()

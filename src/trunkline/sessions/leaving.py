@@ -3,7 +3,8 @@
 In four steps: nothing starts or stops any more (`quiet`); every session is described, and held
 (`pass_on`); the other process has them all, and this one forgets them (`let_go`), or it hasn't,
 and all is as it was (`take_back`). Leases may still be held here after that: their return, and
-what is to be written to a session's log, is told to the successor.
+what is to be written to a session's log, is told to the successor. If that ends too early, the
+next one is told which leases there still are (`look_for_another`), and `let_go` follows again.
 """
 
 import asyncio
@@ -144,17 +145,27 @@ class Leaving:
         self._logs.divert(successor.event)
         for event in self._events:
             successor.event(*event)
+        self._events.clear()
         for key, (slot, leases) in self._passed.items():
-            assert slot.instance is not None
-            slot.end_suspension("the platform's reload")
-            slot.instance.let_go()
-            if slot.watching is not None:
-                slot.watching.cancel()
-            for _ in range(leases - slot.leases):
+            if self._slots.get(key) is slot:
+                assert slot.instance is not None
+                slot.end_suspension("the platform's reload")
+                slot.instance.let_go()
+                if slot.watching is not None:
+                    slot.watching.cancel()
+                del self._slots[key]
+            for _ in range(leases - (slot.leases - slot.moved_leases)):
                 successor.lease_returned(key)
-            del self._slots[key]
         # Those who wait go on, and find that there is nothing here any more.
         self.gate.phase = Phase.GONE
+
+    def look_for_another(self) -> dict[SessionKey, int]:
+        """Return how many leases of each session are held here; the successor has ended."""
+        self.successor = None
+        self._logs.divert(lambda *event: self._events.append(event))
+        for key, (slot, _) in self._passed.items():
+            self._passed[key] = slot, slot.leases - slot.moved_leases
+        return {key: leases for key, (_, leases) in self._passed.items()}
 
     def returned(self, slot: Slot) -> None:
         """Take the return of a lease while things aren't as ever."""

@@ -19,6 +19,8 @@ class Slot:
         self.key = key
         self.home = home
         self.leases: int = 0
+        #: Those of the leases that another process holds by now.
+        self.moved_leases: int = 0
         #: Those of the leases that are connections which know how to sleep.
         self.sleepers: dict[Hold, Sleeper] = {}
         self.suspend_after_s = 0.0
@@ -122,6 +124,12 @@ class Hold:
 
     def let_go(self) -> None:
         """Leave it to another process, which holds it from here on."""
+        if self._is_held:
+            self._slot.moved_leases += 1
+            self.forget()
+
+    def forget(self) -> None:
+        """Hold it no more, and don't give it back: another process does, and is counted here."""
         self._is_held = False
         self._slot.sleepers.pop(self, None)
 

@@ -1,6 +1,7 @@
 """A relay's connections go on in another relay, and nobody at their ends notices."""
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 from tests.integration.gateway.test_relay import agent, echo
 from tests.support.gateway import Gateway, running_gateway
+from trunkline.aio.passing import PassingError, close_all
 from trunkline.gateway import carrier
 from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.moved import MovedRelay, arrive
@@ -54,6 +56,15 @@ class Place:
         return relay
 
 
+async def read(sock: socket.socket, size: int) -> bytes:
+    got = bytearray()
+    while len(got) < size:
+        part = await asyncio.get_running_loop().sock_recv(sock, min(size - len(got), 65536))
+        assert part, "it ended"
+        got += part
+    return bytes(got)
+
+
 @pytest.fixture(params=["compiled", "python"])
 def relay_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "compiled":
@@ -70,12 +81,6 @@ async def test_connections_move_inside_a_frame_and_count_on() -> None:
     for sock in (client, agent):
         sock.setblocking(False)
 
-    async def read(sock: socket.socket, size: int) -> bytes:
-        got = b""
-        while len(got) < size:
-            got += await loop.sock_recv(sock, size - len(got))
-        return got
-
     relay = await first.relay(downstream, upstream)
     await loop.sock_sendall(client, FRAME + FRAME[:100])
     assert await read(agent, len(FRAME) + 100) == FRAME + FRAME[:100]
@@ -84,6 +89,7 @@ async def test_connections_move_inside_a_frame_and_count_on() -> None:
         await asyncio.sleep(0)
         moved = relay.detach()
     assert relay.detach() is None
+    relay.leave()
     assert (moved.downstream.frames, moved.downstream.left) == (2, len(FRAME) - 100)
     # What comes while nobody reads waits in the system.
     await loop.sock_sendall(client, FRAME[100:])
@@ -126,6 +132,7 @@ async def test_what_a_slow_reader_has_yet_to_get_moves_too() -> None:
     moved = relay.detach()
     assert moved is not None
     assert moved.downstream.unsent
+    relay.leave()
     await second.relay(
         socket.socket(fileno=moved.downstream.fd), socket.socket(fileno=moved.upstream.fd), moved
     )
@@ -141,6 +148,115 @@ async def test_what_a_slow_reader_has_yet_to_get_moves_too() -> None:
     second.carrier.close()
 
 
+@pytest.mark.usefixtures("relay_of")
+async def test_without_descriptors_it_stays_where_it_is_and_moves_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place()
+    loop = asyncio.get_running_loop()
+    (client, downstream), (upstream, agent) = socket.socketpair(), socket.socketpair()
+    for sock in (client, agent):
+        sock.setblocking(False)
+    relay = await place.relay(downstream, upstream)
+    await loop.sock_sendall(client, FRAME)
+    assert await read(agent, len(FRAME)) == FRAME
+    dup, left = os.dup, [2, 1, 0]
+
+    def scarce(file: int) -> int:
+        if not left[-1]:
+            left.pop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        left[-1] -= 1
+        return dup(file)
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "dup", scarce)
+    # None for the first connection, then none for the second: what was duplicated is closed.
+    for _ in range(2):
+        relay.hold()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert relay.detach() is None
+        relay.go_on()
+        assert len(os.listdir("/proc/self/fd")) == before
+        await loop.sock_sendall(client, FRAME)
+        assert await read(agent, len(FRAME)) == FRAME
+        await loop.sock_sendall(agent, b"\x82\x02hi")
+        assert await read(client, 4) == b"\x82\x02hi"
+    assert caplog.text.count("Too many open files") == 2
+    moved = None
+    while moved is None:
+        await asyncio.sleep(0)
+        moved = relay.detach()
+    close_all((moved.downstream.fd, moved.upstream.fd))
+    relay.leave()
+    client.close()
+    agent.close()
+    place.carrier.close()
+
+
+@pytest.mark.usefixtures("relay_of")
+async def test_what_nobody_took_over_goes_on_as_if_nothing_had_been() -> None:
+    place = Place()
+    loop = asyncio.get_running_loop()
+    (client, downstream), (upstream, agent) = socket.socketpair(), socket.socketpair()
+    for sock in (client, agent):
+        sock.setblocking(False)
+    relay = await place.relay(downstream, upstream)
+    await loop.sock_sendall(client, FRAME + FRAME[:2])
+    assert await read(agent, len(FRAME)) == FRAME
+    for turn in range(2):
+        moved = None
+        while moved is None:
+            await asyncio.sleep(0)
+            moved = relay.detach()
+        # What comes while nobody reads waits in the system.
+        await loop.sock_sendall(client, FRAME[2:] + FRAME + FRAME[:2])
+        await loop.sock_sendall(agent, b"\x82\x02hi")
+        await asyncio.sleep(0.02)
+        close_all((moved.downstream.fd, moved.upstream.fd))
+        relay.come_back(moved)
+        assert await read(agent, 2 * len(FRAME)) == FRAME * 2
+        assert await read(client, 4) == b"\x82\x02hi"
+        relay.refresh()
+        assert relay.downstream.scanner.frames == 3 + 2 * turn
+        assert relay.upstream.scanner.frames == 1 + turn
+    await loop.sock_sendall(client, FRAME[2:])
+    assert await read(agent, len(FRAME)) == FRAME
+    client.close()
+    assert await loop.sock_recv(agent, 10) == b""
+    agent.close()
+    summary = await place.ended
+    assert (summary.frames_in, summary.bytes_in, summary.frames_out) == (6, 6 * len(FRAME), 2)
+    place.carrier.close()
+
+
+async def test_what_a_slow_reader_has_yet_to_get_comes_back_too() -> None:
+    assert carrier.IS_BUILT, "the compiled relay wasn't built; make setup says why"
+    place = Place()
+    loop = asyncio.get_running_loop()
+    (client, downstream), (upstream, agent) = socket.socketpair(), socket.socketpair()
+    for sock in (client, agent):
+        sock.setblocking(False)
+    relay = await place.relay(downstream, upstream)
+    count = 2000
+    sending = asyncio.create_task(loop.sock_sendall(client, FRAME * count))
+    while not relay.upstream.waiting_bytes:
+        await asyncio.sleep(0.01)
+        relay.refresh()
+    moved = relay.detach()
+    assert moved is not None
+    assert moved.downstream.unsent
+    relay.come_back(moved)
+    close_all((moved.downstream.fd, moved.upstream.fd))
+    assert await read(agent, count * len(FRAME)) == FRAME * count
+    await sending
+    client.close()
+    agent.close()
+    assert (await place.ended).frames_in == count
+    place.carrier.close()
+
+
 class Way:
     """Both ends of a hand-over in one process: what the one gives the other takes at once."""
 
@@ -151,7 +267,7 @@ class Way:
     async def relays(self, relays: Sequence[Mapping[str, Any]], files: Sequence[int]) -> None:
         # It goes over a Unix socket as JSON, and the files as duplicates.
         await self._entrance.take_relays(
-            json.loads(json.dumps(relays)), [os.dup(file) for file in files]
+            json.loads(json.dumps(relays)), [os.dup(file) for file in files], lambda: None
         )
 
     def connection(self, data: bytes, file: int) -> None:
@@ -200,6 +316,51 @@ async def test_a_gateways_relays_go_on_in_another_and_no_byte_changes_its_place(
         ended = [*old.sessions.ended, *new.sessions.ended]
         assert len(ended) == 1
         assert ended[0]["in"]["frames"] == 301
+
+
+async def test_who_ends_before_it_has_taken_a_relay_touches_nothing_of_it() -> None:
+    async with two_gateways() as (old, new, _, departure):
+
+        class Lease:
+            """One that isn't the old gateway's own: both are of this process."""
+
+            key, address = None, None
+            released = 0
+
+            def release(self) -> None:
+                self.released += 1
+
+        lease: Any = Lease()
+
+        async def lease_moved(_: SessionKey) -> Any:
+            return lease
+
+        entrance = Entrance(new.services, new.server.connections, lease_moved, new.server.new_door)
+
+        class Broken(Way):
+            async def relays(
+                self, relays: Sequence[Mapping[str, Any]], files: Sequence[int]
+            ) -> None:
+                def say_taken() -> None:
+                    raise PassingError("the other process doesn't listen")
+
+                duplicates = [os.dup(file) for file in files]
+                await entrance.take_relays(relays, duplicates, say_taken)
+
+        async with old.connect() as websocket:
+            await websocket.send("before")
+            assert await websocket.recv() == "before"
+            with pytest.raises(PassingError):
+                await departure.move(Broken(entrance), 10.0)
+            assert not new.services.relayed
+            assert len(old.services.relayed) == 1
+            await asyncio.sleep(0)
+            assert lease.released == 1
+            for number in range(20):
+                await websocket.send(f"{number}:" + "x" * 2000)
+                assert (await websocket.recv()).startswith(f"{number}:")
+        await old.sessions.closed.wait()
+        assert old.sessions.ended[0]["in"]["frames"] == 22
 
 
 async def test_a_connection_without_a_request_moves_and_is_served_there() -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from trunkline.aio.passing import PassingError
 from trunkline.auth.caller import Caller
 from trunkline.auth.identity import Identity
 from trunkline.gateway import moving
@@ -72,9 +73,7 @@ class FakeRelayed:
         self._gateway = gateway
         self.relay = relay
         self.name = name
-        self.agent = SimpleNamespace(
-            key=KEY, version="3", is_local=True, let_go=lambda: relay.done.append("let_go")
-        )
+        self.agent = SimpleNamespace(key=KEY, version="3", is_local=True)
         self.caller = Caller(
             identity=Identity("urn:test", "anna"), acting_for="u1", issued_at=5.0, credential="c"
         )
@@ -93,6 +92,14 @@ class FakeRelayed:
             MovedLeg(new_file(), 0, 9, 200, 4.0, b"", b""),
         )
         return MovedRelay(*legs, started_at=1.5)
+
+    def leave(self) -> None:
+        self.relay.done.append("leave")
+
+    def come_back(self, moved: MovedRelay) -> None:
+        self.relay.done.append("come_back")
+        self._gateway.relayed.add(self)
+        assert moved.started_at == 1.5
 
 
 class FakeGateway:
@@ -125,14 +132,14 @@ class NextOne:
             os.fstat(file)
         await asyncio.sleep(0)
         if self._fails:
-            raise ConnectionResetError
+            raise PassingError
         self.batches.append(list(relays))
         self.files += files
 
     def connection(self, data: bytes, file: int) -> None:
         os.fstat(file)
         if self._fails:
-            raise ConnectionResetError
+            raise PassingError
         self.connections.append(data)
 
 
@@ -183,7 +190,7 @@ async def test_a_few_are_still_at_once(gateway: FakeGateway) -> None:
         str(number) for number in range(10)
     ]
     assert moved.relays == 10
-    assert all(each.relay.done == ["hold", "detach", "let_go"] for each in all_of_them)
+    assert all(each.relay.done == ["hold", "detach", "leave"] for each in all_of_them)
 
 
 async def test_one_that_cannot_move_yet_goes_on_and_is_tried_again(gateway: FakeGateway) -> None:
@@ -192,7 +199,7 @@ async def test_one_that_cannot_move_yet_goes_on_and_is_tried_again(gateway: Fake
     moved = await gateway.departure.move(to, 5.0)
     assert moved.relays == 2
     assert slow.relay.done[:3] == ["hold", "detach", "go_on"]
-    assert quick.relay.done == ["hold", "detach", "let_go"]
+    assert quick.relay.done == ["hold", "detach", "leave"]
     # Alone, and with patience.
     assert [data["request_id"] for data in to.batches[-1]] == ["slow"]
 
@@ -224,14 +231,14 @@ async def test_encrypted_ones_are_told_to_come_again_once(gateway: FakeGateway) 
     assert (moved.encrypted, moved.relays, told.relay.done) == (1, 0, [])
 
 
-async def test_a_peer_that_vanishes_ends_it_and_nothing_stays_open(gateway: FakeGateway) -> None:
+async def test_what_a_vanished_peer_has_not_taken_goes_on_here(gateway: FakeGateway) -> None:
     for number in range(6):
         gateway.add(str(number))
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(PassingError):
         await gateway.departure.move(NextOne(fails=True), 5.0)
+    done = sorted(each.relay.done for each in gateway.relayed)
     # Those that weren't on their way are as they were.
-    untouched = [each for each in gateway.relayed if not each.relay.done]
-    assert len(untouched) == 2
+    assert done == [[], []] + [["hold", "detach", "come_back"]] * 4
 
 
 async def test_one_cancelled_on_the_way_leaves_nothing_open(gateway: FakeGateway) -> None:
@@ -260,11 +267,14 @@ async def test_what_is_stranded_goes_as_it_came(gateway: FakeGateway) -> None:
     assert gateway.stranded == []
 
 
-async def test_what_a_vanished_peer_cannot_take_is_closed(gateway: FakeGateway) -> None:
-    gateway.stranded.append((new_file(), b""))
-    with pytest.raises(ConnectionResetError):
+async def test_what_a_vanished_peer_cannot_take_waits_for_another(gateway: FakeGateway) -> None:
+    gateway.stranded.append((new_file(), b"GET"))
+    with pytest.raises(PassingError):
         await gateway.departure.move(NextOne(fails=True), 5.0)
-    assert gateway.stranded == []
+    assert [data for _, data in gateway.stranded] == [b"GET"]
+    to = NextOne()
+    await Departure(cast("GatewayServices", gateway), set()).move(to, 5.0)
+    assert to.connections == [b"GET"]
 
 
 async def test_connections_that_rest_move_and_busy_ones_finish_here(

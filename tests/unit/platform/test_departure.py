@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from trunkline.aio.tasks import TaskOwner
 from trunkline.platform import departure
 from trunkline.platform.departure import Replacement
 
@@ -47,20 +48,22 @@ async def test_the_next_one_takes_work_over_when_nothing_of_it_goes_on_here(
             return SimpleNamespace(relays=0, connections=0, encrypted=0, left=0, pauses_s=[])
 
     monkeypatch.setattr(departure, "Departure", NothingToMove)
+    tasks, before_has_ended, stopped = TaskOwner(), asyncio.Event(), asyncio.Event()
     upkeep = SimpleNamespace(let_go=lambda: notes.append("upkeep.let_go"), give_up=give_up)
     parts: Any = SimpleNamespace(
         keeper=Noted("keeper", notes),
         server=SimpleNamespace(
             connections=set(),
             stop_accepting=lambda: notes.append("server.stop_accepting"),
-            stop_for_successor=lambda: notes.append("server.stop_for_successor"),
+            stop_for_successor=lambda _: stopped.set(),
         ),
         upkeep=upkeep,
         runtime=Noted("runtime", notes),
         sessions=SimpleNamespace(leaving=Noted("leaving", notes)),
-        gateway=None,
+        gateway=SimpleNamespace(tasks=tasks),
         fleet=None,
         close_doors=lambda: notes.append("close_doors"),
+        before_has_ended=before_has_ended,
     )
     inheritance: Any = SimpleNamespace(drain_timeout_s=1.0)
     line: Any = Noted("line", notes)
@@ -71,4 +74,11 @@ async def test_the_next_one_takes_work_over_when_nothing_of_it_goes_on_here(
     given_up.set()
     await following
     assert notes.index("given up") < notes.index("line.send take over")
-    assert notes[-1] == "line.send goodbye"
+    assert notes[-2:] == ["line.send goodbye", "keeper.ask leave"]
+    # What the one before still answers is known to the next one through this one only.
+    await asyncio.sleep(0)
+    assert not stopped.is_set()
+    before_has_ended.set()
+    async with asyncio.timeout(5):
+        await stopped.wait()
+    await tasks.aclose()

@@ -22,6 +22,27 @@ from trunkline.platform import descriptors
 def test_what_fits(most: int, allowed: int, fit: int, caplog: pytest.LogCaptureFixture) -> None:
     assert descriptors.connections_within(most, allowed) == fit
     assert ("ulimit -n" in caplog.text) == (most > fit)
+    assert ("hard limit" in caplog.text) == (most > fit)
+
+
+@pytest.mark.parametrize(
+    ("sharers", "words"),
+    [
+        (1, "there will be 9500 at most"),
+        (2, "there will be 19000 at most"),
+        (3, ""),
+        # Another process has told it.
+        (0, ""),
+    ],
+)
+def test_what_is_told_counts_all_who_share(
+    sharers: int, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert descriptors.connections_within(20_000, 20_000, sharers=sharers) == 9_500
+    assert (words in caplog.text) if words else not caplog.text
+    if sharers == 2:
+        assert "Raise that to 21000 " in caplog.text
+        assert "TRUNKLINE_GATEWAY_MAX_CONNECTIONS=19000" in caplog.text
 
 
 def test_the_soft_limit_is_raised() -> None:

@@ -131,6 +131,24 @@ async def test_a_lease_that_nobody_holds_is_not_made_up(w: World) -> None:
     assert len(w.returned) == 1
 
 
+async def test_a_lease_whose_connection_did_not_move_is_the_other_ones_again(w: World) -> None:
+    w.take_over(leases=1)
+    for _ in range(2):
+        moved = w.arriving.lease_moved(key("s"))
+        w.arriving.lease_stays(moved)
+        moved.release()
+        assert w.returned == []
+    w.arriving.lease_returned(key("s"))
+    assert len(w.returned) == 1
+    # When the other one has ended there is nobody to leave it to.
+    w.take_over("t", leases=1)
+    moved = w.arriving.lease_moved(key("t"))
+    w.arriving.predecessor_ended()
+    w.arriving.lease_stays(moved)
+    w.arriving.predecessor_ended()
+    assert len(w.returned) == 1
+
+
 async def test_what_one_process_describes_the_next_understands(tmp_path: Path) -> None:
     class Leaver:
         is_settled = True

@@ -14,7 +14,7 @@ from trunkline.runtimes.interface import Instance, LogStream, Passed
 from trunkline.sessions.gate import Phase
 from trunkline.sessions.leaving import Leaving
 from trunkline.sessions.log import Channel, SessionLogs
-from trunkline.sessions.slot import Slot
+from trunkline.sessions.slot import Hold, Slot
 
 
 class FakeInstance:
@@ -311,3 +311,30 @@ async def test_a_session_without_idle_time_is_described_before_it_stops(tmp_path
         (passed,) = platform.sessions.leaving.pass_on()
         assert passed.data["idle_left_s"] == pytest.approx(0.0, abs=0.1)
         platform.sessions.leaving.take_back()
+
+
+async def test_a_second_successor_gets_what_the_first_left(w: World) -> None:
+    slot = w.add(leases=3)
+    (passed,) = w.leaving.pass_on()
+    assert passed.data["leases"] == 3
+    first, second = FakeSuccessor(), FakeSuccessor()
+    w.leaving.let_go(first)
+    instance = cast("FakeInstance", slot.instance)
+    hold = Hold(slot, cast("Instance", instance), w.logs.of(slot.home), lambda _: None)
+    # One has moved, one was returned.
+    hold.let_go()
+    hold.let_go()
+    slot.leases -= 1
+    w.leaving.returned(slot)
+    assert first.returned == [slot.key]
+    assert w.leaving.look_for_another() == {slot.key: 1}
+    # What happens while there is nobody is told to the next one.
+    w.logs.of(slot.home).event("Some", "thing")
+    slot.leases -= 1
+    w.leaving.returned(slot)
+    w.leaving.let_go(second)
+    assert (first.returned, first.events) == ([slot.key], [])
+    assert second.returned == [slot.key]
+    assert second.events == [(slot.home, "Some", "thing")]
+    assert instance.done == ["pass_on", "let_go"]
+    assert w.slots == {}

@@ -60,6 +60,8 @@ class _Holding:
 
     hold: Hold
     use: _Use | None = None
+    has_moved: bool = False
+    """Whether a worker of another platform process held it before."""
 
 
 class Desk:
@@ -115,13 +117,12 @@ class Desk:
 
     async def _lease_moved(self, message: Mapping[str, Any]) -> _Answer:
         # The worker knows the version.
-        return self._hold(
-            self._services.sessions.arriving.lease_moved(key_from(message["key"])), ""
-        )
+        hold = self._services.sessions.arriving.lease_moved(key_from(message["key"]))
+        return self._hold(hold, "", has_moved=True)
 
-    def _hold(self, hold: Hold, version: str) -> _Answer:
+    def _hold(self, hold: Hold, version: str, *, has_moved: bool = False) -> _Answer:
         number = next(self._numbers)
-        self._held[number] = _Holding(hold)
+        self._held[number] = _Holding(hold, has_moved=has_moved)
         return {
             "lease": number,
             "path": hold.address.path,
@@ -215,6 +216,9 @@ class Desk:
             if holding.use is not None:
                 lost += 1
                 self._tell_lost(holding.hold, holding.use)
+            elif holding.has_moved:
+                # The worker that has the connection didn't hear that this one had taken it.
+                self._services.sessions.arriving.lease_stays(holding.hold)
             holding.hold.release()
         self._held.clear()
         return lost

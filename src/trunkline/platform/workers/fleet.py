@@ -34,6 +34,8 @@ _START_TIMEOUT_S: Final = 60.0
 _ANSWER_TIMEOUT_S: Final = 2.0
 #: How much longer than the drain a worker may take to end.
 _END_S: Final = 5.0
+#: How long it takes, at least, until another worker is in the place of one that ended.
+_AGAIN_S: Final = 0.1
 #: A worker that lived for less long than this isn't replaced at once.
 _SHORT_LIFE_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 0.5
@@ -81,7 +83,9 @@ class Worker:
         self.channel: Channel
         #: Set when everything it said has been heard.
         self.silent = asyncio.Event()
-        self.departed: asyncio.Future[Moved] = asyncio.get_running_loop().create_future()
+        self.departed: asyncio.Future[tuple[Moved, bool]] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._changed = asyncio.Event()
 
     def reach(self, state: _State) -> None:
@@ -221,7 +225,8 @@ class Fleet:
                     # Somebody told this one to stop.
                     worker.channel.tell({"do": "end"})
             case "departed":
-                worker.departed.set_result(Moved(**message["moved"]))
+                if not worker.departed.done():
+                    worker.departed.set_result((Moved(**message["moved"]), message["is_whole"]))
             case "connection":
                 self._tasks.spawn(self._take_connection(message, files[0]), name="connection")
             case _:
@@ -249,27 +254,53 @@ class Fleet:
         self._is_ending = True
         self._tell({"do": "stop accepting"})
 
-    async def depart(self, tell: Callable[[int, int], None]) -> list[Moved]:
+    async def depart(self, tell: Callable[[int, int], None], deadline: float) -> list[Moved]:
         """Have each pass its connections to a worker of the process that replaces this one.
 
         Args:
             tell: Gives that process the number of a worker, and the end of a line to it.
+            deadline: Until when, by the loop's clock, another one is tried if that ends.
+
+        Raises:
+            PassingError: If that process is gone.
         """
-        for worker in self._workers.values():
+        workers = self._workers.values()
+        moved = await asyncio.gather(*(self._depart(worker, tell, deadline) for worker in workers))
+        return [each for of_worker in moved for each in of_worker]
+
+    async def _depart(
+        self, worker: Worker, tell: Callable[[int, int], None], deadline: float
+    ) -> list[Moved]:
+        loop, moved = asyncio.get_running_loop(), []
+        # One that has ended has told of what it lost.
+        while worker.state is not _State.ENDED:
+            worker.departed = loop.create_future()
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 tell(worker.number, theirs.fileno())
                 worker.channel.tell({"do": "depart"}, [ours.fileno()])
-        moved = []
-        for worker in self._workers.values():
-            # One that has ended has told of what it lost.
-            with contextlib.suppress(PassingError):
-                moved.append(await worker.departed)
+            try:
+                part, is_whole = await worker.departed
+            except PassingError:
+                break
+            moved.append(part)
+            if is_whole:
+                break
+            if loop.time() > deadline:
+                worker.channel.tell({"do": "leave"})
+                break
+            await asyncio.sleep(_AGAIN_S)
         return moved
 
     def arrive(self, number: int, file: int) -> None:
-        """Have a worker take over what comes over a line; the file stays the caller's."""
-        self._workers[number].channel.tell({"do": "arrive"}, [file])
+        """Have a worker take over what comes over a line; the file stays the caller's.
+
+        If it isn't there, nobody has the line, and whoever has its other end tries again: what
+        would wait for a worker that starts would be still meanwhile.
+        """
+        worker = self._workers[number]
+        if worker.state is _State.SERVING:
+            worker.channel.tell({"do": "arrive"}, [file])
 
     # Asking all of them
 

@@ -7,6 +7,7 @@ goes over it is what two platform processes say to each other, too.
 import base64
 import contextlib
 import dataclasses
+import functools
 import logging
 import socket
 
@@ -22,8 +23,8 @@ def line_over(file: int) -> Line:
     return Line(Passing(socket.socket(fileno=file), timeout_s=ANSWER_TIMEOUT_S))
 
 
-async def depart(departure: Departure, line: Line, timeout_s: float) -> Moved:
-    """Move everything that can be moved; what can't ends here.
+async def depart(departure: Departure, line: Line, timeout_s: float) -> tuple[Moved, bool]:
+    """Move everything that can be moved; tell whether the other worker was there all the time.
 
     Args:
         departure: The way out.
@@ -31,10 +32,12 @@ async def depart(departure: Departure, line: Line, timeout_s: float) -> Moved:
         timeout_s: How long it may take.
     """
     try:
-        return await departure.move(NextProcess(line), timeout_s)
-    except (PassingError, TimeoutError) as exc:
-        _log.error("connections can't move to another worker: %s", exc)
-        return Moved()
+        await departure.move(NextProcess(line), timeout_s)
+    except PassingError as exc:
+        _log.error("connections can't move to a worker, another one is tried: %s", exc)
+        return departure.moved, False
+    else:
+        return departure.moved, True
     finally:
         line.close()
 
@@ -45,8 +48,10 @@ async def arrive(entrance: Entrance, line: Line) -> None:
         while True:
             message, files = await line.receive()
             if message["do"] == "relays":
-                await entrance.take_relays(message["relays"], files)
-                line.send({"taken": len(message["relays"])})
+                relays = message["relays"]
+                await entrance.take_relays(
+                    relays, files, functools.partial(line.send, {"taken": len(relays)})
+                )
             else:
                 await entrance.take_connection(base64.b64decode(message["data"]), files[0])
 

@@ -141,6 +141,7 @@ class Worker:
         self._may_serve = asyncio.Event()
         self._metrics = Metrics()
         self._told: dict[Counted, float] = {}
+        self._leaves_at = 0.0
         self._channel = Channel(
             options.line,
             on_tell=self._hear,
@@ -192,7 +193,7 @@ class Worker:
             shared=shared,
         )
         services.limits.most = descriptors.connections_within(
-            services.limits.most, descriptors.raise_to_hard_limit()
+            services.limits.most, descriptors.raise_to_hard_limit(), sharers=0
         )
         stack.push_async_callback(services.tasks.aclose)
         self._server = WorkerServer(
@@ -215,6 +216,8 @@ class Worker:
                 self._tasks.spawn(self._depart(line_over(files[0])), name="depart")
             case "arrive":
                 self._tasks.spawn(self._arrive(line_over(files[0])), name="arrive")
+            case "leave":
+                self._server.stop_for_successor(self._leaves_at)
             case "end":
                 self._server.main_first.may_end.set()
             case "node gone":
@@ -224,13 +227,18 @@ class Worker:
                 _log.error("%r isn't understood", message["do"])
 
     async def _depart(self, line: Line) -> None:
+        timeout_s = self._settings.gateway.drain_timeout_s
+        if not self._leaves_at:
+            self._leaves_at = asyncio.get_running_loop().time() + timeout_s
         departure = Departure(self._services, self._server.connections)
+        is_whole = True
         try:
-            moved = await depart(departure, line, self._settings.gateway.drain_timeout_s)
-            self._main.tell("departed", moved=moved_words(moved))
+            moved, is_whole = await depart(departure, line, timeout_s)
+            self._main.tell("departed", moved=moved_words(moved), is_whole=is_whole)
         finally:
-            # Whatever is left finishes here, in the time it has.
-            self._server.stop_for_successor()
+            if is_whole:
+                # Whatever is left finishes here, in the time it has.
+                self._server.stop_for_successor(self._leaves_at)
 
     async def _arrive(self, line: Line) -> None:
         entrance = Entrance(
