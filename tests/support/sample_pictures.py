@@ -102,8 +102,9 @@ def take_webrtc(platform: Platform, folder: Path) -> None:
     """Take the picture of the one sample that has a page instead of the console's."""
     deploy(platform, WEBRTC)
     heard = microphone((8, QUESTION, 8), folder)
-    script = SAMPLES / WEBRTC / "page" / "serve.py"
-    with served(platform, script) as address, chromium(heard) as browser:
+    script, folder = SAMPLES / "voice" / "page" / "serve.py", SAMPLES / WEBRTC / "page"
+    options = ("--agent", "webrtc", "--page", str(folder))
+    with served(platform, script, *options) as address, chromium(heard) as browser:
         page = browser.new_context(viewport={"width": 700, "height": 420}).new_page()
         page.goto(address)
         page.get_by_role("button", name="Call").click()

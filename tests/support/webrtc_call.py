@@ -20,7 +20,8 @@ from tests.support.console import wait_until
 from tests.support.platform import Platform, clean_environment
 from tests.support.spoken import SAMPLE
 
-SERVE = SAMPLE.parent / "webrtc-signalling" / "page" / "serve.py"
+PAGE_FOLDER = SAMPLE.parent / "webrtc-signalling" / "page"
+SERVE = (SAMPLE / "page" / "serve.py", "--agent", "webrtc", "--page", PAGE_FOLDER)
 #: Media has no way into the network of its own that a sandboxed agent has otherwise.
 NETWORK = {"TRUNKLINE_PROCESS_NETWORK": "host"}
 PAGE = "http://127.0.0.1:8090/"
@@ -60,7 +61,8 @@ def main(state_dir: Path, microphone: Path) -> None:
         "TRUNKLINE_ENDPOINT": platform.endpoint,
         "TRUNKLINE_HOME": str(state_dir),
     }
-    serving = subprocess.Popen([sys.executable, str(SERVE)], env=environment, stderr=sys.stderr)
+    command = [sys.executable, *map(str, SERVE)]
+    serving = subprocess.Popen(command, env=environment, stderr=sys.stderr)
     try:
         with chromium(microphone, "--allow-loopback-in-peer-connection") as browser:
             page = browser.new_page()

@@ -1,6 +1,6 @@
-"""Serves the page, and gets its tickets: what your own server would do for its signed-in users.
+"""Serves a page, and gets its tickets: what your own server would do for its signed-in users.
 
-python samples/voice/page/serve.py [--port 8090] [--agent voice]
+python samples/voice/page/serve.py [--port 8090] [--agent voice] [--page FOLDER]
 """
 
 import argparse
@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,7 +44,10 @@ class Policed:
         await self._app(scope, receive, policed)
 
 
-def application(agent: str) -> Starlette:
+def application(agent: str, page: Path) -> Starlette:
+    async def style(_request: Request) -> Response:
+        return FileResponse(HERE / "page.css")
+
     async def about(_request: Request) -> Response:
         return JSONResponse({"endpoint": PROJECT, "agent": agent})
 
@@ -69,8 +72,9 @@ def application(agent: str) -> Starlette:
         routes=[
             Route("/agent", about),
             Route("/ticket", ticket, methods=["POST"]),
+            Route("/page.css", style),
             Mount("/client", StaticFiles(directory=CLIENT)),
-            Mount("/", StaticFiles(directory=HERE, html=True)),
+            Mount("/", StaticFiles(directory=page, html=True)),
         ],
         middleware=[Middleware(Policed)],
     )
@@ -80,5 +84,6 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser()
     options.add_argument("--port", type=int, default=8090)
     options.add_argument("--agent", default="voice")
+    options.add_argument("--page", type=Path, default=HERE, help="another sample's page")
     given = options.parse_args()
-    uvicorn.run(application(given.agent), host="127.0.0.1", port=given.port)
+    uvicorn.run(application(given.agent, given.page), host="127.0.0.1", port=given.port)

@@ -1,5 +1,7 @@
 /** Signalling over the agent's WebSocket; sound by WebRTC, events over its data channel. */
 
+import { connect } from "./client/index.js";
+
 const byId = (id) => document.getElementById(id);
 const state = byId("state");
 let call = null;
@@ -25,8 +27,7 @@ byId("write").addEventListener("submit", (event) => {
 async function open() {
   // The microphone first: before it is granted, candidates hide this machine's addresses.
   const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
-  const { url, ticket } = await (await fetch("ticket", { method: "POST" })).json();
-  const signals = await signalling(url, ticket);
+  const signals = await signalling(await (await fetch("agent")).json());
   const { iceServers } = await signals.ask({ action: "ice_config" });
   const peer = new RTCPeerConnection({ iceServers });
   const channel = peer.createDataChannel("events");
@@ -67,33 +68,42 @@ async function open() {
 }
 
 /** One answer comes for each question, in the order they were asked. */
-async function signalling(url, ticket) {
-  const socket = new WebSocket(url, [`trunkline.ticket.${ticket}`, "trunkline.ticket"]);
+async function signalling(about) {
   const waiting = [];
-  const made = {
-    closed: () => {},
-    close: () => socket.close(1000),
-    ask: (question) =>
-      new Promise((resolve, reject) => {
-        waiting.push({ resolve, reject });
-        socket.send(JSON.stringify(question));
-      }),
-  };
-  socket.onmessage = ({ data }) => {
-    const answer = JSON.parse(data);
-    const { resolve, reject } = waiting.shift();
-    if (answer.type === "error") reject(new Error(answer.message));
-    else resolve(answer);
-  };
-  await new Promise((resolve, reject) => {
-    socket.onopen = resolve;
-    socket.onclose = () => reject(new Error("the agent can't be reached"));
+  const made = { closed: () => {} };
+  const socket = await connect({
+    ...about,
+    ticket: ({ sessionId }) => ticketFor(sessionId),
+    // A call that is lost is over: there is nothing to come back to.
+    backoff: false,
+    on: {
+      message: (text) => {
+        const answer = JSON.parse(text);
+        const { resolve, reject } = waiting.shift();
+        if (answer.type === "error") reject(new Error(answer.message));
+        else resolve(answer);
+      },
+      closed: ({ code, words }) => {
+        waiting.forEach(({ reject }) => reject(new Error(`closed with ${code}: ${words}`)));
+        made.closed();
+      },
+    },
   });
-  socket.onclose = ({ code, reason }) => {
-    waiting.forEach(({ reject }) => reject(new Error(`closed with ${code} ${reason}`)));
-    made.closed();
-  };
+  made.close = () => socket.close();
+  made.ask = (question) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ resolve, reject });
+      socket.send(JSON.stringify(question)).catch(reject);
+    });
   return made;
+}
+
+/** What this page's server got for one connection to one session. */
+async function ticketFor(sessionId) {
+  const answer = await fetch(`ticket?session=${encodeURIComponent(sessionId)}`, { method: "POST" });
+  const body = await answer.json();
+  if (!answer.ok) throw new Error(body.error?.message ?? `no ticket: ${answer.status}`);
+  return body.ticket;
 }
 
 function tell(event) {
