@@ -9,7 +9,7 @@ loudspeaker gets, both on the audio context's clock.
 A quick answer is worth nothing if people are cut off, so false ends of speech are counted as well:
 in those sentences, in sentences with a pause in the middle, and in recordings of people, if
 Debian's package pocketsphinx-testdata is there. ``--silence-ms`` sets the silence that ends a turn,
-for comparing; without it, it is what the sample's ``agent.yaml`` says.
+of every turn alike, for comparing; without it, they are what the sample's ``agent.yaml`` says.
 """
 
 import argparse
@@ -50,7 +50,7 @@ HALTING = [
     ("Set the volume", "to seven."),
     ("How many questions", "have I asked?"),
 ]
-PAUSES_MS = (300, 450, 600)
+PAUSES_MS = (300, 350, 450, 600)
 LEAD_S = 6.0
 ROOM_S = 5.5
 #: A recording's answer repeats it.
@@ -170,16 +170,18 @@ def measure(page: Page, timed_s: float, counted_s: float) -> Seen:
 
 
 def with_silence(silence_ms: int | None, folder: Path) -> Path:
-    """Return the sample, or a copy with another silence that ends a turn."""
+    """Return the sample, or a copy with one silence that ends every turn."""
     if silence_ms is None:
         return SAMPLE
     copy = folder / "voice"
     shutil.copytree(SAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__", ".trunkline"))
     manifest = copy / "agent.yaml"
     text, changed = re.subn(
-        r'(ENDPOINT_SILENCE_MS\n\s+value: )"\d+"', rf'\g<1>"{silence_ms}"', manifest.read_text()
+        r'((?:ENDPOINT|WHOLE)_SILENCE_MS\n\s+value: )"\d+"',
+        rf'\g<1>"{silence_ms}"',
+        manifest.read_text(),
     )
-    assert changed == 1, "agent.yaml doesn't set ENDPOINT_SILENCE_MS any more"
+    assert changed == 2, "agent.yaml doesn't set both silences any more"
     manifest.write_text(text)
     return copy
 

@@ -78,6 +78,15 @@ class _Turn:
     playback: Playback
     answer: asyncio.Task[None] | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is known by now that the words are a whole request."""
+        task = self.understood
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return False
+        reply = task.result().reply
+        return reply is not None and reply.is_whole
+
     async def aclose(self) -> None:
         tasks = [task for task in (self.answer, self.opening, self.understood) if task]
         for task in tasks:
@@ -143,6 +152,8 @@ class Conversation:
             chunk = bytes(self._pcm[:CHUNK_BYTES])
             del self._pcm[:CHUNK_BYTES]
             probability = self._senses.activity.probability(chunk)
+            if self._guess is not None and self._guess.is_whole:
+                self._detector.expect_no_more()
             for event in self._detector.receive_chunk(chunk, probability):
                 await self._on_turn_event(event)
 

@@ -21,6 +21,9 @@ class Reply:
 
     text: str
     memory: Memory
+    is_whole: bool = False
+    """Whether the words ask for all that this answer gives. If not, there may be more to come: a
+    city after "the weather", a number after "set the volume"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,14 @@ def respond(words: str, memory: Memory, now: datetime) -> Reply:
     plain = " ".join(plain.split())
     memory = replace(memory, turns=memory.turns + 1)
     answer: _Answer = f"You said: {words.rstrip('.,;:!? ')}."
+    is_whole = False
     for pattern, rule in _RULES:
         if match := pattern.search(plain):
             answer = rule(_Question(match, memory, now))
+            is_whole = pattern.pattern not in _BEGINNINGS
             break
     text, memory = answer if isinstance(answer, tuple) else (answer, memory)
-    return Reply(text, replace(memory, last_said=text))
+    return Reply(text, replace(memory, last_said=text), is_whole)
 
 
 def sentences(text: str) -> list[str]:
@@ -144,6 +149,9 @@ def _always(text: str) -> _Rule:
     return lambda _question: text
 
 
+_SOME_WEATHER, _SOME_VOLUME = r"\bweather\b", r"\bvolume\b"
+#: What matches one of these is answered if it is all, but may well go on.
+_BEGINNINGS = {_SOME_WEATHER, _SOME_VOLUME}
 _NUMBER = r"(?P<level>\d+|" + "|".join(_NUMBERS) + ")"
 # The first that matches answers, so the narrower ones come first.
 _RULES: tuple[tuple[re.Pattern[str], _Rule], ...] = tuple(
@@ -155,11 +163,12 @@ _RULES: tuple[tuple[re.Pattern[str], _Rule], ...] = tuple(
         (r"\bhow many (?:questions|turns|times)\b", _count_turns),
         (r"\bweather (?:like )?(?:in|for|at) (?P<city>[\w' ]+?)(?: today| now| please)?$",
          _tell_weather),
-        (r"\bweather\b", _always("For which city?")),
+        (_SOME_WEATHER, _always("For which city?")),
         (r"\bvolume to " + _NUMBER + r"\b", _set_volume),
         (r"\b(?:increased?|raise|turn up|louder)\b", _raise_volume),
         (r"\b(?:decreased?|lower|turn down|quieter)\b", _lower_volume),
-        (r"\bvolume\b", _tell_volume),
+        (r"\bwhat(?: is|'s) the volume\b", _tell_volume),
+        (_SOME_VOLUME, _tell_volume),
         (r"\bwhat (?:time|hour)\b|\bthe time\b", _tell_time),
         (r"\bwhat (?:day|date)\b|\bthe date\b|\btoday\b", _tell_date),
         (r"\bstory\b", _always(STORY)),

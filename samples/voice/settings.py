@@ -23,19 +23,23 @@ def read(environment: Mapping[str, str]) -> Settings:
     Raises:
         ValueError: If a variable's value can't be used; the text names the variable.
     """
+    default = TurnRules()
     return Settings(
-        turn_rules=TurnRules(endpoint_silence_ms=_endpoint_silence_ms(environment)),
+        turn_rules=TurnRules(
+            endpoint_silence_ms=_silence_ms(
+                environment, "ENDPOINT_SILENCE_MS", default.endpoint_silence_ms
+            ),
+            whole_silence_ms=_silence_ms(environment, "WHOLE_SILENCE_MS", default.whole_silence_ms),
+        ),
         memory_file=Path(environment.get("HOME") or ".") / "conversation.json",
         session_id=environment.get("FOUNDRY_AGENT_SESSION_ID") or "local",
     )
 
 
-def _endpoint_silence_ms(environment: Mapping[str, str]) -> int:
-    text = environment.get("ENDPOINT_SILENCE_MS", "").strip()
+def _silence_ms(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, "").strip()
     if not text:
-        return TurnRules().endpoint_silence_ms
+        return default
     if not text.isdecimal() or not CHUNK_MS <= int(text) <= 5_000:
-        raise ValueError(
-            f"ENDPOINT_SILENCE_MS must be a whole number from {CHUNK_MS} to 5000, not {text!r}"
-        )
+        raise ValueError(f"{name} must be a whole number from {CHUNK_MS} to 5000, not {text!r}")
     return int(text)

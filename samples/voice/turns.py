@@ -27,8 +27,11 @@ class TurnRules:
     """The silence after which it is worth working out the answer, in case the turn is over. With
     less, breaths and stops within words would keep the recogniser busy for nothing; with more, a
     slow machine isn't done when the turn ends."""
-    endpoint_silence_ms: int = 384
+    endpoint_silence_ms: int = 480
     """The silence that ends a turn. Most of the time a caller waits is this."""
+    whole_silence_ms: int = 320
+    """The silence that ends a turn whose words are a whole request, as far as they are known by
+    then: who has asked for something seldom goes on. It has no effect above the other."""
     pre_roll_ms: int = 350
     """How much sound from before the turn was noticed belongs to it: first consonants are soft."""
     longest_turn_ms: int = 30_000
@@ -76,17 +79,26 @@ class TurnDetector:
         self._onset_chunks = _chunks(rules.onset_ms)
         self._pause_chunks = _chunks(rules.pause_ms)
         self._endpoint_chunks = _chunks(rules.endpoint_silence_ms)
+        self._whole_chunks = min(_chunks(rules.whole_silence_ms), self._endpoint_chunks)
         self._longest_chunks = _chunks(rules.longest_turn_ms)
         # While nobody speaks this holds the pre-roll, and the onset with it.
         self._before: deque[bytes] = deque(maxlen=_chunks(rules.pre_roll_ms) + self._onset_chunks)
         self._turn: list[bytes] = []
         self._speech_chunks = 0
         self._silent_chunks = 0
+        self._is_whole = False
 
     @property
     def is_speaking(self) -> bool:
         """Whether a turn has begun and not ended."""
         return bool(self._turn)
+
+    def expect_no_more(self) -> None:
+        """Take note that what was said up to the present pause is a whole request.
+
+        Forgotten when the user goes on.
+        """
+        self._is_whole = self._silent_chunks >= self._pause_chunks
 
     def receive_chunk(self, chunk: bytes, probability: float) -> list[TurnEvent]:
         """Take one chunk and return what it means, in order.
@@ -119,14 +131,17 @@ class TurnDetector:
             if self._silent_chunks >= self._pause_chunks:
                 events.append(SpeechResumed())
             self._silent_chunks = 0
+            self._is_whole = False
         else:
             self._silent_chunks += 1
         is_too_long = len(self._turn) >= self._longest_chunks
-        if self._silent_chunks >= self._endpoint_chunks or is_too_long:
+        enough = self._whole_chunks if self._is_whole else self._endpoint_chunks
+        if self._silent_chunks >= enough or is_too_long:
             silence_ms = self._silent_chunks * CHUNK_MS
             events.append(SpeechStopped(b"".join(self._turn), silence_ms))
             self._turn = []
             self._speech_chunks = 0
+            self._is_whole = False
         elif self._silent_chunks == self._pause_chunks:
             events.append(SpeechPaused(b"".join(self._turn)))
         return events

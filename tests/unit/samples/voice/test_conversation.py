@@ -14,7 +14,7 @@ from tests.unit.samples.voice.fake_time import FakeTime, settle
 from turns import CHUNK_BYTES
 
 SPEECH, SILENCE = b"\x01" * CHUNK_BYTES, bytes(CHUNK_BYTES)
-ONSET, PAUSE, ENDPOINT = 3, 3, 12
+ONSET, PAUSE, WHOLE, ENDPOINT = 3, 3, 10, 15
 SENTENCE_S = 0.5
 
 
@@ -146,7 +146,7 @@ async def test_a_turn_from_the_first_sound_to_the_last_word(session: Session) ->
     [line] = session.log
     assert "heard 'What time is it?'" in line
     assert "said 'It is 2:07 in the afternoon.'" in line
-    assert "first_audio_ms=384" in line
+    assert "first_audio_ms=320" in line
 
 
 async def test_the_answer_is_prepared_in_the_pause_and_given_at_the_end(session: Session) -> None:
@@ -180,6 +180,33 @@ async def test_an_answer_slower_than_the_endpoint_is_waited_for(session: Session
     session.engines.gate.set()
     await session.time.advance(5.0)
     assert session.kinds()[2:] == ["transcription", "bot_text", "response_done"]
+
+
+async def test_what_may_go_on_is_waited_for_longer(session: Session) -> None:
+    session.engines.words = "Set the volume."
+    await session.send(SPEECH, 10)
+    await session.send(SILENCE, ENDPOINT - 1)
+    assert session.kinds() == ["user_speech_started"]
+    session.engines.words = "Set the volume to seven."
+    await session.send(SPEECH, 10)
+    await session.send(SILENCE, WHOLE - 1)
+    assert session.kinds() == ["user_speech_started"]
+    await session.send(SILENCE, 1)
+    await session.time.advance(5.0)
+    assert session.last("bot_text")["text"] == "The volume is 7."
+    assert session.kinds().count("user_speech_stopped") == 1
+
+
+async def test_what_is_understood_late_is_answered_then(session: Session) -> None:
+    session.engines.words = "What time is it?"
+    session.engines.gate.clear()
+    await session.send(SPEECH, 10)
+    await session.send(SILENCE, WHOLE + 1)
+    assert session.kinds() == ["user_speech_started"]
+    session.engines.gate.set()
+    await settle()
+    await session.send(SILENCE, 1)
+    assert "user_speech_stopped" in session.kinds()
 
 
 async def test_sentences_are_made_one_by_one(session: Session) -> None:

@@ -98,3 +98,21 @@ def test_sentences() -> None:
     assert sentences("One. Two!  Three? Four") == ["One.", "Two!", "Three?", "Four"]
     assert sentences("It is 2:07 now.") == ["It is 2:07 now."]
     assert sentences("  ") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "is_whole"),
+    [
+        ("What time is it?", True),
+        ("Tell me the weather in Paris.", True),
+        ("Tell me the weather.", False),
+        ("Set the volume to seven,", True),
+        ("Set the volume.", False),
+        ("What is the volume?", True),
+        ("My name is", False),
+        ("Ten of clubs", False),
+        ("", False),
+    ],
+)
+def test_whether_there_may_be_more_to_come(words: str, is_whole: bool) -> None:
+    assert respond(words, Memory(), NOW).is_whole is is_whole

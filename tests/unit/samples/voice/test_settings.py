@@ -7,7 +7,7 @@ import settings
 
 def test_everything_has_a_default() -> None:
     read = settings.read({})
-    assert read.turn_rules.endpoint_silence_ms == 384
+    assert read.turn_rules.endpoint_silence_ms == 480
     assert read.memory_file == Path("conversation.json")
     assert read.session_id == "local"
 
@@ -18,13 +18,19 @@ def test_the_platform_names_home_and_session() -> None:
     assert read.session_id == "abc"
 
 
-@pytest.mark.parametrize(("text", "value"), [("", 384), ("  ", 384), ("288", 288), (" 640 ", 640)])
+@pytest.mark.parametrize(("text", "value"), [("", 480), ("  ", 480), ("288", 288), (" 640 ", 640)])
 def test_endpoint_silence(text: str, value: int) -> None:
     read = settings.read({"ENDPOINT_SILENCE_MS": text})
     assert read.turn_rules.endpoint_silence_ms == value
+    assert read.turn_rules.whole_silence_ms == 320
+
+
+def test_whole_silence() -> None:
+    assert settings.read({"WHOLE_SILENCE_MS": "512"}).turn_rules.whole_silence_ms == 512
 
 
 @pytest.mark.parametrize("text", ["0", "31", "5001", "-5", "416.0", "fast", "²"])
-def test_a_bad_endpoint_silence_names_the_variable(text: str) -> None:
-    with pytest.raises(ValueError, match="ENDPOINT_SILENCE_MS"):
-        settings.read({"ENDPOINT_SILENCE_MS": text})
+@pytest.mark.parametrize("name", ["ENDPOINT_SILENCE_MS", "WHOLE_SILENCE_MS"])
+def test_a_bad_silence_names_the_variable(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        settings.read({name: text})

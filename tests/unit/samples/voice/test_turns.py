@@ -13,7 +13,7 @@ from turns import (
 )
 
 SPEECH, SOFT, SILENCE = 0.9, 0.4, 0.1
-ONSET, PAUSE, ENDPOINT, PRE_ROLL = 3, 3, 12, 11
+ONSET, PAUSE, WHOLE, ENDPOINT, PRE_ROLL = 3, 3, 10, 15, 11
 
 
 def feed(
@@ -70,7 +70,7 @@ def test_pause_and_end_come_after_their_silences() -> None:
 def test_the_end_tells_how_long_ago_the_last_speech_was() -> None:
     [*_, (_, stopped)] = feed(speaking(), SILENCE, ENDPOINT)
     assert isinstance(stopped, SpeechStopped)
-    assert stopped.silence_ms == 384
+    assert stopped.silence_ms == 480
 
 
 def test_the_turn_has_the_sound_from_before_it_and_all_after() -> None:
@@ -132,3 +132,45 @@ def test_an_endpoint_before_the_pause_ends_without_one() -> None:
     detector = TurnDetector(TurnRules(endpoint_silence_ms=64))
     feed(detector, SPEECH, ONSET)
     assert [type(event) for _, event in feed(detector, SILENCE, 2)] == [SpeechStopped]
+
+
+def test_a_whole_request_ends_after_a_shorter_silence() -> None:
+    detector = speaking()
+    feed(detector, SILENCE, PAUSE)
+    detector.expect_no_more()
+    [(number, stopped)] = feed(detector, SILENCE, ENDPOINT, first=PAUSE)
+    assert number == WHOLE - 1
+    assert isinstance(stopped, SpeechStopped)
+    assert stopped.silence_ms == 320
+    # The next turn is another one.
+    feed(detector, SPEECH, ONSET)
+    assert feed(detector, SILENCE, ENDPOINT)[-1][0] == ENDPOINT - 1
+
+
+def test_what_is_known_late_ends_the_turn_at_once() -> None:
+    detector = speaking()
+    feed(detector, SILENCE, WHOLE + 1)
+    detector.expect_no_more()
+    [(_, stopped)] = feed(detector, SILENCE, 1)
+    assert isinstance(stopped, SpeechStopped)
+    assert stopped.silence_ms == (WHOLE + 2) * CHUNK_MS
+
+
+def test_who_goes_on_has_not_said_it_all() -> None:
+    detector = speaking()
+    feed(detector, SILENCE, PAUSE)
+    detector.expect_no_more()
+    feed(detector, SPEECH, 5)
+    assert feed(detector, SILENCE, ENDPOINT)[-1][0] == ENDPOINT - 1
+    # It is said too late, or of another pause: there is none at the moment.
+    detector = speaking()
+    detector.expect_no_more()
+    assert feed(detector, SILENCE, ENDPOINT)[-1][0] == ENDPOINT - 1
+
+
+def test_a_whole_request_is_never_waited_for_longer() -> None:
+    detector = TurnDetector(TurnRules(endpoint_silence_ms=288, whole_silence_ms=320))
+    feed(detector, SPEECH, ONSET)
+    feed(detector, SILENCE, PAUSE)
+    detector.expect_no_more()
+    assert feed(detector, SILENCE, 9, first=PAUSE)[-1][0] == 8
