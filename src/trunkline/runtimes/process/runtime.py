@@ -143,11 +143,12 @@ class ProcessRuntime:
             raise UnavailableError(msg)
         ground = (await self.find_level()).ground
         while True:
+            box = None if ground is None else self._box(ground, spec, logs)
             instance = ProcessInstance(
                 spec,
                 logs,
                 self._around(),
-                box=None if ground is None else self._box(ground, spec, logs),
+                box=box,
                 origin=spawn_here if self._keeper is None else self._keeper.spawn,
             )
             self._remember(instance)
@@ -164,6 +165,8 @@ class ProcessRuntime:
                 await instance.stop()
                 raise
             else:
+                if ground is not None and box is not None:
+                    self._nurseries.prepare(ground, spec, self._environment_in(box))
                 return instance
 
     async def warm_up(self, spec: InstanceSpec) -> StartStatus:

@@ -93,7 +93,7 @@ class ProcessSettings:
     until it has paused: so that conversations beside it don't wait for it. Turn it off where other
     programs than agents keep the machine busy, and agents compute for long."""
 
-    start: str = "spawn"
+    start: str = "zygote"
     """How sandboxed agents are started: `zygote` forks them from an interpreter of their
     version's that has done its imports; `spawn` starts each as a program. A definition's variable
     `TRUNKLINE_START` may say otherwise. What can't be forked is started as a program."""

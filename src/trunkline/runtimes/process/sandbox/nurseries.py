@@ -1,7 +1,9 @@
 """Which versions have a zygote, which can't, and why.
 
-A version's first session is started as a program, and its zygote is made meanwhile. It is nobody
-else's, and is ended when no session was forked from it for a while.
+A version's first session is started as a program. When it is ready the version's zygote is made,
+for those that come after: not earlier, because two interpreters that import the same beside each
+other take twice as long, and a caller waits for one of them. It is nobody else's, and is ended when
+no session was forked from it for a while.
 """
 
 import asyncio
@@ -28,6 +30,9 @@ from trunkline.runtimes.process.sandbox.nursery import (
 START_VARIABLE = "TRUNKLINE_START"
 _OPEN_TIMEOUT_S = 120.0
 _MAX_LEFT_OUT = 8
+#: How long the zygote of an agent's other version may go unused once a newer one has one: who
+#: deploys all the time, as `trunkline run` does, would have one for each.
+_REPLACED_IDLE_S = 60.0
 _PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
 #: What interpreters and libraries read before or beside ``os.environ``; in no session is it
 #: other than in the zygote.
@@ -42,6 +47,7 @@ Key = tuple[ProjectName, AgentName, VersionId]
 class _Version:
     """One version, as far as its zygote goes."""
 
+    agent: tuple[ProjectName, AgentName]
     program: tuple[str, ...]
     """What is run, without the arguments it is given, and where."""
     environment: dict[str, str]
@@ -52,6 +58,7 @@ class _Version:
     """Why there can't be one."""
     note: str = ""
     """Why the last session wasn't forked although there is one."""
+    made_at: float = 0.0
     used_at: float = 0.0
 
 
@@ -90,19 +97,15 @@ class Nurseries:
         self._is_closed = False
 
     def take(
-        self,
-        ground: Ground,
-        spec: InstanceSpec,
-        environment_of: Callable[[InstanceSpec], Mapping[str, str]],
+        self, spec: InstanceSpec, environment_of: Callable[[InstanceSpec], Mapping[str, str]]
     ) -> Fork | None:
         """Return what a session is forked by; None: start it as a program.
 
         Args:
-            ground: What all sandboxes have in common.
             spec: The agent.
             environment_of: Returns the whole environment of an agent.
         """
-        version = self._version(ground, spec, environment_of)
+        version = self._version(spec, environment_of)
         if version is None or version.nursery is None:
             return None
         version.used_at = self._loop.time()
@@ -110,7 +113,6 @@ class Nurseries:
             lost, version.nursery = version.nursery, None
             version.note = f"its zygote was lost: {lost.lost}"
             self._retire(lost)
-            self._make(ground, spec, version)
             return None
         if (other := self._difference(version, environment_of(spec))) is not None:
             name, module = other
@@ -120,10 +122,20 @@ class Nurseries:
             version.left_out[module] = f"it reads {name} when it is imported"
             self._retire(version.nursery)
             version.nursery = None
-            self._make(ground, spec, version)
             return None
         version.note = ""
         return version.nursery.fork()
+
+    def prepare(
+        self,
+        ground: Ground,
+        spec: InstanceSpec,
+        environment_of: Callable[[InstanceSpec], Mapping[str, str]],
+    ) -> None:
+        """Begin to make a version's zygote, unless it has one or can't: a session is ready."""
+        version = self._version(spec, environment_of)
+        if version is not None and version.nursery is None and version.making is None:
+            self._make(ground, spec, version)
 
     def give_up(self, spec: InstanceSpec, why: str) -> None:
         """Fork no more sessions of a version: one couldn't be."""
@@ -141,8 +153,9 @@ class Nurseries:
         environment_of: Callable[[InstanceSpec], Mapping[str, str]],
     ) -> StartStatus:
         """Make a version's zygote if there can be one; return how its sessions are started."""
-        version = self._version(ground, spec, environment_of)
-        if version is not None and version.making is not None:
+        self.prepare(ground, spec, environment_of)
+        version = self._versions[_key(spec)]
+        if version.making is not None:
             await asyncio.shield(version.making)
         return self.status(_key(spec))
 
@@ -154,7 +167,9 @@ class Nurseries:
             reason = mode if self._mode == StartMode.SPAWN else "no session was started yet"
             return StartStatus(mode=StartMode.SPAWN, reason=reason)
         if version.nursery is None:
-            reason = version.reason or version.note or "its zygote is being made"
+            reason = version.reason or version.note or "no session was ready yet"
+            if version.making is not None:
+                reason = version.note or "its zygote is being made"
             return StartStatus(mode=StartMode.SPAWN, reason=reason, left_out=dict(version.left_out))
         return StartStatus(
             mode=StartMode.ZYGOTE,
@@ -164,21 +179,18 @@ class Nurseries:
         )
 
     def _version(
-        self,
-        ground: Ground,
-        spec: InstanceSpec,
-        environment_of: Callable[[InstanceSpec], Mapping[str, str]],
+        self, spec: InstanceSpec, environment_of: Callable[[InstanceSpec], Mapping[str, str]]
     ) -> _Version | None:
         key = _key(spec)
         version = self._versions.get(key)
         if version is None:
-            version = _Version(_program(spec), _fixed(spec, environment_of))
+            version = _Version(
+                (spec.key.project, spec.key.agent), _program(spec), _fixed(spec, environment_of)
+            )
             self._versions[key] = version
             version.reason = self._refusal(spec) or ""
         if version.reason or self._is_closed or _program(spec) != version.program:
             return None
-        if version.nursery is None and version.making is None:
-            self._make(ground, spec, version)
         return version
 
     def _refusal(self, spec: InstanceSpec) -> str | None:
@@ -211,7 +223,7 @@ class Nurseries:
     def _make(self, ground: Ground, spec: InstanceSpec, version: _Version) -> None:
         at = _script_at(spec)
         assert at is not None
-        version.used_at = self._loop.time()
+        version.used_at = version.made_at = self._loop.time()
         seed = Seed(
             launch=spec.launch,
             script_at=at,
@@ -251,6 +263,7 @@ class Nurseries:
                     version.nursery = nursery
                     self._make_room()
                     self._loop.call_later(self._idle_s, self._end_idle)
+                    self._loop.call_later(_REPLACED_IDLE_S, self._end_replaced, version)
                     return
         finally:
             version.making = None
@@ -273,6 +286,14 @@ class Nurseries:
                 self._end(version)
             else:
                 self._loop.call_later(left, self._end_idle)
+
+    def _end_replaced(self, newer: _Version) -> None:
+        """End those of an agent's other versions that were used last before it had a newer one."""
+        if newer.nursery is None:
+            return
+        for version in self._versions.values():
+            if version.agent == newer.agent and version.used_at < newer.made_at:
+                self._end(version)
 
     def _end(self, version: _Version) -> None:
         if version.nursery is not None:
