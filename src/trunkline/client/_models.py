@@ -101,6 +101,14 @@ class LeftOut(Resource):
     reason: str = ""
 
 
+class ReadySessions(Resource):
+    """How many of a version's sessions are kept ready for callers who name none."""
+
+    kept: int = 0
+    wanted: int = 0
+    most: int = 0
+
+
 class VersionStart(Resource):
     """How a version's next session is started."""
 
@@ -108,6 +116,7 @@ class VersionStart(Resource):
     reason: str = ""
     preloaded: list[str] = Field(default_factory=list)
     left_out: list[LeftOut] = Field(default_factory=list)
+    ready: ReadySessions = Field(default_factory=ReadySessions)
 
 
 class Version(Resource):

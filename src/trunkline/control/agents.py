@@ -166,8 +166,8 @@ class Agents:
         if all_now is None:
             all_now = await self._services.live.agents()
         now = all_now.get((record.project, record.name), AgentNow())
-        start = None if latest is None else self._services.builds.start_status(latest)
-        return shapes.agent(record, latest, running, now, start)
+        starts = None if latest is None else self._services.starts_of(latest)
+        return shapes.agent(record, latest, running, now, starts)
 
 
 def _no_agent(project: ProjectName, name: AgentName) -> AgentNotFoundError:

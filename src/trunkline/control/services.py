@@ -11,6 +11,7 @@ from trunkline.auth.caller import Caller
 from trunkline.auth.grants import Permission, forbidden
 from trunkline.auth.rates import Rate
 from trunkline.control.builds import VersionBuilds
+from trunkline.control.shapes import Starts
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     AgentNotFoundError,
@@ -35,7 +36,7 @@ from trunkline.sessions.directory import SessionDirectory
 from trunkline.sessions.live import Live, NothingLive
 from trunkline.sessions.ownership import find_owned, owner_with
 from trunkline.store.interface import Store
-from trunkline.store.records import SessionRecord
+from trunkline.store.records import SessionRecord, VersionRecord
 
 #: What comes behind an agent's name and a colon.
 AGENT_VERBS: Final = ("enable", "disable")
@@ -168,6 +169,11 @@ class ControlServices:
                 f"no request with this {headers.CALL_ID} is being answered in this session"
             )
         return owner, project, agent
+
+    def starts_of(self, record: VersionRecord) -> Starts | None:
+        """Return how a version's sessions are started; None if they can't be."""
+        status = self.builds.start_status(record)
+        return None if status is None else Starts(status, self.sessions.ready.status(record))
 
     async def admit_to_sessions(
         self, request: Request

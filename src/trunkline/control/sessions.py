@@ -54,9 +54,13 @@ class Sessions:
         if self._services.draining.is_set():
             raise UnavailableError("the platform is restarting; try again")
         body = await json_object(request, may_be_empty=True)
-        key = SessionKey(project, name, _id_in(body))
+        named = _id_in(body)
+        key = SessionKey(project, name, named or new_session_id())
         noted.session_is(key.session_id)
-        record = await self._services.sessions.create(key, caller, version=_version_in(body))
+        record = await self._services.sessions.create(
+            key, caller, version=_version_in(body), is_named=named is not None
+        )
+        noted.session_is(record.key.session_id)
         return JSONResponse(shapes.session(record), 201)
 
     async def list_sessions(self, request: Request) -> Response:
@@ -137,10 +141,10 @@ def _includes_usage(request: Request) -> bool:
     return included is not None
 
 
-def _id_in(body: dict[str, Any]) -> SessionId:
+def _id_in(body: dict[str, Any]) -> SessionId | None:
     given = body.get("agent_session_id")
     if given is None or given == "":
-        return new_session_id()
+        return None
     if not isinstance(given, str) or not is_session_id(given):
         raise InvalidRequestError(
             f"agent_session_id must be {SESSION_ID_RULE}", param="agent_session_id"

@@ -3,23 +3,31 @@
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from trunkline.runtimes.interface import StartStatus
 from trunkline.sessions.agent_secrets import shown
 from trunkline.sessions.live import AgentNow, SessionUse
+from trunkline.sessions.ready import ReadyStatus
 from trunkline.sessions.selection import rules_of
 from trunkline.store.records import AgentRecord, SessionRecord, VersionRecord
 
 _ENTRA: dict[str, Any] = {"type": "Entra", "isolation_key_source": {"kind": "Entra"}}
 
 
-def version(record: VersionRecord, start: StartStatus | None = None) -> dict[str, Any]:
+class Starts(NamedTuple):
+    """How a version's next sessions are started."""
+
+    status: StartStatus
+    ready: ReadyStatus
+
+
+def version(record: VersionRecord, starts: Starts | None = None) -> dict[str, Any]:
     """Return a version object.
 
     Args:
         record: The version.
-        start: How its sessions are started, if it can be.
+        starts: How its sessions are started, if it can be.
     """
     body: dict[str, Any] = {
         "object": "agent.version",
@@ -37,7 +45,8 @@ def version(record: VersionRecord, start: StartStatus | None = None) -> dict[str
         body["error"] = {"code": record.error_code or "CodeError", "message": record.error}
     if record.launch is not None:
         body["notes"] = list(record.launch.get("notes", ()))
-    if start is not None:
+    if starts is not None:
+        start, ready = starts
         body["start"] = {
             "mode": start.mode.value,
             "reason": start.reason,
@@ -45,6 +54,7 @@ def version(record: VersionRecord, start: StartStatus | None = None) -> dict[str
             "left_out": [
                 {"module": name, "reason": reason} for name, reason in start.left_out.items()
             ],
+            "ready": {"kept": ready.kept, "wanted": ready.wanted, "most": ready.most},
         }
     return body
 
@@ -54,7 +64,7 @@ def agent(
     latest: VersionRecord | None,
     running: int,
     now: AgentNow,
-    start: StartStatus | None = None,
+    starts: Starts | None = None,
 ) -> dict[str, Any]:
     """Return an agent object.
 
@@ -63,7 +73,7 @@ def agent(
         latest: Its newest version; None if only drafts are left.
         running: How many of its sessions run.
         now: What goes on with it.
-        start: How sessions of its newest version are started.
+        starts: How sessions of its newest version are started.
     """
     protocols = sorted(latest.protocols) if latest is not None else []
     endpoint: dict[str, Any] = {
@@ -80,7 +90,7 @@ def agent(
         "name": record.name,
         "state": "enabled" if record.is_enabled else "disabled",
         "created_at": _seconds(record.created_at),
-        "versions": {"latest": None if latest is None else version(latest, start)},
+        "versions": {"latest": None if latest is None else version(latest, starts)},
         "running_sessions": running,
         "open_connections": now.connections,
         "errors_today": now.errors_today,

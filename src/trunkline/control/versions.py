@@ -72,8 +72,7 @@ class Versions:
     async def get_version(self, request: Request) -> Response:
         _, project, name = await self._services.admit_to_agent(request, Permission.SEE)
         record = await self._named(project, name, request)
-        start = self._services.builds.start_status(record)
-        return JSONResponse(shapes.version(record, start))
+        return JSONResponse(shapes.version(record, self._services.starts_of(record)))
 
     async def delete_version(self, request: Request) -> Response:
         _, project, name = await self._services.admit_to_agent(request, Permission.DEPLOY)

@@ -47,7 +47,7 @@ class Invocations:
     async def forward(self, request: Request) -> Response:
         services = self._services
         caller = await services.admission.admit(request.headers.get)
-        key = self._key_of(request)
+        key, is_named = self._key_of(request)
         noted.session_is(key.session_id)
         caller.require(Permission.USE, key.project, key.agent)
         call = Call(
@@ -57,19 +57,25 @@ class Invocations:
             sweep=services.sweep,
         )
         try:
-            lease, agent = await reach(services, key, caller, _PROTOCOL, call.send)
+            lease, agent = await reach(
+                services, key, caller, _PROTOCOL, call.send, is_named=is_named
+            )
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
+        noted.session_is(lease.key.session_id)
         return PassedThrough(call, agent, lease)
 
-    def _key_of(self, request: Request) -> SessionKey:
+    def _key_of(self, request: Request) -> tuple[SessionKey, bool]:
+        """Return the session's key, and whether the caller has named it."""
         values = routes.parse_query(request.scope["query_string"].decode("latin-1"))
         routes.check_api_version(next(iter(values.get(headers.QUERY_API_VERSION, ())), None))
-        return SessionKey(
+        named = routes.parse_session_id(values)
+        key = SessionKey(
             self._services.projects.get(request.path_params["project"]),
             routes.parse_agent(request.path_params["agent"]),
-            routes.parse_session_id(values) or new_session_id(),
+            named or new_session_id(),
         )
+        return key, named is not None
 
 
 def _target_of(request: Request) -> str:

@@ -83,8 +83,12 @@ class Sessions(Protocol):
     def is_passed_on(self) -> bool:
         """Whether another process has taken this one's place."""
 
-    async def acquire(self, key: SessionKey, caller: Caller, *, protocol: str) -> Lease:
+    async def acquire(
+        self, key: SessionKey, caller: Caller, *, protocol: str, is_named: bool = True
+    ) -> Lease:
         """Return a lease on a session, which is started if need be.
+
+        Who hasn't named one may get a lease on another than is asked for.
 
         Raises:
             SessionElsewhereError: If another process of the platform runs it.

@@ -20,8 +20,12 @@ async def reach(
     caller: Caller,
     protocol: str,
     connect: Callable[[Lease], Awaitable[_T]],
+    *,
+    is_named: bool = True,
 ) -> tuple[Lease, _T]:
     """Acquire the session and connect to its agent; returning the lease is the caller's.
+
+    Who hasn't named the session may get another one than is asked for.
 
     If nobody listens, the agent's process ended a moment ago and nobody has noticed yet. That
     is waited for, the session is started again, and the connection tried once more.
@@ -30,7 +34,7 @@ async def reach(
         TrunklineError: What acquiring or connecting raises. No lease is held then.
     """
     services.refuse_if_draining()
-    lease = await services.sessions.acquire(key, caller, protocol=protocol)
+    lease = await services.sessions.acquire(key, caller, protocol=protocol, is_named=is_named)
     try:
         return lease, await connect(lease)
     except ConnectError as error:
@@ -45,7 +49,7 @@ async def reach(
     except BaseException:
         lease.release()
         raise
-    lease = await services.sessions.acquire(key, caller, protocol=protocol)
+    lease = await services.sessions.acquire(lease.key, caller, protocol=protocol)
     try:
         return lease, await connect(lease)
     except BaseException:

@@ -180,12 +180,16 @@ class Upgrade(asyncio.Protocol):
         )
 
         async def ask(lease: Lease) -> upstream.Upgraded:
-            # Only here it is known that the session is the caller's.
+            # Only here it is known that the session is the caller's, and which one it is.
+            self._session = lease.key
             self._place.take_session(lease.key)
             return await upstream.upgrade(lease.address, head, services.settings.connect_timeout_s)
 
+        is_named = bound_to is not None or target.session_id is not None
         try:
-            lease, upgraded = await reach(services, key, caller, routes.PROTOCOL, ask)
+            lease, upgraded = await reach(
+                services, key, caller, routes.PROTOCOL, ask, is_named=is_named
+            )
         except SessionElsewhereError as error:
             request = await self._for_peer(request, carried, caller, key)
             if services.sessions.is_passed_on and self._strand(request):

@@ -20,6 +20,7 @@ from trunkline.protocol.errors import (
     AgentDisabledError,
     AgentNotFoundError,
     ConflictError,
+    QuotaExceededError,
     SessionNotFoundError,
     TrunklineError,
 )
@@ -32,6 +33,7 @@ from trunkline.sessions.home_files import HomeFiles
 from trunkline.sessions.live import SessionUse
 from trunkline.sessions.ownership import not_accessible
 from trunkline.sessions.processes import SessionProcesses
+from trunkline.sessions.ready import ReadySessions
 from trunkline.sessions.selection import check_protocol, named_version, select_version
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease
@@ -82,6 +84,15 @@ class SessionDirectory:
             metrics=metrics,
             node=node,
         )
+        #: Those that are nobody's yet.
+        self.ready = ReadySessions(
+            settings,
+            store=store,
+            processes=self._processes,
+            metrics=metrics,
+            node=node,
+            new_place=_new_place,
+        )
         self.leaving = self._processes.leaving
         self.arriving = self._processes.arriving
         self.homes = self._processes.homes
@@ -119,7 +130,9 @@ class SessionDirectory:
 
     # Making and using
 
-    async def acquire(self, key: SessionKey, caller: Caller, *, protocol: str) -> Lease:
+    async def acquire(
+        self, key: SessionKey, caller: Caller, *, protocol: str, is_named: bool = True
+    ) -> Lease:
         """Return a lease on the session, making and starting it if need be.
 
         Cancelling a call is safe: a start goes on for the others who wait for it, and for
@@ -129,6 +142,8 @@ class SessionDirectory:
             key: The session.
             caller: Who asks: for the session's owner, or for the one who becomes it.
             protocol: What the caller is about to speak.
+            is_named: Whether the caller has named the session. If not, the lease may be on
+                another one that was ready.
 
         Raises:
             AgentNotFoundError: If there is no such agent.
@@ -148,16 +163,49 @@ class SessionDirectory:
         if record is None:
             version = await select_version(self._store, agent)
             check_protocol(agent, version, protocol)
+            self._count_new(owner)
+            if not is_named and (lease := await self._lease_ready(owner, version)) is not None:
+                return lease
             record, _ = await self._add(key, owner, version)
         _check_owner(record, owner)
         self.refuse_elsewhere(record)
         if version is None or version.version != record.version:
             version = await self._version_of(record)
         check_protocol(agent, version, protocol)
-        return await self._processes.lease(record, version)
+        lease = await self._processes.lease(record, version)
+        if not is_named:
+            self.ready.refill(version)
+        return lease
+
+    async def _lease_ready(self, owner: str, version: VersionRecord) -> Lease | None:
+        """Return a lease on a session that was ready, and is the owner's from here on."""
+        slot = await self.ready.take(version)
+        if slot is None:
+            return None
+        try:
+            record, is_new = await self._add(slot.key, owner, version, home=slot.home)
+        except BaseException:
+            await self.ready.discard(slot)
+            raise
+        if not is_new:
+            # Somebody has named one like it.
+            await self.ready.discard(slot)
+            return None
+        try:
+            lease = await self._processes.use_ahead(slot, record, version)
+        except QuotaExceededError:
+            self.ready.rest(version)
+            raise
+        self.ready.refill(version)
+        return lease
 
     async def create(
-        self, key: SessionKey, caller: Caller, *, version: str | None = None
+        self,
+        key: SessionKey,
+        caller: Caller,
+        *,
+        version: str | None = None,
+        is_named: bool = True,
     ) -> SessionRecord:
         """Make a session and begin to start it; one that is there already is returned.
 
@@ -165,6 +213,8 @@ class SessionDirectory:
             key: The session.
             caller: Who asks: for the one who becomes its owner.
             version: The version it gets; without one, the endpoint's rules decide.
+            is_named: Whether the caller has named the session. If not, another one that was ready
+                may be returned.
 
         Raises:
             ConflictError: If it is there on another version, or is being deleted.
@@ -182,6 +232,12 @@ class SessionDirectory:
                 else await named_version(self._store, key.project, key.agent, version)
             )
             self._processes.refuse_if_closing()
+            self._count_new(owner)
+            if not is_named and (lease := await self._lease_ready(owner, chosen)) is not None:
+                lease.release()
+                found = await self._store.find_session(lease.key)
+                if found is not None:
+                    return found
             record, is_new = await self._add(key, owner, chosen)
         _check_owner(record, owner)
         if version is not None and record.version != version:
@@ -226,11 +282,13 @@ class SessionDirectory:
             return None
         return record
 
-    async def _add(
-        self, key: SessionKey, owner: str, version: VersionRecord
-    ) -> tuple[SessionRecord, bool]:
+    def _count_new(self, owner: str) -> None:
         if self.rate is not None:
             self.rate.take(owner)
+
+    async def _add(
+        self, key: SessionKey, owner: str, version: VersionRecord, home: str | None = None
+    ) -> tuple[SessionRecord, bool]:
         now = _now()
         return await self._store.add_session(
             SessionRecord(
@@ -241,7 +299,7 @@ class SessionDirectory:
                 created_at=now,
                 last_accessed_at=now,
                 expires_at=now + self._settings.lifetime,
-                home=_new_home(key),
+                home=home or _new_home(key),
             )
         )
 
@@ -350,6 +408,7 @@ class SessionDirectory:
         self, project: ProjectName, agent: AgentName, version: VersionId | None = None
     ) -> None:
         """Finish deleting the marked sessions of an agent, or of one of its versions."""
+        await self.ready.drop(project, agent, version)
         for record in await self._store.deleting_sessions(project, agent, version):
             await self.finish_deletion(record)
 
@@ -361,7 +420,9 @@ class SessionDirectory:
         Raises:
             UnavailableError: If that takes longer. Nothing is held back any more then.
         """
-        await self.leaving.quiet(lambda: self._deletions.values(), timeout_s)
+        self.ready.drop_all()
+        # What is still written to their logs would be passed on, to make these again.
+        await self.leaving.quiet(lambda: (*self._deletions.values(), *self.ready.lives), timeout_s)
 
     async def warm_up(self, key: SessionKey) -> None:
         """Start a session that was made, and is to be started before its first call."""
@@ -375,6 +436,7 @@ class SessionDirectory:
 
     async def lose_all(self) -> None:
         """End every process at once: this node was taken for dead."""
+        self.ready.drop_all()
         await self._processes.lose_all()
 
     def begin_again(self) -> None:
@@ -387,7 +449,8 @@ class SessionDirectory:
 
     async def aclose(self) -> None:
         """Stop every process and wait for it. Twice is fine."""
-        await self._processes.aclose()
+        # At the same time: each gives its agents a while.
+        await asyncio.gather(self.ready.aclose(), self._processes.aclose())
         await self._tasks.aclose()
 
 
@@ -413,6 +476,11 @@ def _new_home(key: SessionKey) -> str:
     # again: what is still done for a session that was deleted can't touch the next of its name.
     text = "\0".join((key.project, key.agent, key.session_id))
     return hashlib.sha256(text.encode()).hexdigest()[:16] + secrets.token_hex(8)
+
+
+def _new_place(project: ProjectName, agent: AgentName) -> tuple[SessionKey, str]:
+    key = SessionKey(project, agent, new_session_id())
+    return key, _new_home(key)
 
 
 def _now() -> dt.datetime:

@@ -7,10 +7,12 @@ import secrets
 import time
 from pathlib import Path
 
+from trunkline.protocol.ids import NodeId
 from trunkline.sessions.removal import remove_tree
 
 _TRASH = ".trash"
 _UPLOADS = ".uploads"
+_AHEAD = ".ahead"
 #: Nobody sends a file for so long without a byte of it arriving.
 _UPLOAD_LIFETIME_S = 24 * 3600.0
 
@@ -48,6 +50,26 @@ class SessionHomes:
         with contextlib.suppress(FileNotFoundError):
             (self._sessions_dir / home).rename(aside)
             _remove_from(trash, aside.name)
+
+    def prepare_ahead(self, home: str, node: NodeId) -> None:
+        """Note that a home is made for a session that is nobody's yet."""
+        notes = self._sessions_dir / _AHEAD / node
+        notes.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (notes / home).touch(mode=0o600)
+
+    def keep_ahead(self, home: str, node: NodeId) -> None:
+        """Note that it is somebody's from here on. Twice is fine."""
+        (self._sessions_dir / _AHEAD / node / home).unlink(missing_ok=True)
+
+    def remove_ahead(self, node: NodeId | None = None) -> None:
+        """Remove homes of nobody's sessions that a platform process left when it died.
+
+        Args:
+            node: That process. None: all of them, because nobody else can be at work.
+        """
+        for note in (self._sessions_dir / _AHEAD).glob(f"{node or '*'}/*"):
+            self.remove(note.name)
+            note.unlink(missing_ok=True)
 
     def empty_trash(self, *, is_alone: bool) -> None:
         """Remove what a platform that ended in the middle of something left behind.

@@ -7,10 +7,10 @@ session is claimed there, and it is let go of only when nothing of it runs any m
 """
 
 import asyncio
-import datetime as dt
 import logging
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
@@ -38,6 +38,7 @@ from trunkline.sessions.launches import launch_from_json
 from trunkline.sessions.leaving import Leaving
 from trunkline.sessions.live import SessionUse
 from trunkline.sessions.log import SessionLog, SessionLogs
+from trunkline.sessions.releases import Releases
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease, Slot
 from trunkline.sessions.suspension import Suspension, suspend_after_s
@@ -69,10 +70,9 @@ class SessionProcesses:
         self._metrics = metrics
         self._node = node
         self._slots: dict[SessionKey, Slot] = {}
-        #: What the store couldn't be told yet.
-        self._unreleased: dict[SessionKey, tuple[dt.datetime, SessionStatus]] = {}
         self._tasks = TaskOwner()
         self.uses = Uses(store, settings.lifetime)
+        self._releases = Releases(store, node, self.uses)
         self._is_closing = False
         #: Until when, by the monotonic clock, nobody can have taken this process for dead.
         self.surely_alive_until = math.inf
@@ -147,6 +147,49 @@ class SessionProcesses:
             slot.version_record = version
         return Lease(slot, instance, slot.version_record, self.logs.of(record.home), self._returned)
 
+    async def start_ahead(
+        self, key: SessionKey, home: str, version: VersionRecord, hidden: Mapping[str, str]
+    ) -> Slot:
+        """Start a session that is nobody's yet, and that nobody here knows before `use_ahead`.
+
+        Raises:
+            TrunklineError: If it can't be started.
+        """
+        self.refuse_if_closing()
+        slot = Slot(key, home)
+        slot.readied = await self._start_agent(slot, version, hidden)
+        return slot
+
+    async def hidden_of(self, version: VersionRecord) -> Mapping[str, str]:
+        """Return what is secret of a version's environment.
+
+        Raises:
+            TrunklineError: If it can't be opened.
+        """
+        return await self.secrets.open(version) if self.secrets is not None else {}
+
+    async def use_ahead(self, slot: Slot, record: SessionRecord, version: VersionRecord) -> Lease:
+        """Return a lease on a session that was started ahead, and is somebody's by now.
+
+        If that fails, its agent is ended.
+
+        Raises:
+            TrunklineError: As for `lease`.
+        """
+        try:
+            self._slots[slot.key] = slot
+            return await self.lease(record, version)
+        except BaseException:
+            if slot.starting is None:
+                await self.end_unused(slot)
+            raise
+
+    async def end_unused(self, slot: Slot) -> None:
+        """End what was started ahead, if it isn't used; until then nothing else may be started."""
+        readied, slot.readied = slot.readied, None
+        if readied is not None:
+            await readied.stop()
+
     def _slot_of(self, record: SessionRecord) -> Slot:
         slot = self._slots.get(record.key)
         if slot is not None and slot.home != record.home:
@@ -207,13 +250,19 @@ class SessionProcesses:
         try:
             if slot.stopping is not None:
                 await asyncio.shield(slot.stopping)
-            await self._claim(slot)
+            try:
+                await self._claim(slot)
+            except BaseException:
+                await self.end_unused(slot)
+                raise
             try:
                 instance = await self._start_claimed(slot, record, version)
             except BaseException as exc:
                 is_fault = isinstance(exc, Exception) and not isinstance(exc, UnavailableError)
                 is_fault = is_fault and not self._is_closing
-                await self._release(slot, SessionStatus.FAILED if is_fault else SessionStatus.IDLE)
+                await self._releases.release(
+                    slot.key, SessionStatus.FAILED if is_fault else SessionStatus.IDLE
+                )
                 raise
         except SessionElsewhereError:
             raise
@@ -236,7 +285,7 @@ class SessionProcesses:
 
     async def _claim(self, slot: Slot) -> None:
         key, most = slot.key, self._settings.max_running or None
-        self._unreleased.pop(key, None)
+        self._releases.forget(key)
         claim = await self._store.claim_session(key, self._node, home=slot.home, most=most)
         match claim.outcome:
             case ClaimOutcome.OURS:
@@ -261,14 +310,27 @@ class SessionProcesses:
     async def _start_claimed(
         self, slot: Slot, record: SessionRecord, version: VersionRecord
     ) -> Instance:
+        instance, slot.readied = slot.readied, None
+        if instance is None:
+            instance = await self._start_agent(slot, version, await self.hidden_of(version))
+        address = {"path": instance.address.path, "port": instance.address.port}
+        if not await self._store.start_session(slot.key, self._node, address):
+            await instance.stop()
+            raise ConflictError(f"session {slot.key.session_id!r} was deleted while it started")
+        slot.version = version.version
+        self._begin_watch(slot, instance, self.logs.of(record.home))
+        return instance
+
+    async def _start_agent(
+        self, slot: Slot, version: VersionRecord, hidden: Mapping[str, str]
+    ) -> Instance:
         assert version.launch is not None, "only active versions are bound to sessions"
         slot.suspend_after_s = suspend_after_s(version.definition, self._settings.suspend_after_s)
-        hidden = await self.secrets.open(version) if self.secrets is not None else {}
         spec = InstanceSpec(
             key=slot.key,
             version=version.version,
             launch=launch_from_json(version.launch),
-            home=self.homes.prepare(record.home),
+            home=self.homes.prepare(slot.home),
             environment={
                 **agent_environment(slot.key, version, self._settings, self.endpoint),
                 **hidden,
@@ -280,7 +342,7 @@ class SessionProcesses:
             memory_bytes=parse_memory_bytes(version.definition.get("memory") or DEFAULT_MEMORY),
             may_freeze=slot.suspend_after_s > 0,
         )
-        log = self.logs.of(record.home)
+        log = self.logs.of(slot.home)
         # Another process may have run it since, and written to its log.
         log.refresh()
         log.hide(hidden)
@@ -291,14 +353,7 @@ class SessionProcesses:
                 "the platform's other processes may have taken this one for dead; try again"
             )
         with self._metrics.session_start_seconds.time():
-            instance = await self._runtime.start(spec, log)
-        address = {"path": instance.address.path, "port": instance.address.port}
-        if not await self._store.start_session(slot.key, self._node, address):
-            await instance.stop()
-            raise ConflictError(f"session {slot.key.session_id!r} was deleted while it started")
-        slot.version = version.version
-        self._begin_watch(slot, instance, log)
-        return instance
+            return await self._runtime.start(spec, log)
 
     def _begin_watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
         slot.instance = instance
@@ -402,28 +457,14 @@ class SessionProcesses:
             slot.end_suspension("its end")
             await instance.stop()
             slot.instance = None
-            await self._release(slot, SessionStatus.IDLE)
+            await self._releases.release(slot.key, SessionStatus.IDLE)
         finally:
             slot.stopping = None
             self._forget_if_unused(slot)
 
-    async def _release(self, slot: Slot, status: SessionStatus) -> None:
-        at = _now()
-        try:
-            # From here on the session expires.
-            await self.uses.tell()
-            await self._store.release_session(slot.key, self._node, at, status)
-        except UnavailableError:
-            # It isn't running, whatever the store goes on saying: that is mended later.
-            self._unreleased[slot.key] = at, status
-
     async def release_late(self) -> None:
         """Tell the store what it couldn't be told before."""
-        await self.uses.tell()
-        for key, (at, status) in list(self._unreleased.items()):
-            if key not in self._slots:
-                await self._store.release_session(key, self._node, at, status)
-                self._unreleased.pop(key, None)
+        await self._releases.release_late(self._slots)
 
     # Being taken for dead
 
@@ -433,7 +474,7 @@ class SessionProcesses:
         Until :meth:`begin_again` nothing is started.
         """
         self._is_lost = True
-        self._unreleased.clear()
+        self._releases.forget_all()
         for slot in self._slots.values():
             slot.stop_idle_clock()
             if slot.starting is not None:
@@ -457,7 +498,3 @@ class SessionProcesses:
         await self._runtime.aclose()
         await self._tasks.aclose()
         await self.uses.aclose()
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)

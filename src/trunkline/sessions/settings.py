@@ -3,6 +3,23 @@
 import datetime as dt
 from dataclasses import dataclass
 
+_POSITIVE = (
+    "idle_timeout_s",
+    "ready_timeout_s",
+    "stop_timeout_s",
+    "upkeep_interval_s",
+    "ready_window_s",
+    "reload_wait_s",
+)
+_NOT_NEGATIVE = (
+    "ready_max",
+    "ready_total_max",
+    "ready_free_bytes",
+    "suspend_after_s",
+    "max_running",
+    "keepalive_interval_s",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
@@ -33,6 +50,24 @@ class SessionSettings:
     max_running: int = 100
     """How many sessions of a project may run at once; one more is refused with 429. Idle
     sessions don't count. 0 is no limit."""
+
+    ready_max: int = 0
+    """How many sessions of a version may be kept ready, started and nobody's, for callers who
+    name none. How many are kept is as many as such callers came lately while one starts. 0 is
+    none, and the default: where sessions are forked they start in milliseconds anyhow, and an
+    agent that is started for nobody takes memory and may do things that its author means for
+    callers. A definition's variable `TRUNKLINE_READY_SESSIONS` wins."""
+
+    ready_total_max: int = 8
+    """How many sessions may be kept ready in all, whatever definitions say."""
+
+    ready_window_s: float = 300.0
+    """Over how many seconds callers who name no session are counted. When none came for so long,
+    none is kept ready."""
+
+    ready_free_bytes: int = 1024**3
+    """Bytes of memory that the machine must have available for another session to be made ready
+    ahead."""
 
     upkeep_interval_s: float = 2.0
     """Seconds between two looks at what expired, what is left to delete, and which other
@@ -65,21 +100,16 @@ class SessionSettings:
         return dt.timedelta(seconds=self.lifetime_s)
 
     def __post_init__(self) -> None:
-        for name in ("idle_timeout_s", "ready_timeout_s", "stop_timeout_s", "upkeep_interval_s"):
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
         if not 1 <= self.lifetime_s <= 10 * 366 * 24 * 3600:
             raise ValueError("lifetime_s must be between 1 and ten years")
-        if self.reload_wait_s <= 0:
-            raise ValueError("reload_wait_s must be more than 0")
-        if self.suspend_after_s < 0:
-            raise ValueError("suspend_after_s must not be negative")
-        if self.max_running < 0:
-            raise ValueError("max_running must not be negative")
         if self.node_timeout_s < 3 * self.upkeep_interval_s:
             raise ValueError("node_timeout_s must be at least three times upkeep_interval_s")
-        if self.keepalive_interval_s < 0:
-            raise ValueError("keepalive_interval_s must not be negative")
         if self.log_max_bytes < 1024 * 1024:
             raise ValueError("log_max_bytes must be at least 1048576")
         if self.connection_log_max_bytes < 4096:

@@ -27,6 +27,8 @@ class Slot:
         self.suspension: Suspension | None = None
         self.suspending: asyncio.Task[None] | None = None
         self.instance: Instance | None = None
+        #: An agent of its own that was started before it was anybody's, and isn't used yet.
+        self.readied: Instance | None = None
         self.starting: asyncio.Task[Instance] | None = None
         self.watching: asyncio.Task[None] | None = None
         self.stopping: asyncio.Task[None] | None = None

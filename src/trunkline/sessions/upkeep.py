@@ -99,6 +99,8 @@ class Upkeep:
         self._tasks.spawn(self._for_ever(self._beat), name="upkeep:beat")
         with self._tried_again():
             await self._free_orphans()
+        if is_alone:
+            await asyncio.to_thread(self._sessions.homes.remove_ahead)
         await asyncio.to_thread(self._sessions.homes.empty_trash, is_alone=is_alone)
         await self._finish_deletions()
 
@@ -186,6 +188,7 @@ class Upkeep:
 
     async def _free(self, node: NodeId) -> None:
         ended = await self._runtime.end_leftovers(node)
+        await asyncio.to_thread(self._sessions.homes.remove_ahead, node)
         await self._store.release_orphans(node)
         _log.info("a dead platform process's sessions are free; %d processes ended", ended)
 
@@ -211,6 +214,7 @@ class Upkeep:
 
     async def _clear_up(self) -> None:
         await self._sessions.release_late()
+        await self._sessions.ready.look()
         for record in await self._store.expire_sessions(_now()):
             _log.info("session %s expired: unused since %s", record.key, record.last_accessed_at)
         await self._store.forget_past_sessions(_now() - self._settings.lifetime)

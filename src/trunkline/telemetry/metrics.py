@@ -55,6 +55,17 @@ class Metrics:
         self.sessions_running = Gauge(
             "trunkline_sessions_running", "Sessions that have a process now.", registry=registry
         )
+        self.sessions_ready = Gauge(
+            "trunkline_sessions_ready",
+            "Sessions kept ready for callers who name none; they are nobody's yet.",
+            registry=registry,
+        )
+        self.ready_sessions = Counter(
+            "trunkline_ready_sessions",
+            "Sessions made ready ahead, by what became of them (given, ended, failed).",
+            ["outcome"],
+            registry=registry,
+        )
         self.sessions_frozen = Gauge(
             "trunkline_sessions_frozen",
             "Sessions whose process is frozen now, because nothing was said for long.",

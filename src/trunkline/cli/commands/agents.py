@@ -111,6 +111,12 @@ def _next_step(version: Version) -> str:
 
 
 def _start_text(start: VersionStart) -> str:
+    ready = start.ready
+    text = _mode_text(start)
+    return f"{text}; {ready.kept} of {ready.wanted} kept ready" if ready.most else text
+
+
+def _mode_text(start: VersionStart) -> str:
     if start.mode == "zygote":
         return f"from a zygote with {len(start.preloaded)} modules preloaded"
     return f"as a program: {start.reason}" if start.reason else "as a program"

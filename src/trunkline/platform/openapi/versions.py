@@ -11,6 +11,7 @@ from trunkline.platform.openapi.operation import (
     boolean,
     flag_in_query,
     in_query,
+    integer,
     json_answer,
     obj,
     page,
@@ -119,6 +120,12 @@ RESOURCE = Resource(
                             module=text(),
                             reason=text("Why it isn't preloaded"),
                         )
+                    ),
+                    ready=obj(
+                        "Its sessions that are kept ready for callers who name none",
+                        kept=integer("How many are"),
+                        wanted=integer("How many are to be, by the callers who came lately"),
+                        most=integer("How many may be"),
                     ),
                 ),
             },

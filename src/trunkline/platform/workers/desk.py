@@ -14,7 +14,7 @@ from trunkline.gateway.ending import event_of, line_of
 from trunkline.gateway.live import ErrorsToday
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import ClosedBy, Summary
-from trunkline.platform.workers.words import error_words, record_from, record_words
+from trunkline.platform.workers.words import error_words, key_words, record_from, record_words
 from trunkline.protocol.close import CloseCode
 from trunkline.protocol.errors import INTERNAL_ERROR, NotFoundError, TrunklineError
 from trunkline.protocol.ids import NodeId
@@ -112,6 +112,7 @@ class Desk:
             key_from(message["key"]),
             Caller.from_json(message["caller"]),
             protocol=message["protocol"],
+            is_named=message["is_named"],
         )
         return self._hold(lease, lease.version.version)
 
@@ -125,6 +126,7 @@ class Desk:
         self._held[number] = _Holding(hold, has_moved=has_moved)
         return {
             "lease": number,
+            "key": key_words(hold.key),
             "path": hold.address.path,
             "port": hold.address.port,
             "version": version,

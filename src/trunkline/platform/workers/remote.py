@@ -13,6 +13,7 @@ from trunkline.platform.workers.words import error_from, key_words, record_from,
 from trunkline.protocol.errors import UnavailableError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, SessionKey
 from trunkline.runtimes.interface import Address, ExitStatus
+from trunkline.sessions.arriving import key_from
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.suspension import Sleeper
 from trunkline.store.records import (
@@ -142,16 +143,22 @@ class RemoteSessions:
         self.is_passed_on = False
         """Whether another platform process has taken the main process's place."""
 
-    async def acquire(self, key: SessionKey, caller: Caller, *, protocol: str) -> RemoteLease:
+    async def acquire(
+        self, key: SessionKey, caller: Caller, *, protocol: str, is_named: bool = True
+    ) -> RemoteLease:
         """Return a lease on a session, as the directory does."""
         try:
             words = await self._main.ask(
-                "acquire", key=key_words(key), caller=caller.to_json(), protocol=protocol
+                "acquire",
+                key=key_words(key),
+                caller=caller.to_json(),
+                protocol=protocol,
+                is_named=is_named,
             )
         except SessionElsewhereError:
             self.is_passed_on = (await self._main.ask("is passed on"))["is"]
             raise
-        return RemoteLease(self._main, key, words)
+        return RemoteLease(self._main, key_from(words["key"]), words)
 
     async def lease_moved(self, key: SessionKey) -> RemoteLease:
         """Return a lease that the process held which this platform process replaces."""
