@@ -278,6 +278,14 @@ async def test_variables_that_the_interpreter_reads_early_are_the_zygotes_or_it_
         ("raise KeyboardInterrupt", ExitStatus(signal=signal.SIGINT), None),
         ("import atexit; atexit.register(print, 'bye', flush=True)", ExitStatus(code=0), "bye\n"),
         ("import os; os.abort()", ExitStatus(signal=signal.SIGABRT), ""),
+        ("import os; f = open(os.dup(1), 'w'); f.write('kept')", ExitStatus(code=0), "kept"),
+        (
+            "import threading, time\n"
+            "threading.Thread(target=lambda: (time.sleep(0.1), print('late'))).start()",
+            ExitStatus(code=0),
+            "late\n",
+        ),
+        ("raise SystemExit(-2)", ExitStatus(code=254), ""),
         ("this is no Python", ExitStatus(code=1), None),
     ],
 )

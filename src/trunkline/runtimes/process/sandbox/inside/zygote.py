@@ -10,10 +10,12 @@ user, without capabilities and behind the agents' filter, says so to the nest, a
 to run and with which environment when that has looked at it.
 """
 
+import atexit
 import builtins
 import contextlib
 import gc
 import importlib.machinery
+import io
 import json
 import os
 import random
@@ -22,6 +24,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import types
 import wsgiref.handlers
@@ -29,6 +32,7 @@ from typing import Any, NoReturn
 
 from trunkline.runtimes.process.sandbox.inside import kernel
 from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers
+from trunkline.runtimes.process.sandbox.inside.density import take_free_places
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but
 from trunkline.runtimes.process.sandbox.inside.preload import LeftOutError, Preloaded, preload
 
@@ -45,12 +49,14 @@ _SPACES = (
     kernel.CLONE_NEWUSER,
 )
 _PACKAGE = "trunkline"
+#: What all kinds of files are, also those that are written in C.
+_FILE: type = io.IOBase.__base__  # type: ignore[assignment]
 #: What Python sets itself when it is started without a locale.
 _COERCED = "LC_CTYPE"
 
 
-def main(library: str) -> None:
-    """Preload, serve, and in each child return from here to end as a program does.
+def main(library: str) -> NoReturn:
+    """Preload, serve, and in each child run the program to its end.
 
     Args:
         library: Where this was loaded from.
@@ -72,8 +78,7 @@ def main(library: str) -> None:
         line.send(json.dumps({"left_out": [error.module, error.reason]}).encode())
         os._exit(0)
     code = _compiled(script)
-    gc.collect()
-    gc.freeze()
+    _prepare()
     line.send(json.dumps({"modules": loaded.modules, "reads": loaded.reads}).encode())
     given = _serve(line)
     line.detach()
@@ -104,6 +109,16 @@ def _compiled(script: str) -> types.CodeType | None:
     except (OSError, SyntaxError, ValueError):
         return None
     return code
+
+
+def _prepare() -> None:
+    """Do once what each session would do, and leave few pages for it to write to."""
+    if (ssl := sys.modules.get("ssl")) is not None:
+        # It makes itself ready when it is first asked, and draws anew where it was forked.
+        ssl.RAND_status()
+    gc.collect()
+    take_free_places()
+    gc.freeze()
 
 
 def _serve(line: socket.socket) -> dict[str, Any]:
@@ -189,8 +204,8 @@ def _draw_anew() -> None:
         numpy.seed()
 
 
-def _run(script: str, code: types.CodeType | None) -> None:
-    """Run the program as ``__main__``."""
+def _run(script: str, code: types.CodeType | None) -> NoReturn:
+    """Run the program as ``__main__``, and end as it does."""
     module = types.ModuleType("__main__")
     module.__dict__.update(
         __file__=script,
@@ -204,10 +219,35 @@ def _run(script: str, code: types.CodeType | None) -> None:
             with open(script, "rb") as file:
                 code = compile(file.read(), script, "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - running the program is the job
-    except SystemExit:
-        raise
+    except SystemExit as error:
+        _leave(_status_of(error))
     except BaseException as error:  # noqa: BLE001 - as Python itself does
         _end_by(error)
+    _leave(0)
+
+
+def _status_of(error: SystemExit) -> int:
+    """Return what Python would end with, and say what it would say."""
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(error.code, file=sys.stderr)  # noqa: T201 - as Python itself does
+    return 1
+
+
+def _leave(status: int) -> NoReturn:
+    """End as a program does, but for taking everything apart first.
+
+    That would write to all that is shared with the zygote, and so copy it, to throw it away.
+    """
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001
+    atexit._run_exitfuncs()  # noqa: SLF001
+    # Those of before the fork aren't among them.
+    files = [each for each in gc.get_objects() if issubclass(type(each), _FILE)]
+    for file in (*files, sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            file.flush()
+    os._exit(status)
 
 
 def _end_by(error: BaseException) -> NoReturn:
@@ -218,4 +258,4 @@ def _end_by(error: BaseException) -> NoReturn:
     if isinstance(error, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    raise SystemExit(1) from None
+    _leave(1)
