@@ -71,14 +71,24 @@ def test_every_help_teaches_with_examples(
     assert f"Usage: trunkline {' '.join(words)}" in shown
 
 
+def options_of(words: tuple[str, ...]) -> list[str]:
+    command = get_command(table.load_app(words[0]))
+    for word in words[1:]:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    return [name for param in command.params for name in param.opts if name.startswith("--")]
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_an_unknown_option_names_the_near_one(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*words, "--hepl"]) == 2
-    shown = capsys.readouterr().err
-    assert "No such option: --hepl" in shown
-    assert "--help" in shown
+    for meant in (*options_of(words), "--help"):
+        mistyped = f"{meant[:-2]}{meant[-1]}{meant[-2]}"
+        assert main([*words, mistyped]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        said, _, near = line.partition(" (Possible options: ")
+        assert said == f"Error: No such option: {mistyped}"
+        assert meant in near.rstrip(")").split(", ")
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
