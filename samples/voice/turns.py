@@ -23,10 +23,10 @@ class TurnRules:
     a turn shouldn't end because a word is spoken softly."""
     onset_ms: int = 96
     """How long there must be speech before a turn begins. A click is shorter."""
-    pause_ms: int = 96
+    pause_ms: int = 64
     """The silence after which it is worth working out the answer, in case the turn is over. With
-    less, breaths and stops within words would keep the recogniser busy for nothing; with more, a
-    slow machine isn't done when the turn ends."""
+    less, stops within words would keep the recogniser busy for nothing; with more, a slow machine
+    isn't done when the turn ends."""
     endpoint_silence_ms: int = 480
     """The silence that ends a turn. Most of the time a caller waits is this."""
     whole_silence_ms: int = 320

@@ -14,7 +14,7 @@ from tests.unit.samples.voice.fake_time import FakeTime, settle
 from turns import CHUNK_BYTES
 
 SPEECH, SILENCE = b"\x01" * CHUNK_BYTES, bytes(CHUNK_BYTES)
-ONSET, PAUSE, WHOLE, ENDPOINT = 3, 3, 10, 15
+ONSET, PAUSE, WHOLE, ENDPOINT = 3, 2, 10, 15
 SENTENCE_S = 0.5
 
 

@@ -13,7 +13,7 @@ from turns import (
 )
 
 SPEECH, SOFT, SILENCE = 0.9, 0.4, 0.1
-ONSET, PAUSE, WHOLE, ENDPOINT, PRE_ROLL = 3, 3, 10, 15, 11
+ONSET, PAUSE, WHOLE, ENDPOINT, PRE_ROLL = 3, 2, 10, 15, 11
 
 
 def feed(
@@ -129,9 +129,9 @@ def test_times_are_rounded_up_to_whole_chunks(silence_ms: int, chunks: int) -> N
 
 
 def test_an_endpoint_before_the_pause_ends_without_one() -> None:
-    detector = TurnDetector(TurnRules(endpoint_silence_ms=64))
+    detector = TurnDetector(TurnRules(endpoint_silence_ms=32))
     feed(detector, SPEECH, ONSET)
-    assert [type(event) for _, event in feed(detector, SILENCE, 2)] == [SpeechStopped]
+    assert [type(event) for _, event in feed(detector, SILENCE, 1)] == [SpeechStopped]
 
 
 def test_a_whole_request_ends_after_a_shorter_silence() -> None:
