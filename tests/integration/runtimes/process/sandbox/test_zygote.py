@@ -16,7 +16,14 @@ import pytest
 from tests.conformance.runtimes.support import RecordingSink, Starter, ask, wait_gone
 from trunkline.protocol.errors import SessionNotReadyError
 from trunkline.protocol.ids import VersionId
-from trunkline.runtimes.interface import ExitStatus, InstanceSpec, Launch, StartMode, StartStatus
+from trunkline.runtimes.interface import (
+    ExitStatus,
+    InstanceSpec,
+    Launch,
+    LogStream,
+    StartMode,
+    StartStatus,
+)
 from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.runtimes.process.settings import ProcessSettings
 
@@ -150,6 +157,72 @@ async def test_a_program_finds_itself_as_if_it_was_just_started(tmp_path: Path) 
     await agents.runtime.aclose()
     for name, answer in answers["spawn"].items():
         assert answers["zygote"][name] == answer, name
+
+
+async def test_a_program_has_children_threads_and_an_end_as_anywhere(tmp_path: Path) -> None:
+    program = """
+    import asyncio, atexit, concurrent.futures, locale, multiprocessing, subprocess, sys, threading
+    import time
+    import other
+
+    def double(number):
+        return number * 2
+
+    def work(found):
+        for method in ("fork", "spawn", "forkserver"):
+            context = multiprocessing.get_context(method)
+            with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+                found[method] = list(pool.map(double, range(3)))
+        with multiprocessing.get_context("spawn").Manager() as manager:
+            found["manager"] = list(manager.list([1, 2]))
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            found["threads"] = list(pool.map(double, range(3)))
+        found["subprocess"] = subprocess.run(
+            [sys.executable, "-c", "import os; print(os.environ['KEY'])"],
+            capture_output=True, text=True, check=True,
+        ).stdout
+        async def ran():
+            process = await asyncio.create_subprocess_exec(
+                "/bin/sh", "-c", "echo $KEY", stdout=subprocess.PIPE
+            )
+            out, _ = await process.communicate()
+            return out.decode(), await asyncio.to_thread(double, 4)
+        found["asyncio"] = asyncio.run(ran())
+        found["main"] = threading.current_thread() is threading.main_thread()
+        found["locale"] = [locale.setlocale(locale.LC_ALL), locale.getpreferredencoding()]
+        found["filesystem"] = sys.getfilesystemencoding()
+        found["time"] = [time.tzname, time.strftime("%z")]
+        return found
+
+    if __name__ == "__main__":
+        atexit.register(print, "the program's end")
+        found = work({})
+        with open(_os.path.join(_os.environ["HOME"], "found.json"), "w") as file:
+            _json.dump(found, file)
+    """
+    modules = {"other": "import atexit\natexit.register(print, 'the module\\'s end')\n"}
+    answers, outputs = [], []
+    agents = Agents(tmp_path)
+    for start in ("spawn", "zygote"):
+        environment = {
+            "KEY": "value", "TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "TRUNKLINE_START": start,
+        }  # fmt: skip
+        spec = agents.spec(program, modules=modules, environment=environment)
+        spec = replace(spec, version=VersionId(start))
+        status = await agents.warm_up(spec)
+        assert status.mode == start, status
+        assert start == "spawn" or {"multiprocessing", "other"} <= set(status.preloaded)
+        sink = RecordingSink()
+        with pytest.raises(SessionNotReadyError, match="ended with exit code 0"):
+            await agents.runtime.start(spec, sink)
+        answers.append(json.loads((spec.home / "found.json").read_text()))
+        outputs.append({stream: bytes(data) for stream, data in sink.data.items()})
+    await agents.runtime.aclose()
+    assert answers[0]["forkserver"] == [0, 2, 4]
+    assert answers[0] == answers[1]
+    assert outputs[0] == outputs[1]
+    assert b"the program's end" in outputs[1][LogStream.STDOUT]
+    assert b"the module's end" in outputs[1][LogStream.STDOUT]
 
 
 async def test_sessions_draw_their_own_chance(agents: Agents) -> None:
