@@ -88,6 +88,8 @@ class FakeSessions:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.is_passed_on = False
+        #: What the next caller who names no session gets.
+        self.ready: SessionKey | None = None
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.held: set[FakeLease] = set()
         self.all_returned = asyncio.Event()
@@ -99,13 +101,17 @@ class FakeSessions:
         self.ended: list[dict[str, Any]] = []
         self.closed = asyncio.Event()
 
-    async def acquire(self, key: SessionKey, caller: Caller, *, protocol: str) -> FakeLease:
+    async def acquire(
+        self, key: SessionKey, caller: Caller, *, protocol: str, is_named: bool = True
+    ) -> FakeLease:
         self.asked.append((key, caller, protocol))
         await self.gate.wait()
         if self.error is not None:
             raise self.error
         if key.agent != "echo":
             raise AgentNotFoundError(f"no agent {key.agent!r}")
+        if not is_named and self.ready is not None:
+            key, self.ready = self.ready, None
         lease = FakeLease(self, key)
         self.held.add(lease)
         self.all_returned.clear()

@@ -19,6 +19,7 @@ from tests.integration.gateway.http_agents import (
     mirror,
 )
 from tests.support.gateway import raw_agent, running_gateway
+from trunkline.protocol.ids import AgentName, ProjectName, SessionId, SessionKey
 
 
 async def test_body_and_headers_go_both_ways() -> None:
@@ -245,6 +246,19 @@ async def test_the_agents_own_status_and_body_pass(
         assert response.headers["x-agent-session-id"]
         assert response.content == (b"" if status == 204 else b'{"error":{"code":"mine"}}')
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+
+
+async def test_who_names_no_session_is_told_which_one_that_was_ready_it_got() -> None:
+    async def endpoint(_: Request) -> Response:
+        return Response()
+
+    ready = SessionKey(ProjectName("default"), AgentName("echo"), SessionId("kept-ready"))
+    async with gateway_to(app_of(endpoint)) as gateway, client_of(gateway) as client:
+        gateway.sessions.ready = ready
+        named = await client.post(f"{PREFIX}?{V1}&agent_session_id=s")
+        assert named.headers["x-agent-session-id"] == "s"
+        unnamed = await client.post(f"{PREFIX}?{V1}")
+        assert unnamed.headers["x-agent-session-id"] == "kept-ready"
 
 
 async def test_hop_by_hop_headers_of_the_agent_stop_at_the_gateway() -> None:
