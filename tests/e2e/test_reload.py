@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import AGENTS
-from tests.support.counting import conversations
+from tests.support.counting import Conversation, conversations
 from tests.support.platform import Platform, ask, until_ended, until_gone
 
 INVOCATIONS = "/agents/counter/endpoint/protocols/invocations"
@@ -28,6 +28,14 @@ def settings() -> Iterator[dict[str, str]]:
         place = Path(folder) / "url"
         place.write_text(f"sqlite:///{folder}/store.db")
         yield {"TRUNKLINE_STORE_URL_FILE": str(place)}
+
+
+def slowest_ms(talking: Sequence[Conversation]) -> float:
+    """Return what the slowest answer of all took so far, and begin anew."""
+    slowest = max(each.slowest_answer_s for each in talking)
+    for each in talking:
+        each.slowest_answer_s = 0.0
+    return slowest * 1000
 
 
 async def reload(platform: Platform) -> dict[str, Any]:
@@ -71,14 +79,20 @@ async def test_a_thousand_conversations_across_twenty_reloads(
     sessions = [f"many{number % 10}" for number in range(1000)]
     pauses_ms = []
     async with conversations(platform, token, sessions, pace_s=1.0, large_every=20) as talking:
+        await asyncio.sleep(3)
+        quiet_ms = slowest_ms(talking)
         for _ in range(20):
             await asyncio.sleep(0.5)
             report = await reload(platform)
             assert report["connections_moved"] == 1000
             assert report["left_behind"] == 0
             pauses_ms.append(report["longest_pause_ms"])
+        reloading_ms = slowest_ms(talking)
     assert all(each.received == each.sent > 20 for each in talking)
     print(f"\nlongest pause of any connection, by reload, in ms: {pauses_ms}")
+    print(
+        f"slowest answer of any: {reloading_ms:.0f} ms, before the first reload {quiet_ms:.0f} ms"
+    )
     print(f"messages: {sum(each.received for each in talking)}, lost, doubled, out of order: 0")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -24,12 +25,16 @@ class Conversation:
         self.sent = 0
         self.received = 0
         self.longest_silence_s = 0.0
+        #: Of all messages, what the slowest answer took.
+        self.slowest_answer_s = 0.0
+        self._sent_at: deque[float] = deque()
         self._is_over = False
         self._has_said_all = False
         self._last_at = 0.0
 
-    async def run(self) -> None:
+    async def run(self, delay_s: float = 0.0) -> None:
         """Talk until told to stop, and take what is still to come."""
+        await asyncio.sleep(delay_s)
         self._last_at = time.monotonic()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send())
@@ -44,6 +49,7 @@ class Conversation:
             # The last one is sent after being told to stop: whoever waits for one gets it.
             self._has_said_all = self._is_over
             is_large = self._large_every and self.sent % self._large_every == self._large_every - 1
+            self._sent_at.append(time.monotonic())
             await self._websocket.send(f"{self.sent} {_LARGE if is_large else ''}")
             self.sent += 1
             await asyncio.sleep(self._pace_s)
@@ -54,6 +60,7 @@ class Conversation:
             now = time.monotonic()
             self.longest_silence_s = max(self.longest_silence_s, now - self._last_at)
             self._last_at = now
+            self.slowest_answer_s = max(self.slowest_answer_s, now - self._sent_at.popleft())
             assert isinstance(answer, str)
             number, _, rest = answer.partition(" ")
             assert number == str(self.received), answer[:100]
@@ -77,8 +84,10 @@ async def conversations(
                 Conversation(await stack.enter_async_context(connecting), pace_s, **options)
             )
         async with asyncio.TaskGroup() as group:
-            for conversation in talking:
-                group.create_task(conversation.run())
+            for number, conversation in enumerate(talking):
+                # Not all at the same moment, ever again.
+                delay_s = pace_s * number / len(talking)
+                group.create_task(conversation.run(delay_s))
             try:
                 yield talking
             finally:

@@ -66,7 +66,19 @@ class GatewayServices:
         object.__setattr__(self, "origins", Origins(self.settings.allowed_origins))
         object.__setattr__(self, "limits", ConnectionLimits(self.settings, self.shared))
         object.__setattr__(self, "live", LiveConnections(self.relayed, self.errors))
+        self.metrics.sources.append(self._measure)
         object.__setattr__(self, "sweep", Sweep.for_settings(self.settings, self.metrics))
+
+    def waiting_bytes(self) -> dict[str, int]:
+        """Return what waits for slow readers, by direction, as the sweep has last seen it."""
+        relays = [relayed.relay for relayed in self.relayed]
+        return {
+            "in": sum(relay.upstream.waiting_bytes for relay in relays),
+            "out": sum(relay.downstream.waiting_bytes for relay in relays),
+        }
+
+    async def _measure(self) -> None:
+        self.metrics.measure_waiting("here", self.waiting_bytes())
 
     def refuse_if_draining(self) -> None:
         """Refuse to begin anything new once the platform is told to stop.

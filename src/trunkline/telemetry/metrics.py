@@ -1,7 +1,7 @@
 """Every metric of the platform, in Prometheus' terms. ``GET /metrics`` prints them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -21,6 +21,8 @@ class Metrics:
         #: What brings what other processes count.
         self.sources: list[Callable[[], Awaitable[None]]] = []
         self._registry = registry = CollectorRegistry()
+        #: By the process they wait in.
+        self._waiting: dict[Hashable, Mapping[str, int]] = {}
         self.upgrades = Counter(
             "trunkline_upgrades",
             "WebSocket upgrades asked for, by the status answered.",
@@ -31,6 +33,13 @@ class Metrics:
         self.upgraded = self.upgrades.labels("101")
         self.connections = Gauge(
             "trunkline_connections", "WebSocket connections relayed now.", registry=registry
+        )
+        self.waiting_bytes = Gauge(
+            "trunkline_waiting_bytes",
+            "Bytes that wait in the gateway for readers slower than their senders, by direction: "
+            "what TRUNKLINE_GATEWAY_WRITE_BUFFER_BYTES bounds for each; as of about a second ago.",
+            ["direction"],
+            registry=registry,
         )
         self.closes = Counter(
             "trunkline_connections_closed",
@@ -101,6 +110,15 @@ class Metrics:
             ["limit"],
             registry=registry,
         )
+
+    def measure_waiting(self, where: Hashable, waiting: Mapping[str, int]) -> None:
+        """Take note of what waits in one process; nothing, if that has ended."""
+        self._waiting[where] = waiting
+        if not waiting:
+            del self._waiting[where]
+        for way in ("in", "out"):
+            total = sum(each.get(way, 0) for each in self._waiting.values())
+            self.waiting_bytes.labels(way).set(total)
 
     def counted(self) -> dict[Counted, float]:
         """Return what a process that relays counts, for another to add to its own."""

@@ -315,6 +315,39 @@ async def test_a_client_that_never_reads_is_closed_and_named() -> None:
             await gone.wait()
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+async def test_what_waits_for_a_slow_reader_is_bounded_and_measured(compiled: bool) -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept_upgrade(reader, writer)
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(FLOOD)
+                await writer.drain()
+
+    def waiting(gateway: Gateway, direction: str) -> float:
+        name = f'trunkline_waiting_bytes{{direction="{direction}"}} '
+        lines = gateway.metrics.render().decode().splitlines()
+        return float(next(line for line in lines if line.startswith(name)).removeprefix(name))
+
+    most = 100_000
+    # The sweep looks as often as the shortest time needs.
+    settings = {"write_buffer_bytes": most, "compiled_relay": compiled, "stalled_reader_s": 2.0}
+    async with raw_agent(flood) as address, running_gateway(address, **settings) as gateway:
+        _, writer = await upgraded(gateway)
+        seen = []
+        while not gateway.sessions.closed.is_set():
+            await gateway.metrics.gather()
+            seen.append(waiting(gateway, "out"))
+            assert waiting(gateway, "in") == 0
+            await asyncio.sleep(0.05)
+        await gateway.metrics.gather()
+        assert waiting(gateway, "out") == 0
+        # A read that is under way when the buffer is full comes on top; uvloop's are larger.
+        one_read = 64 * 1024 if compiled else 256 * 1024
+        assert 0 < max(seen) <= most + one_read
+        writer.close()
+
+
 async def test_a_client_that_reads_slowly_is_not_stalled() -> None:
     async def send_much(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await accept_upgrade(reader, writer)

@@ -84,3 +84,21 @@ def test_sending_to_nobody(ends: tuple[Passing, Passing]) -> None:
     b.close()
     with pytest.raises(PassingError):
         a.send({})
+
+
+def test_who_listens_no_more_knows_whether_something_was_said_before(
+    ends: tuple[Passing, Passing],
+) -> None:
+    a, b = ends
+    assert not a.hear_the_last()
+    with pytest.raises(PassingError):
+        b.send({"too": "late"})
+
+
+def test_what_was_said_just_before_is_heard(ends: tuple[Passing, Passing]) -> None:
+    a, b = ends
+    b.send({"just": "in time"})
+    assert a.hear_the_last()
+    with pytest.raises(PassingError):
+        b.send({"too": "late"})
+    assert a.receive() == ({"just": "in time"}, [])

@@ -10,6 +10,7 @@ import pytest
 from trunkline.aio.tasks import TaskOwner
 from trunkline.platform import departure
 from trunkline.platform.departure import Replacement
+from trunkline.platform.server import Server
 
 
 class Noted:
@@ -82,3 +83,14 @@ async def test_the_next_one_takes_work_over_when_nothing_of_it_goes_on_here(
     async with asyncio.timeout(5):
         await stopped.wait()
     await tasks.aclose()
+
+
+async def test_what_is_left_has_the_time_until_the_deadline_and_not_that_time_again() -> None:
+    now = asyncio.get_running_loop().time()
+    for left_s, most_s in ((7.5, 8), (0.2, 1), (-3.0, 1)):
+        server: Any = SimpleNamespace(
+            config=SimpleNamespace(timeout_graceful_shutdown=11), should_exit=False
+        )
+        Server.stop_for_successor(server, now + left_s)
+        assert server.should_exit
+        assert server.config.timeout_graceful_shutdown == most_s

@@ -208,10 +208,12 @@ class Desk:
             metrics.add(name, labels, number)
         metrics.connections.inc(message["connections"] - self._connections)
         self._connections = message["connections"]
+        metrics.measure_waiting(self, message["waiting"])
 
     def close(self) -> int:
         """Take everything back from a worker that has ended; return the connections it lost."""
         self._services.metrics.connections.dec(self._connections)
+        self._services.metrics.measure_waiting(self, {})
         self._connections = 0
         lost = 0
         for holding in self._held.values():

@@ -282,7 +282,12 @@ class Worker:
             if value != self._told.get((name, labels), 0.0)
         ]
         self._told = counted
-        self._main.tell("counted", counts=news, connections=len(self._services.relayed))
+        self._main.tell(
+            "counted",
+            counts=news,
+            connections=len(self._services.relayed),
+            waiting=self._services.waiting_bytes(),
+        )
 
 
 def _leave() -> None:
