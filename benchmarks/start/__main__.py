@@ -1,11 +1,12 @@
-"""How long a caller waits for a cold session: connect to first frame, forked and started.
+"""How long a caller waits for a new session: connect to first frame, forked, kept ready, started.
 
-Two platforms run side by side, both with each session in its sandbox. One forks sessions from the
-zygote of their version, the other starts each as a program, for which a sandbox's launcher is kept
-ready. On each there are two agents: one on trunkline's host and one, unmodified, on Microsoft's.
-They take turns, so that whatever else the machine does falls on all of them. Each start is of a new
-session, through the gateway, with a token. What one more idle session takes of memory that nobody
-shares is read off the kernel afterwards.
+Three platforms run side by side, all with each session in its sandbox. One forks sessions from the
+zygote of their version, one starts each as a program, for which a sandbox's launcher is kept ready,
+and one does that ahead: it keeps a whole session ready, which is a caller's who names none. On each
+there are two agents: one on trunkline's host and one, unmodified, on Microsoft's. They take turns,
+so that whatever else the machine does falls on all of them. Each start is of a new session, through
+the gateway, with a token. What one more idle session takes of memory that nobody shares is read off
+the kernel afterwards.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -47,7 +50,7 @@ MICROSOFT = (
     "from azure.ai.agentserver.invocations import InvocationAgentServerHost\n\n"
     "app = InvocationAgentServerHost()"
 ) + HANDLER
-ZYGOTE_TIMEOUT_S = 120
+START_TIMEOUT_S = 120
 SETTLE_S = 2
 
 
@@ -66,14 +69,18 @@ class Case:
 
     async def start_one(self, http: httpx2.AsyncClient, number: int) -> None:
         """Start a new session, and note how long its first answer took."""
-        session = f"{self.agent}-{number}"
+        named = None if self.is_kept_ready else f"{self.agent}-{number}"
+        if self.is_kept_ready and number:
+            await self.wait_for(http, lambda start: bool(start["ready"]["kept"]))
         cpu = cpu_s(self.platform.pid)
         begun = time.perf_counter()
-        async with self.platform.connect(self.agent, session, token=self.token) as websocket:
+        async with self.platform.connect(self.agent, named, token=self.token) as websocket:
             await websocket.send("hello")
             assert await websocket.recv() == "hello"
             self.waits_ms.append((time.perf_counter() - begun) * 1000)
             self.cpu_ms += (cpu_s(self.platform.pid) - cpu) * 1000
+            assert websocket.response is not None
+            session = websocket.response.headers["x-agent-session-id"]
         # One may take its time, and mostly sleeps.
         self.stopping.append(asyncio.create_task(self.stop(http, session)))
 
@@ -85,17 +92,23 @@ class Case:
         )
         assert answer.is_success, answer.text
 
-    async def wait_for_zygote(self, http: httpx2.AsyncClient) -> None:
-        """Wait until sessions are forked."""
-        async with asyncio.timeout(ZYGOTE_TIMEOUT_S):
+    @property
+    def is_kept_ready(self) -> bool:
+        """Whether its sessions are started before anybody asks for them."""
+        return self.name.endswith("kept ready")
+
+    async def wait_for(
+        self, http: httpx2.AsyncClient, holds: Callable[[Mapping[str, Any]], bool]
+    ) -> None:
+        """Wait until the version's sessions are started in a certain way."""
+        async with asyncio.timeout(START_TIMEOUT_S):
             while True:
                 answer = await http.get(
                     f"{self.platform.endpoint}/agents/{self.agent}/versions/1",
                     params={"api-version": "v1"},
                     headers={"Authorization": f"Bearer {self.token}"},
                 )
-                start = answer.json()["start"]
-                if start["mode"] == "zygote":
+                if holds(answer.json()["start"]):
                     return
                 await asyncio.sleep(0.2)
 
@@ -175,7 +188,7 @@ async def measure(cases: list[Case], starts: int, idle: int) -> None:
             # What only the first start of a version pays isn't a session's.
             await case.start_one(http, 0)
             if "forked" in case.name:
-                await case.wait_for_zygote(http)
+                await case.wait_for(http, lambda start: start["mode"] == "zygote")
             await case.start_one(http, 1)
             case.waits_ms.clear()
             case.cpu_ms = 0.0
@@ -185,7 +198,9 @@ async def measure(cases: list[Case], starts: int, idle: int) -> None:
         for case in cases:
             await asyncio.gather(*case.stopping)
         for case in cases:
-            await case.measure_memory(http, idle)
+            # Kept ready, it is the same process as started; one more would be made meanwhile.
+            if not case.is_kept_ready:
+                await case.measure_memory(http, idle)
 
 
 def main() -> None:
@@ -199,6 +214,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
     platforms = {
         "forked": Platform(folder / "forked", TRUNKLINE_PROCESS_START="zygote"),
+        "kept ready": Platform(
+            folder / "ready", TRUNKLINE_PROCESS_START="spawn", TRUNKLINE_SESSIONS_READY_MAX="1"
+        ),
         "started": Platform(folder / "started", TRUNKLINE_PROCESS_START="spawn"),
     }
     cases = []
@@ -221,14 +239,14 @@ def main() -> None:
             case.name,
             *(share(case.waits_ms, part) for part in (0.0, 0.5, 0.99)),
             f"{case.cpu_ms / options.starts:.0f}",
-            f"{case.session_mib:.1f}",
+            f"{case.session_mib:.1f}" if case.session_mib else "as started",
         )
         for case in cases
     ]
     out = console()
     out.print(
         table(
-            f"A cold session: connect to first frame, ms ({options.starts} each; {machine()})",
+            f"A new session: connect to first frame, ms ({options.starts} each; {machine()})",
             ("", "least", "p50", "p99", "CPU ms", "MiB per idle session"),
             rows,
         )

@@ -40,6 +40,7 @@ other = socket.socket()
 other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 other.bind(("127.0.0.1", int(os.environ["PORT"])))
 other.listen()
+open(os.path.join(os.environ["HOME"], "port"), "w").write(str(other.getsockname()[1]))
 while True:
     connection, _ = server.accept()
     with connection, contextlib.suppress(OSError):
@@ -86,6 +87,42 @@ def spec(root, name, *arguments, environment):
     )
 
 
+#: The one address of this machine that agents may reach, so that something answers them.
+ALLOWED = "127.0.0.2"
+
+
+class Names:
+    """Says what names stand for; one of them means something else the second time."""
+
+    def __init__(self):
+        self.rebound = [ALLOWED, "127.0.0.1"]
+
+    async def addresses(self, host, port):
+        if host == "rebound.test":
+            return [self.rebound.pop(0) if len(self.rebound) > 1 else self.rebound[0]]
+        if host == "allowed.test":
+            return [ALLOWED]
+        if host == "platform.test":
+            return ["127.0.0.1"]
+        return [host]
+
+    def close(self):
+        pass
+
+
+async def redirecting(port):
+    """Serve, at the address that may be reached, nothing but the way to the platform."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        where = f"http://127.0.0.1:{port}/"
+        writer.write(f"HTTP/1.1 302 Found\r\nLocation: {where}\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(serve, ALLOWED, 0)
+
+
 async def main():
     root = Path(folder)
     os.umask(0o077)
@@ -96,8 +133,15 @@ async def main():
     abstract = secrets.token_hex(8)
     hidden = await asyncio.start_unix_server(lambda _, writer: writer.close(), "\0" + abstract)
     runtime = ProcessRuntime(
-        ProcessSettings(state_dir=root / "state", run_dir=root / "run", sandbox=mode, start=start)
-    )
+        ProcessSettings(
+            state_dir=root / "state", run_dir=root / "run", sandbox=mode, start=start,
+            egress_private=(f"{ALLOWED}/32",),
+        )
+    )  # fmt: skip
+    runtime._resolver.close()
+    runtime._resolver = Names()
+    platform_port = platform.sockets[0].getsockname()[1]
+    allowed = await redirecting(platform_port)
     level = await runtime.find_level()
     sink = Sink()
     started = set()
@@ -110,7 +154,9 @@ async def main():
             "victim_home": str(victim_spec.home),
             "victim_pid": victim.pid,
             "victim_socket": victim.address.path,
-            "platform_port": platform.sockets[0].getsockname()[1],
+            "victim_port": int((victim_spec.home / "port").read_text()),
+            "platform_port": platform_port,
+            "allowed_port": allowed.sockets[0].getsockname()[1],
             "abstract": abstract,
             "addresses": [row[4][0] for row in socket.getaddrinfo(socket.gethostname(), None)],
             "key": str(key),
@@ -132,6 +178,7 @@ async def main():
     finally:
         await runtime.aclose()
         platform.close()
+        allowed.close()
         hidden.close()
     protections = {each.name: [each.is_active, each.text] for each in level.protections}
     found = {"results": results, "alive": alive, "protections": protections}

@@ -167,6 +167,12 @@ def connect_to_another_socket():
 
 
 @harmless
+def connect_to_another_port():
+    with socket.create_connection(("127.0.0.1", FACTS["victim_port"]), 5):
+        return "connected"
+
+
+@harmless
 def connect_to_an_abstract_socket():
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect("\0" + FACTS["abstract"])
@@ -252,6 +258,40 @@ def ask_the_proxy_for_a_plain_page_of_the_platform():
         return answer if answer.startswith("HTTP/1.1 200") else None
 
 
+def ask_the_proxy(url: str) -> str:
+    with socket.create_connection(("127.0.0.1", 3128), 5) as sock:
+        sock.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return sock.recv(4096).decode()
+
+
+@probe
+def reach_the_platform_by_a_name():
+    return through_the_proxy(f"platform.test:{FACTS['platform_port']}")
+
+
+@probe
+def reach_the_platform_by_a_name_that_changes():
+    first = through_the_proxy(f"rebound.test:{FACTS['allowed_port']}")
+    if first is None:
+        return "the proxy reaches nothing, so this proves nothing"
+    return through_the_proxy(f"rebound.test:{FACTS['platform_port']}")
+
+
+@probe
+def reach_the_platform_by_a_redirect():
+    answer = ask_the_proxy(f"http://allowed.test:{FACTS['allowed_port']}/")
+    if not answer.startswith("HTTP/1.1 302"):
+        return "the proxy reaches nothing, so this proves nothing"
+    location = answer.partition("Location: ")[2].partition("\r\n")[0]
+    answer = ask_the_proxy(location)
+    return answer if answer.startswith("HTTP/1.1 200") else None
+
+
+@probe
+def look_a_name_up_directly():
+    return socket.getaddrinfo("allowed.test", 80) or None
+
+
 # The kernel
 
 
@@ -299,6 +339,16 @@ def make_a_network_namespace():
 @harmless
 def clone_into_a_user_namespace():
     child = syscall(x86(56), 0x10000000 | signal.SIGCHLD, 0, 0, 0, 0)
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return "cloned"
+
+
+@harmless
+def clone_into_a_user_namespace_the_new_way():
+    arguments = (ctypes.c_uint64 * 11)(0x10000000, 0, 0, 0, signal.SIGCHLD)
+    child = syscall(435, arguments, ctypes.sizeof(arguments))
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
