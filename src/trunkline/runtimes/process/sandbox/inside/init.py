@@ -10,14 +10,14 @@ from typing import Any
 from trunkline.runtimes.process.sandbox.inside.messages import receive, send
 
 
-def serve_as_init(control: socket.socket, agent: int | None) -> int:
+def serve_as_init(control: socket.socket, agent: int) -> int:
     """Serve until the agent ends; return how it ended, as Python puts it.
 
     A platform that goes away is not our affair: the kernel ends us with our parent.
 
     Args:
         control: The socket to the platform.
-        agent: The agent's process id; None: it isn't our child, and who has it ends us with it.
+        agent: The agent's process id.
     """
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -34,7 +34,7 @@ def serve_as_init(control: socket.socket, agent: int | None) -> int:
                 if message is None:
                     poll.unregister(control)
                 else:
-                    _answer(control, message)
+                    connect_for(control, message)
     return os.waitstatus_to_exitcode(status)
 
 
@@ -42,7 +42,7 @@ def _note(*_: Any) -> None:
     """Only wake the loop up."""
 
 
-def _reap(agent: int | None) -> int | None:
+def _reap(agent: int) -> int | None:
     """Take the ends of all that have ended; return the agent's status if it is among them."""
     while True:
         try:
@@ -55,7 +55,8 @@ def _reap(agent: int | None) -> int | None:
             return None
 
 
-def _answer(control: socket.socket, message: dict[str, Any]) -> None:
+def connect_for(control: socket.socket, message: dict[str, Any]) -> None:
+    """Give the platform the connection to a port that it asks for, from the network we are in."""
     with socket.socket() as sock:
         sock.setblocking(False)
         result = sock.connect_ex(("127.0.0.1", int(message["connect"])))

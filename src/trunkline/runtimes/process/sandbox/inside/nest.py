@@ -2,7 +2,8 @@
 
 It is forked from the nursery, never from the zygote, and runs code of ours alone. It makes the
 sandbox around nothing, gives the zygote what it takes to have a child in there, looks at what came
-in before anything of the session's is told to it, and stays as ``init`` does.
+in before anything of the session's is told to it, and stays as ``rest``:
+without it the sandbox would end.
 
 The namespaces belong to the nursery's user namespace, in which the zygote may enter them and
 nothing else. The child ends up in a user namespace of its own below, which owns none of them: what
@@ -20,11 +21,11 @@ from typing import NoReturn
 from trunkline.runtimes.process.sandbox.inside import kernel
 from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers, write_maps
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but, to_nowhere
-from trunkline.runtimes.process.sandbox.inside.init import serve_as_init
 from trunkline.runtimes.process.sandbox.inside.messages import send
 from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
 from trunkline.runtimes.process.sandbox.inside.network import set_up_network
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, file_of
+from trunkline.runtimes.process.sandbox.inside.rest import rest
 
 #: The number of the child in its own namespace of processes: the third there ever was.
 AGENT_PID = 3
@@ -46,6 +47,7 @@ def be_nest(
     control: socket.socket,
     nursery: socket.socket,
     zygote: socket.socket,
+    resting: int | None,
     files: list[int],
 ) -> NoReturn:
     """Make the sandbox, have the agent born in it, and stay.
@@ -53,13 +55,15 @@ def be_nest(
     Args:
         plan: What to make.
         control: The socket to the platform.
-        nursery: The socket to the nursery, which gets the agent's pidfd.
+        nursery: The socket to the nursery, which gets the agent's pidfd and the network.
         zygote: The socket to the zygote.
+        resting: The program to become when all is done.
         files: The agent's output, its complaints, and the cgroups to join.
     """
     try:
         kernel.die_with_parent(signal.SIGKILL)
-        close_all_but(control.fileno(), nursery.fileno(), zygote.fileno(), *files)
+        ours = () if resting is None else (resting,)
+        close_all_but(control.fileno(), nursery.fileno(), zygote.fileno(), *ours, *files)
         kernel.unshare(
             kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
         )
@@ -68,14 +72,14 @@ def be_nest(
         enter_view(plan)
         agent = _have_born(plan, zygote, files)
         pidfd = os.pidfd_open(agent.pid)
-        send(nursery, {"born": True}, pidfd)
+        network = os.open("/proc/self/ns/net", os.O_RDONLY)
+        send(nursery, {"born": True}, pidfd, network)
         send(control, {"started": True}, pidfd)
-        os.close(pidfd)
         kernel.hide_from_ptrace()
         give_up_powers(None, bytes.fromhex(plan.filter))
         agent.let_run(plan)
-        close_all_but(control.fileno())
-        serve_as_init(control, None)
+        close_all_but(*ours)
+        rest(resting)
     except (OSError, _RefusedError) as error:
         text = (error.strerror if isinstance(error, OSError) else "") or str(error)
         send(control, {"failed": text, "number": getattr(error, "errno", 0) or 0})

@@ -10,15 +10,16 @@ The zygote is a program of the version's own interpreter, ``zygote``. Importing 
 others, so it is in a sandbox like a session's, with nothing of a session in it.
 
 For each session the nursery forks a ``nest``, which makes the sandbox and stays in it as its first
-process. The agent is the grandchild of the zygote and, once its parent has ended, the nursery's
-child. When the agent ends, the nursery ends the nest, with that everything in there, and tells the
-platform how.
+process. From then on it is the nursery that opens connections in there for the platform. The agent
+is the grandchild of the zygote and, once its parent has ended, the nursery's child. When the agent
+ends, the nursery ends the nest, with that everything in there, and tells the platform how.
 
 Messages from the platform: the first has a file with the order, and the cgroups the zygote joins.
 Each other one is a session's: a file with its plan, its end of a control socket, its output, its
 complaints, and the cgroups to join. Messages to the platform: ``ready`` with what the zygote has to
 say, ``lost`` when it has ended. To a session's control socket: ``nest`` with a pidfd of that, what
-the nest sends, and ``ended`` with the agent's code when nothing of the session is left.
+the nest sends, answers to ``connect``, and ``ended`` with the agent's code when nothing of the
+session is left.
 
 When the platform's process is replaced, its line ends. Then the zygote is ended, and the nursery
 stays as long as its sessions do.
@@ -26,6 +27,7 @@ stays as long as its sessions do.
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -35,10 +37,12 @@ from typing import Any, NoReturn
 from trunkline.runtimes.process.sandbox.inside import kernel
 from trunkline.runtimes.process.sandbox.inside.confine import enter_user_namespace, keep_entering
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but, to_nowhere
-from trunkline.runtimes.process.sandbox.inside.messages import receive_plan, send
+from trunkline.runtimes.process.sandbox.inside.init import connect_for
+from trunkline.runtimes.process.sandbox.inside.messages import receive, receive_plan, send
 from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
 from trunkline.runtimes.process.sandbox.inside.nest import AGENT_PID, be_nest
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, decode, file_of
+from trunkline.runtimes.process.sandbox.inside.rest import program
 
 _MAX_BYTES = 256 * 1024
 _MAX_DESCRIPTORS = 16
@@ -86,6 +90,7 @@ class _Session:
         self.control = control
         self.told = told
         self.told_file = told.fileno()
+        self.network = -1
         self.agent = 0
         self.code = -signal.SIGKILL
 
@@ -101,20 +106,33 @@ class _Nursery:
         """By their nest's number."""
         self._agents: dict[int, _Session] = {}
         """By their agent's."""
-        self._poll = select.poll()
+        self._heard: dict[int, _Session] = {}
+        """By the file their nest tells by, while it may."""
+        self._asked: dict[int, _Session] = {}
+        """By the file the platform asks by, while it may."""
+        self._resting = program()
+        self._poll = select.epoll()
         self._own_space = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        # Who enters others' networks can only come back to one that is its own to enter.
+        kernel.unshare(kernel.CLONE_NEWNET)
+        self._own_network = os.open("/proc/self/ns/net", os.O_RDONLY)
 
     def run(self, cgroups: list[int], preload: dict[str, Any]) -> NoReturn:
         wake, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._start_zygote(cgroups, preload)
-        self._poll.register(wake, select.POLLIN)
-        self._poll.register(self._line, select.POLLIN)
+        # Two for each session; nothing that comes of the zygote has this limit.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self._poll.register(wake, select.EPOLLIN)
+        self._poll.register(self._line, select.EPOLLIN)
         while self._is_asked or self._sessions:
-            ready = [descriptor for descriptor, _ in self._poll.poll()]
-            for session in [each for each in self._sessions.values() if each.told_file in ready]:
+            ready = {descriptor for descriptor, _ in self._poll.poll()}
+            for session in [self._heard[each] for each in ready & self._heard.keys()]:
                 self._hear(session)
+            for session in [self._asked[each] for each in ready & self._asked.keys()]:
+                self._answer(session)
             if wake in ready:
                 os.read(wake, 4096)
             self._reap()
@@ -144,7 +162,7 @@ class _Nursery:
         described = file_of(json.dumps(preload).encode())
         send(ours, {}, described)
         os.close(described)
-        self._poll.register(ours, select.POLLIN)
+        self._poll.register(ours, select.EPOLLIN)
 
     def _be_zygote(self, line: socket.socket, cgroups: list[int]) -> NoReturn:
         plan = self._plan
@@ -241,37 +259,59 @@ class _Nursery:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._zygote.setblocking(True)
-            be_nest(plan, control, theirs, self._zygote, files)
+            be_nest(plan, control, theirs, self._zygote, self._resting, files)
         kernel.enter(self._own_space, kernel.CLONE_NEWPID)
         theirs.close()
         ours.setblocking(False)
-        self._sessions[nest] = _Session(nest, control, ours)
+        session = self._sessions[nest] = _Session(nest, control, ours)
+        self._heard[session.told_file] = self._asked[control.fileno()] = session
         pidfd = os.pidfd_open(nest)
         send(control, {"nest": True}, pidfd)
         os.close(pidfd)
-        self._poll.register(ours, select.POLLIN)
+        self._poll.register(ours, select.EPOLLIN)
+        self._poll.register(control, select.EPOLLIN)
 
     def _hear(self, session: _Session) -> None:
         """Take the agent's process from its nest, if that has said it."""
         if session.told_file < 0:
             return
         try:
-            data, files, _, _ = socket.recv_fds(session.told, 256, 1)
+            data, files, _, _ = socket.recv_fds(session.told, 256, 2)
         except BlockingIOError:
             return
         if data and files:
-            session.agent = _number_here(files[0])
+            agent, session.network = files
+            session.agent = _number_here(agent)
             self._agents[session.agent] = session
-        for descriptor in files:
-            os.close(descriptor)
+            os.close(agent)
         if not data:
             self._stop_hearing(session)
 
     def _stop_hearing(self, session: _Session) -> None:
         if session.told_file >= 0:
             self._poll.unregister(session.told_file)
+            del self._heard[session.told_file]
             session.told.close()
             session.told_file = -1
+
+    def _answer(self, session: _Session) -> None:
+        """Open a connection in a session's network, if the platform asks for one."""
+        message, _ = receive(session.control)
+        if message is None:
+            self._stop_answering(session)
+        elif session.network < 0:
+            # There is nobody in there yet.
+            send(session.control, {"refused": message["number"]})
+        else:
+            kernel.enter(session.network, kernel.CLONE_NEWNET)
+            try:
+                connect_for(session.control, message)
+            finally:
+                kernel.enter(self._own_network, kernel.CLONE_NEWNET)
+
+    def _stop_answering(self, session: _Session) -> None:
+        if self._asked.pop(session.control.fileno(), None) is not None:
+            self._poll.unregister(session.control)
 
     def _reap(self) -> None:
         while True:
@@ -305,6 +345,9 @@ class _Nursery:
 
     def _bury(self, session: _Session) -> None:
         self._stop_hearing(session)
+        self._stop_answering(session)
+        if session.network >= 0:
+            os.close(session.network)
         self._agents.pop(session.agent, None)
         send(session.control, {"ended": session.code})
         session.control.close()

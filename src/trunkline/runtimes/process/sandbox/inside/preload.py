@@ -27,8 +27,8 @@ _COMPANIONS = {
         "uvicorn.logging",
     ),
     "trunkline.agentserver": (
-        "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvicorn.loops.uvloop",
-        "uvicorn.loops.auto", "uvicorn.logging",
+        "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop", "uvicorn.logging",
+        "uvicorn.loops.uvloop", "uvicorn.loops.auto",
     ),
     "azure.ai.agentserver": (
         "hypercorn.asyncio", "hypercorn.asyncio.run", "hypercorn.config", "hypercorn.protocol.h11",
