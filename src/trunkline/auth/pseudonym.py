@@ -1,5 +1,6 @@
 """Names for users that agents may see: stable per user, and saying nothing about them."""
 
+import functools
 import hmac
 import os
 import secrets
@@ -9,6 +10,8 @@ from trunkline.auth.identity import Identity
 
 _KEY_FILE = "pseudonym.key"
 _KEY_BYTES = 32
+#: Users whose pseudonyms are remembered: most come again.
+_MAX_KEPT = 4096
 
 
 class Pseudonyms:
@@ -16,6 +19,7 @@ class Pseudonyms:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._of_owner = functools.lru_cache(_MAX_KEPT)(self._made_for)
 
     @classmethod
     def open(cls, state_dir: Path) -> "Pseudonyms":
@@ -37,4 +41,7 @@ class Pseudonyms:
 
     def of(self, identity: Identity) -> str:
         """Return the caller's pseudonym: 32 lower-case hex digits."""
-        return hmac.digest(self._key, identity.owner.encode(), "sha256").hex()[:32]
+        return self._of_owner(identity.owner)
+
+    def _made_for(self, owner: str) -> str:
+        return hmac.digest(self._key, owner.encode(), "sha256").hex()[:32]

@@ -1,6 +1,5 @@
 """How many connections there may be at once: in all, and for each address, identity and session."""
 
-from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -101,7 +100,7 @@ class Tally:
         self._most = most
         self._setting = setting
         self._whose = whose
-        self._counts: Counter[Hashable] = Counter()
+        self._counts: dict[Hashable, int] = {}
 
     def take(self, key: Hashable) -> None:
         """Count one more.
@@ -109,18 +108,20 @@ class Tally:
         Raises:
             TooManyConnectionsError: If there are as many as may be.
         """
-        if self._most and self._counts[key] >= self._most:
+        if self._most and self._counts.get(key, 0) >= self._most:
             raise self._refusal()
         self.count(key)
 
     def count(self, key: Hashable) -> None:
         """Count one more, also if there are as many as may be."""
-        self._counts[key] += 1
+        self._counts[key] = self._counts.get(key, 0) + 1
 
     def give_back(self, key: Hashable) -> None:
         """Count one less."""
-        self._counts[key] -= 1
-        if not self._counts[key]:
+        left = self._counts[key] - 1
+        if left:
+            self._counts[key] = left
+        else:
             del self._counts[key]
 
     def _refusal(self) -> TooManyConnectionsError:
@@ -142,7 +143,7 @@ class SharedTally(Tally):
 
     def take(self, key: Hashable) -> None:
         # Counted first: of two processes that have one place left, not both get it.
-        self._counts[key] += 1
+        super().count(key)
         if self._table.add(key, 1) > self._most > 0:
             self.give_back(key)
             raise self._refusal()

@@ -1,7 +1,7 @@
 """The head of an upgrade, and the ids a request is known by."""
 
+import os
 import re
-import secrets
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -116,7 +116,7 @@ def marks_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> Marks:
     states = [state for state in given.get(_TRACESTATE, ()) if state.isascii()]
     trace = joined(given.get(_TRACEPARENT, ()), states)
     if trace is None:
-        drawn = secrets.token_hex(_TRACE_BYTES + _SPAN_BYTES)
+        drawn = os.urandom(_TRACE_BYTES + _SPAN_BYTES).hex()
         trace = begun(drawn[: 2 * _TRACE_BYTES], drawn[2 * _TRACE_BYTES :])
     if len(ids) == 1 and _REQUEST_ID.fullmatch(ids[0]):
         return Marks(ids[0], trace)
@@ -134,9 +134,9 @@ def marks_in(scope: MutableMapping[str, Any]) -> Marks:
 
 def new_request_id() -> str:
     """Return an id for what isn't a whole request."""
-    return secrets.token_hex(_TRACE_BYTES)
+    return os.urandom(_TRACE_BYTES).hex()
 
 
 def new_call_id() -> str:
     """Return the id of one call, for the agent to send on to what it calls."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()

@@ -3,6 +3,7 @@
 Pure functions of the request's target, so every rule here is tested without a socket.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from trunkline.protocol.ids import (
 #: The preview dispatcher's path. It also reads as project ``agents``, so it is matched first.
 PREVIEW_PATH = "/api/projects/agents/endpoint/protocols/invocations_ws"
 PROTOCOL = "invocations_ws"
+
+#: Targets that are remembered, and the most characters of one: most clients come again.
+_MAX_REMEMBERED = 2048
+_MAX_REMEMBERED_CHARS = 1024
 
 _NEW_PATH = re.compile(r"/api/projects/([^/]+)/agents/([^/]+)/endpoint/protocols/invocations_ws")
 _CONSUMED_NEW = frozenset({headers.QUERY_API_VERSION})
@@ -96,6 +101,11 @@ def match_websocket(path: str, query: str, features: str | None, projects: Proje
         PreviewFeatureError: If the preview form lacks its flag.
         InvalidRequestError: If the session id isn't one.
     """
+    is_short = len(path) + len(query) + len(features or "") <= _MAX_REMEMBERED_CHARS
+    return (_remembered if is_short else _match)(path, query, features, projects)
+
+
+def _match(path: str, query: str, features: str | None, projects: Projects) -> Target:
     pairs = _split_query(query)
     values = _values(pairs)
     if path == PREVIEW_PATH:
@@ -120,6 +130,10 @@ def match_websocket(path: str, query: str, features: str | None, projects: Proje
         parse_session_id(values),
         "&".join(raw for name, raw in pairs if name not in consumed),
     )
+
+
+#: What a target asks for never changes. A refusal isn't remembered: nobody gains by that.
+_remembered = functools.lru_cache(_MAX_REMEMBERED)(_match)
 
 
 def parse_agent(name: str) -> AgentName:

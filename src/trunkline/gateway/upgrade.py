@@ -36,8 +36,9 @@ from trunkline.sessions.elsewhere import SessionElsewhereError
 _log = logging.getLogger("trunkline.gateway")
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _MAX_EARLY_BYTES = 64 * 1024
-_EXIT_NOTICE_S = 0.5
 _SWITCHING = 101
+#: Headers of an answer that are the platform's; an agent's of the same name are dropped.
+_OUR_ANSWERS = frozenset({headers.SESSION_ID.encode(), headers.REQUEST_ID.encode()})
 
 #: Until it is known who has come.
 _NOBODY = Caller(identity=Identity("", ""))
@@ -274,12 +275,14 @@ class Upgrade(asyncio.Protocol):
 
     def _response_head(self, head: bytes, key: SessionKey) -> bytes:
         ours = [(headers.SESSION_ID, key.session_id), (headers.REQUEST_ID, self._request_id)]
-        names = {name.encode() for name, _ in ours}
-        lines = [
-            line
-            for line in head.split(b"\r\n")
-            if line.partition(b":")[0].strip().lower() not in names
-        ]
+        lowered = head.lower()
+        lines = [head]
+        if self._sentinel or any(name in lowered for name in _OUR_ANSWERS):
+            lines = [
+                line
+                for line in head.split(b"\r\n")
+                if line.partition(b":")[0].strip().lower() not in _OUR_ANSWERS
+            ]
         if self._sentinel and not any(_is_protocol(line) for line in lines):
             # RFC 6455 section 4.1: a browser that offered some wants to see one of them. What it
             # sees is never what let it in.

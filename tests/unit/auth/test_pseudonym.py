@@ -32,3 +32,10 @@ def test_the_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     (key,) = (tmp_path / "state").iterdir()
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert len(key.read_bytes()) == 32
+
+
+def test_two_installations_in_one_process_share_no_memory() -> None:
+    one, two = Pseudonyms(b"1" * 32), Pseudonyms(b"2" * 32)
+    first = one.of(ANNA)
+    assert two.of(ANNA) != first
+    assert one.of(ANNA) == first

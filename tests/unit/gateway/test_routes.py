@@ -1,7 +1,9 @@
 """What an upgrade's path and query ask for."""
 
 import pytest
+from hypothesis import given, strategies as st
 
+from trunkline.gateway import routes
 from trunkline.gateway.routes import (
     PREVIEW_PATH,
     Projects,
@@ -10,7 +12,12 @@ from trunkline.gateway.routes import (
     match_websocket,
     without_consumed,
 )
-from trunkline.protocol.errors import InvalidRequestError, NotFoundError, PreviewFeatureError
+from trunkline.protocol.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    PreviewFeatureError,
+    TrunklineError,
+)
 
 PROJECTS = Projects(("default", "agents"))
 NEW = "/api/projects/default/agents/echo/endpoint/protocols/invocations_ws"
@@ -106,3 +113,39 @@ def test_websocket_paths() -> None:
     assert is_websocket_path(NEW)
     assert is_websocket_path(PREVIEW_PATH)
     assert not is_websocket_path("/healthz")
+
+
+_PIECES = st.sampled_from(
+    [
+        "api-version=v1", "api-version=v2", "agent_session_id=s-1", "agent_session_id=", FLAG,
+        "agent_session_id=%2Fno", "project_name=default", "agent_name=echo", "x=%20a", "y", "&",
+    ]
+)  # fmt: skip
+
+
+@given(
+    path=st.sampled_from([NEW, PREVIEW_PATH, NEW.replace("echo", "e%20o"), "/", NEW + "/"]),
+    query=st.lists(_PIECES, max_size=6).map("&".join),
+    features=st.sampled_from([None, "", "HostedAgents=V1Preview", "Other"]),
+    long=st.booleans(),
+)
+def test_what_is_remembered_is_what_would_be_found(
+    path: str, query: str, features: str | None, long: bool
+) -> None:
+    def outcome(find: object, projects: Projects) -> object:
+        try:
+            return find(path, query, features, projects)  # type: ignore[operator]
+        except TrunklineError as error:
+            return type(error), str(error), error.status
+
+    query += "&pad=" + "p" * 2000 if long else ""
+    others = Projects(("others", "agents"))
+    for _ in range(2):
+        for projects in (PROJECTS, others):
+            assert outcome(match_websocket, projects) == outcome(routes._match, projects)
+
+
+def test_long_targets_are_not_remembered() -> None:
+    before = routes._remembered.cache_info().currsize
+    match(NEW, "api-version=v1&long=" + "x" * 2000)
+    assert routes._remembered.cache_info().currsize == before

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from typing import Any
 
 from trunkline.protocol.ids import ProjectName
 from trunkline.store.records import AuditFilter, AuditRecord
@@ -14,26 +15,26 @@ _COLUMNS = tuple(each.name for each in fields(AuditRecord))
 _LAST = "~"
 
 
+def _row_of(record: AuditRecord) -> dict[str, Any]:
+    # Who sends a request may choose some of it, and one entry that can't be kept would keep all
+    # behind it out.
+    row: dict[str, Any] = {}
+    for name in _COLUMNS:
+        value = getattr(record, name)
+        row[name] = readable(value) if isinstance(value, str) else value
+    row["at"] = text_of(record.at)
+    return row
+
+
 class SqlAudit:
     """The part of the store that keeps who did what."""
 
     _engine: Engine
 
     async def add_audit(self, records: Sequence[AuditRecord]) -> None:
-        # Who sends a request may choose some of it, and one entry that can't be kept would keep
-        # all behind it out.
-        rows = [
-            {
-                name: readable(value) if isinstance(value, str) else value
-                for name, value in [(name, getattr(record, name)) for name in _COLUMNS]
-            }
-            | {"at": text_of(record.at)}
-            for record in records
-        ]
-
         def add(db: Db) -> None:
-            for row in rows:
-                db.rows("add_audit", **row)
+            for record in records:
+                db.rows("add_audit", **_row_of(record))
 
         await self._engine.write(add)
 

@@ -32,6 +32,9 @@ def text_of(at: dt.datetime) -> str:
 
 def readable(text: str) -> str:
     """Return a text for people without what not every database can keep: NUL, half characters."""
+    if text.isascii() and "\0" not in text:
+        # As nearly all are.
+        return text
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
