@@ -181,6 +181,7 @@ async def under_flood(seconds: float, per_s: float, **settings: str) -> list[str
     p99 = [statistics.quantiles(each, n=100)[98] for each in (quiet, loud)]
     told = sorted((status, n) for status, n in counts.items() if status.isdigit())
     return [
+        f"{counts['sent'] / seconds:.0f}", f"{counts['connections'] / seconds:.0f}",
         f"{sum(n for _, n in told) / seconds:.0f}",
         " ".join(f"{status}: {n}" for status, n in told), f"{cpu_ns / seconds / 1e9:.2f}",
         f"{p99[0]:.2f}", f"{p99[1]:.2f}", ratio(p99[1], p99[0]),
@@ -202,7 +203,7 @@ async def measure(seconds: float, per_s: float) -> None:
     out.print(
         table(
             f"a conversation, p99 of 640 bytes there and back; {per_s:g} bad tokens a second",
-            ["", "answered/s", "answers", "processors", "without, ms", "with, ms", "ratio"],
+            ["", "sent/s", "connections/s", "answered/s", "answers", "processors", "without, ms", "with, ms", "ratio"],
             rows,
         )
     )  # fmt: skip

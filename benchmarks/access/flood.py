@@ -3,7 +3,7 @@
 Run as ``python -m benchmarks.access.flood PORT TOKEN PER_S``. It reads requests as lines of JSON:
 ``{"do": "go"}``, ``{"do": "pause"}``; the second is answered with what was sent and what came back.
 It builds requests by joining bytes and reads answers by looking for status lines, so that it takes
-little of the machine, and it gives way to everybody: an attacker's processors are elsewhere.
+little of the machine, and runs only while nobody else wants a processor: an attacker has others.
 """
 
 import contextlib
@@ -89,7 +89,7 @@ def requests_like(token: str) -> tuple[bytes, bytes]:
 
 def main() -> None:
     port, token, per_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    os.nice(10)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     before, behind = requests_like(token)
     senders = [Sender(port) for _ in range(CONNECTIONS)]
     counts: Counter[str] = Counter()

@@ -165,6 +165,24 @@ def test_an_issuer_is_known_by_its_key_and_not_by_what_it_says(
     assert answer.status_code == 401
 
 
+@pytest.mark.parametrize("name", ["authorization", "x-ms-user-identity", "x-session-isolation-key"])
+def test_who_asks_and_for_whom_is_said_once(
+    name: str,
+    http: httpx2.Client,
+    callers: dict[str, dict[str, str]],
+    platform: Platform,
+    probe: str,
+) -> None:
+    """A proxy that adds its own behind the client's must not speak for whom the client says."""
+    target = f"/api/projects/default/agents/{probe}/endpoint/sessions?{QUERY}"
+    given = callers["acting"] | {"x-session-isolation-key": "olga"}
+    one = {key: value for key, value in given.items() if key in ("authorization", name)}
+    assert http.get(target, headers=one).status_code == 200
+    for twice in ([*one.items(), (name, one[name])], [(name, "eve"), *one.items()]):
+        answer = http.get(target, headers=twice)
+        assert (answer.status_code, name in answer.text) == (400, True)
+
+
 def test_where_a_header_names_the_user_sessions_belong_to_that_user(
     http: httpx2.Client, callers: dict[str, dict[str, str]], platform: Platform, probe: str
 ) -> None:

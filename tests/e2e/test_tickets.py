@@ -2,15 +2,18 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+import jwt
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from tests.support.platform import Platform, ask
+from trunkline.auth.issuer import DEFAULT_AUDIENCE, ISSUER, DevelopmentIssuer
 
 APP = "https://app.example.com"
 
@@ -205,3 +208,20 @@ async def test_no_token_and_no_ticket_shows_in_a_log(
             assert secret not in text
     database = b"".join(path.read_bytes() for path in platform.state_dir.glob("trunkline.db*"))
     assert again.encode() not in database
+
+
+@pytest.mark.parametrize("ends_at", [253_402_300_800, 10**12, 2**52])
+def test_a_token_that_ends_in_no_year_gets_a_ticket_of_a_minute(
+    http: httpx2.Client, platform: Platform, ends_at: int
+) -> None:
+    issuer = DevelopmentIssuer.open(platform.state_dir)
+    token = jwt.encode(
+        {"iss": ISSUER, "aud": DEFAULT_AUDIENCE, "sub": "far", "exp": ends_at},
+        issuer._key, "ES256", headers={"kid": issuer.public_jwk["kid"]},
+    )  # fmt: skip
+    answer = http.post(
+        "tickets",
+        headers={"authorization": f"Bearer {token}"},
+    )
+    assert answer.status_code == 201, answer.text
+    assert 0 < answer.json()["expires_at"] - time.time() <= 60

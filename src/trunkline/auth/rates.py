@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from trunkline.aio.shared_counts import SharedCounts, TimeTable
+from trunkline.auth.networks import network_of
 from trunkline.protocol.errors import RateLimitedError
 
 #: How many seconds' worth may come at once.
@@ -20,7 +21,7 @@ _MAX_REMEMBERED: Final = 20_000
 class RateSettings:
     """How many a second, in each process of the platform, whose workers count together.
 
-    Ten seconds' worth may come at once; 0 is no limit.
+    Ten seconds' worth may come at once; 0 is no limit. An address of IPv6 counts as its /64.
     """
 
     upgrades_per_address: float = 200.0
@@ -59,8 +60,10 @@ class Rate:
         whose: str,
         *,
         clock: Callable[[], float] = time.monotonic,
+        counts_as: Callable[[str], str] = str,
     ) -> None:
         self._per_s = per_s
+        self._counts_as = counts_as
         self._most = max(per_s * _BURST_S, 1.0)
         self._setting = setting
         self._whose = whose
@@ -75,6 +78,7 @@ class Rate:
             RateLimitedError: If there were too many.
         """
         if self._per_s:
+            key = self._counts_as(key)
             self._set(key, self._checked(key))
 
     def check(self, key: str) -> None:
@@ -84,7 +88,7 @@ class Rate:
             RateLimitedError: If there were.
         """
         if self._per_s:
-            self._checked(key)
+            self._checked(self._counts_as(key))
 
     def _checked(self, key: str) -> float:
         left = self._now_left(key)
@@ -99,6 +103,7 @@ class Rate:
     def count(self, key: str) -> None:
         """Count one, whether or not there were too many."""
         if self._per_s:
+            key = self._counts_as(key)
             self._set(key, self._now_left(key))
 
     def _set(self, key: str, left: float) -> None:
@@ -121,8 +126,16 @@ class Rate:
 class SharedRate(Rate):
     """A rate of several processes of one machine: what counts is how often all were asked."""
 
-    def __init__(self, per_s: float, setting: str, whose: str, full_at: TimeTable) -> None:
-        super().__init__(per_s, setting, whose)
+    def __init__(
+        self,
+        per_s: float,
+        setting: str,
+        whose: str,
+        *,
+        full_at: TimeTable,
+        counts_as: Callable[[str], str] = str,
+    ) -> None:
+        super().__init__(per_s, setting, whose, counts_as=counts_as)
         #: When each bucket is full again: all there is to know of it.
         self._full_at = full_at
 
@@ -149,9 +162,12 @@ class Rates:
 
         def rate(table: int, setting: str, whose: str) -> Rate:
             per_s: float = getattr(settings, setting)
+            counts_as = network_of if whose is address else str
             if shared is None:
-                return Rate(per_s, setting, whose)
-            return SharedRate(per_s, setting, whose, shared.times(table))
+                return Rate(per_s, setting, whose, counts_as=counts_as)
+            return SharedRate(
+                per_s, setting, whose, full_at=shared.times(table), counts_as=counts_as
+            )
 
         self.upgrades_by_address = rate(0, "upgrades_per_address", address)
         self.upgrades_by_identity = rate(1, "upgrades_per_identity", identity)
@@ -159,5 +175,7 @@ class Rates:
         self.sessions_by_identity = Rate(
             settings.sessions_per_identity, "sessions_per_identity", identity
         )
-        self.calls_by_address = Rate(settings.calls_per_address, "calls_per_address", address)
+        self.calls_by_address = Rate(
+            settings.calls_per_address, "calls_per_address", address, counts_as=network_of
+        )
         self.calls_by_identity = Rate(settings.calls_per_identity, "calls_per_identity", identity)

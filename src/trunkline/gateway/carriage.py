@@ -22,6 +22,8 @@ TICKET_SENTINEL: Final = "trunkline.ticket"
 TOKEN_SENTINEL: Final = "base64UrlBearerAuthorization"  # noqa: S105 - the name of a place
 _PROTOCOLS: Final = b"sec-websocket-protocol"
 _BASE64: Final = re.compile(r"[A-Za-z0-9_-]+")
+#: It is sent on to another process as a header: no space, and no line end.
+_TOKEN: Final = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,10 @@ def _decoded(text: str) -> str:
         if not _BASE64.fullmatch(text):
             raise ValueError
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        if not _TOKEN.fullmatch(decoded):
+            raise ValueError
     except (ValueError, binascii.Error):
-        raise AuthenticationError(f"what follows {TOKEN_SENTINEL}. isn't base64url") from None
+        raise AuthenticationError(
+            f"what follows {TOKEN_SENTINEL}. isn't a token in base64url"
+        ) from None
     return decoded

@@ -4,12 +4,18 @@ The parser (llhttp, strict) refuses the rest itself: both ``Content-Length`` and
 ``Transfer-Encoding``, two lengths, folded lines, bare CR and LF, bad chunks.
 """
 
+from trunkline.protocol import headers
 from trunkline.protocol.errors import InvalidRequestError
 
 _VERSIONS = ("1.0", "1.1")
+#: Who asks, for whom, and from which page. Of two, one server believes the first and another the
+#: last: a proxy that adds its own behind the client's would speak for whom the client says.
+_ONE_OF_EACH = frozenset(
+    {b"authorization", b"origin", *(name.encode() for name in headers.USER_IDENTITY_NAMES)}
+)
 
 
-def wanted_upgrade(version: str, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+def wanted_upgrade(version: str, given: list[tuple[bytes, bytes]]) -> bytes | None:
     """Return what protocol a head asks to change to, in lower case, or None.
 
     RFC 9110 section 7.8: it takes both headers, each may stand in several lines, and HTTP/1.0 has
@@ -17,12 +23,12 @@ def wanted_upgrade(version: str, headers: list[tuple[bytes, bytes]]) -> bytes | 
 
     Args:
         version: The HTTP version.
-        headers: Names in lower case, and values.
+        given: Its headers: names in lower case, and values.
     """
     if version != "1.1":
         return None
     is_asked, protocol = False, None
-    for name, value in headers:
+    for name, value in given:
         if name == b"upgrade":
             protocol = value.lower() if protocol is None else protocol
         elif name == b"connection" and not is_asked:
@@ -31,24 +37,28 @@ def wanted_upgrade(version: str, headers: list[tuple[bytes, bytes]]) -> bytes | 
     return protocol if is_asked else None
 
 
-def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+def check_head(version: str, given: list[tuple[bytes, bytes]]) -> None:
     """Refuse a head that another server might read in another way.
 
     Args:
         version: The HTTP version.
-        headers: Names in lower case, and values.
+        given: Its headers: names in lower case, and values.
 
     Raises:
         InvalidRequestError: Saying what is wrong with it.
     """
     if version not in _VERSIONS:
         raise InvalidRequestError(f"this speaks HTTP/1.1, not HTTP/{version}")
-    hosts, codings = 0, []
-    for name, value in headers:
+    hosts, codings, seen = 0, [], set()
+    for name, value in given:
         if name == b"host":
             hosts += 1
         elif name == b"transfer-encoding":
             codings.append(value)
+        elif name in _ONE_OF_EACH:
+            if name in seen:
+                raise InvalidRequestError(f"a request has one {name.decode()} header at most")
+            seen.add(name)
     # RFC 9112 section 3.2. HTTP/1.0 didn't have it yet.
     if hosts > 1 or (not hosts and version == "1.1"):
         raise InvalidRequestError(f"a request has one Host header, and this one has {hosts}")

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from trunkline.aio.shared_counts import CountedTable, SharedCounts
+from trunkline.auth.networks import network_of
 from trunkline.gateway.addresses import TrustedProxies
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.protocol.errors import TooManyConnectionsError, UnavailableError
@@ -29,14 +30,15 @@ class Place:
         self._session: Hashable = None
 
     def take_address(self, address: str) -> None:
-        """Count as a connection from an address.
+        """Count as a connection from an address, or of IPv6 from its /64.
 
         Raises:
             TooManyConnectionsError: If it has as many as it may.
         """
         if self._address is None:
-            self._limits.addresses.take(address)
-            self._address = address
+            counted = network_of(address)
+            self._limits.addresses.take(counted)
+            self._address = counted
 
     def take_identity(self, owner: str) -> None:
         """Count as an identity's.

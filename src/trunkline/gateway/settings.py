@@ -102,8 +102,8 @@ class GatewaySettings:
     that (`ulimit -Hn`), it takes fewer, which the log says at the start. 0 is no limit."""
 
     max_connections_per_address: int = 2_000
-    """Connections at once from one address, in each process of the platform; its workers count
-    together. One more is answered 429. Behind a
+    """Connections at once from one address, or of IPv6 from its /64, in each process of the
+    platform; its workers count together. One more is answered 429. Behind a
     proxy in `trusted_proxies` the address is the one it names, and WebSockets count. 0 is no
     limit."""
 

@@ -6,7 +6,6 @@ also when it is used wrongly. The store has its digest only.
 
 import datetime as dt
 import hashlib
-import math
 import secrets
 from typing import Final
 
@@ -32,8 +31,9 @@ class TicketOffice:
         """Return a new ticket, and when it ends: not later than what its caller came in with."""
         now = _now()
         expires_at = now + dt.timedelta(seconds=min(lifetime_s, MAX_LIFETIME_S))
-        if not math.isinf(caller.expires_at):
-            expires_at = min(expires_at, dt.datetime.fromtimestamp(caller.expires_at, dt.UTC))
+        # Compared as a number: a token may end in a year that no date has.
+        if caller.expires_at < expires_at.timestamp():
+            expires_at = dt.datetime.fromtimestamp(caller.expires_at, dt.UTC)
         ticket = f"{TICKET_PREFIX}{secrets.token_urlsafe(32)}"
         record = TicketRecord(
             digest=_digest(ticket), key=key, origin=origin, caller=caller.to_json(),

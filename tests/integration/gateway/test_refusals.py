@@ -152,7 +152,7 @@ async def test_a_token_nested_too_deeply_to_be_read(gateway: Gateway) -> None:
 
 async def test_two_authorization_headers_are_not_one_good_token(gateway: Gateway) -> None:
     two = head(Authorization=bearer(gateway))[:-2] + b"Authorization: Bearer x\r\n\r\n"
-    await refused(gateway, two, 401, "unauthenticated")
+    await refused(gateway, two, 400, "invalid_request", "one authorization header")
 
 
 @pytest.mark.parametrize(

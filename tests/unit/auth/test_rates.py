@@ -2,7 +2,7 @@
 
 import pytest
 
-from trunkline.auth.rates import Rate, RateSettings
+from trunkline.auth.rates import Rate, Rates, RateSettings
 from trunkline.gateway.responses import headers_for
 from trunkline.protocol.errors import RateLimitedError
 
@@ -33,6 +33,24 @@ def test_ten_seconds_worth_at_once_and_then_as_many_as_may() -> None:
         rate.take("a")
     with pytest.raises(RateLimitedError):
         rate.take("a")
+
+
+def test_whoever_has_a_network_of_ipv6_has_one_bucket() -> None:
+    rates = Rates(RateSettings(failures_per_address=1, calls_per_address=1, upgrades_per_address=1))
+    for rate in (rates.failures_by_address, rates.calls_by_address, rates.upgrades_by_address):
+        for number in range(10):
+            rate.take(f"2001:db8:0:1::{number:x}")
+        for address in ("2001:db8:0:1::b", "2001:0DB8:0:1:ffff:ffff:ffff:ffff"):
+            with pytest.raises(RateLimitedError):
+                rate.check(address)
+        rate.check("2001:db8:0:2::b")
+        rate.check("192.0.2.1")
+        for number in range(10):
+            rate.take("::ffff:192.0.2.1" if number % 2 else "192.0.2.1")
+        with pytest.raises(RateLimitedError):
+            rate.check("192.0.2.1")
+        rate.check("192.0.2.2")
+    rates.calls_by_identity.check("2001:db8:0:1::b")
 
 
 def test_how_long_to_wait() -> None:

@@ -87,8 +87,17 @@ def test_a_token_as_agentcores_clients_send_it() -> None:
 @pytest.mark.parametrize("text", ["", "!", "a b", "_w", "4pi6", "\u00e9"])
 def test_what_is_not_base64_of_a_token(text: str) -> None:
     offered = f"base64UrlBearerAuthorization.{text}"
-    with pytest.raises(AuthenticationError, match="isn't base64url"):
+    with pytest.raises(AuthenticationError, match="isn't a token in base64url"):
         take_out(UpgradeRequest("GET", "/x", "", [(b"sec-websocket-protocol", offered.encode())]))
+
+
+@pytest.mark.parametrize(
+    "token", ["t\r\nx-agent-user-id: eve", "t\r\n", " t", "t\t", "t t", "t\0", "t\n", "t\x7f"]
+)
+def test_a_token_never_ends_a_header(token: str) -> None:
+    encoded = base64.urlsafe_b64encode(token.encode()).rstrip(b"=").decode()
+    with pytest.raises(AuthenticationError, match="isn't a token in base64url"):
+        take_out(request(sec_websocket_protocol=f"base64UrlBearerAuthorization.{encoded}"))
 
 
 @pytest.mark.parametrize(

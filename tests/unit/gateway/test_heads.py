@@ -82,6 +82,10 @@ def test_heads_that_are_fine(version: str, headers: list[tuple[bytes, bytes]]) -
         ("1.0", [(b"transfer-encoding", b"chunked")]),
         ("1.1", [(b"host", b"x"), (b"transfer-encoding", b"chunked, chunked")]),
         ("1.1", [(b"host", b"x"), (b"transfer-encoding", b"")]),
+        ("1.1", [(b"host", b"x"), (b"authorization", b"a"), (b"authorization", b"a")]),
+        ("1.1", [(b"host", b"x"), (b"origin", b"http://a"), (b"origin", b"http://b")]),
+        ("1.1", [(b"host", b"x"), *[(b"x-ms-user-identity", b"u")] * 2]),
+        ("1.1", [(b"host", b"x"), *[(b"x-ms-user-isolation-key", b"u")] * 2]),
     ],
 )
 def test_heads_that_are_not(version: str, headers: list[tuple[bytes, bytes]]) -> None:
