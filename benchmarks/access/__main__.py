@@ -203,7 +203,8 @@ async def measure(seconds: float, per_s: float) -> None:
     out.print(
         table(
             f"a conversation, p99 of 640 bytes there and back; {per_s:g} bad tokens a second",
-            ["", "sent/s", "connections/s", "answered/s", "answers", "processors", "without, ms", "with, ms", "ratio"],
+            ["", "sent/s", "connections/s", "answered/s", "answers", "processors", "without, ms",
+             "with, ms", "ratio"],
             rows,
         )
     )  # fmt: skip
