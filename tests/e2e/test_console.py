@@ -102,6 +102,19 @@ def test_an_agent_shows_where_it_is_its_versions_and_its_sessions(
     expect(page.get_by_label("Build log", exact=True)).to_contain_text("building echo version 1")
 
 
+def test_what_isnt_there_is_said_and_nothing_else(page: Page, platform: Platform) -> None:
+    for path, named in (
+        ("agents/nosuch", "no agent"),
+        ("agents/echo/sessions/nosuch", "no session"),
+    ):
+        page.goto(f"{platform.url}/console/#/{path}")
+        expect(page.get_by_role("alert")).to_contain_text(named)
+        expect(page.locator("main .card").locator("visible=true")).to_have_count(0)
+        expect(page.get_by_role("link", name="Talk")).to_have_count(0)
+    page.get_by_role("link", name="echo", exact=True).click()
+    expect(page.get_by_role("heading", name="Versions")).to_be_visible()
+
+
 def test_words_go_both_ways_and_every_frame_can_be_looked_at(page: Page) -> None:
     page.get_by_role("link", name="Talk to echo").click()
     page.get_by_label("Message").fill('{"a": [1, 2]}')

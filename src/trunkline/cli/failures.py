@@ -22,8 +22,8 @@ _ADVICE = {
     "version_not_ready": "`trunkline show {agent}` shows its status",
     "version_failed": "`trunkline show {agent}` shows what its build said",
     "session_not_ready": "`trunkline monitor {agent}` shows why",
-    "session_not_accessible": "`trunkline sessions list {agent}` shows yours; leave --session-id "
-    "out to start one",
+    "session_not_accessible": "`trunkline sessions list {agent}` shows yours; without "
+    "--session-id it is one of them or a new one",
 }
 _UNAUTHENTICATED = (
     "set TRUNKLINE_TOKEN to a fresh token, or for a platform on this machine give the "

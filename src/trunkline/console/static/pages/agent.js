@@ -21,6 +21,8 @@ export function agentPage({ api, signal }, name) {
   const state = pill("…");
   const says = h("p", { class: "lead" });
   const problem = h("p", { class: "alert", role: "alert", hidden: true });
+  /** What is of no use where there is no such agent. */
+  const parts = [];
   const talk = h("a", { class: "button primary", href: `${here}/talk` }, icon("mic"), h("span", {}, "Talk"));
   const toggle = button("Disable", { press: () => change() });
   const endpoints = h("dl", { class: "endpoints" });
@@ -56,6 +58,7 @@ export function agentPage({ api, signal }, name) {
       const agent = await api.get(path, {}, signal);
       const all = await api.list(`${path}/versions`, signal, { most: 100 });
       problem.hidden = true;
+      for (const part of parts) part.hidden = false;
       const isEnabled = agent.state !== "disabled";
       setPill(state, isEnabled ? (agent.versions.latest?.status ?? "no version") : "disabled");
       setText(toggle.lastElementChild, isEnabled ? "Disable" : "Enable");
@@ -70,6 +73,7 @@ export function agentPage({ api, signal }, name) {
       if (signal.aborted) throw error;
       problem.hidden = false;
       setText(problem, error.message);
+      for (const part of parts) part.hidden = [403, 404].includes(error.status);
     }
   }
 
@@ -95,6 +99,13 @@ export function agentPage({ api, signal }, name) {
     log.focus();
   }
 
+  const actions = h("div", { class: "row end" }, toggle, talk);
+  const body = [
+    card("Endpoints", {}, endpoints),
+    card("Versions", {}, versions.element, log),
+    card("Sessions", {}, h("div", { class: "columns" }, chart.element, frames.element), sessions.element),
+  ];
+  parts.push(state, actions, ...body);
   void poll(look, LOOK_MS, signal);
   void poll(lookAtSessions, LOOK_MS, signal);
 
@@ -104,15 +115,10 @@ export function agentPage({ api, signal }, name) {
       "div",
       {},
       trail([["Agents", "#/"]]),
-      h("div", { class: "row title" }, h("h1", { tabindex: "-1" }, name), state, h("div", { class: "row end" }, toggle, talk)),
+      h("div", { class: "row title" }, h("h1", { tabindex: "-1" }, name), state, actions),
       says,
     ),
-    body: [
-      problem,
-      card("Endpoints", {}, endpoints),
-      card("Versions", {}, versions.element, log),
-      card("Sessions", {}, h("div", { class: "columns" }, chart.element, frames.element), sessions.element),
-    ],
+    body: [problem, ...body],
   };
 }
 

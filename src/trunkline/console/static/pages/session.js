@@ -20,10 +20,14 @@ export function sessionPage(context, agent, id) {
   const problem = h("p", { class: "alert", role: "alert", hidden: true });
   const usage = usageCard(context);
 
+  /** What is of no use where there is no such session. */
+  const parts = [];
+
   const look = async () => {
     try {
       const session = await api.get(path, { include: "usage" }, signal);
       problem.hidden = true;
+      for (const part of parts) part.hidden = false;
       setPill(state, session.status);
       usage.update(session.usage);
       setText(
@@ -35,6 +39,7 @@ export function sessionPage(context, agent, id) {
       if (signal.aborted) throw error;
       problem.hidden = false;
       setText(problem, error.message);
+      for (const part of parts) part.hidden = [403, 404].includes(error.status);
     }
   };
   const stop = async () => {
@@ -57,6 +62,29 @@ export function sessionPage(context, agent, id) {
       note(error.message, "bad");
     }
   };
+  const actions = h(
+    "div",
+    { class: "row end" },
+    button("Stop", { name: "stop", press: stop }),
+    button("Delete", { name: "trash", kind: "danger", press: remove }),
+    h(
+      "a",
+      { class: "button primary", href: `${here}/talk?session=${encodeURIComponent(id)}` },
+      icon("mic"),
+      h("span", {}, "Talk"),
+    ),
+  );
+  const body = [
+    usage.element,
+    logCard(context, agent, id),
+    h(
+      "div",
+      { class: "columns" },
+      card("Connections", {}, connectionsCard(context, agent, id)),
+      filesCard(context, agent, id),
+    ),
+  ];
+  parts.push(state, actions, ...body);
   void poll(look, LOOK_MS, signal);
 
   return {
@@ -74,31 +102,10 @@ export function sessionPage(context, agent, id) {
         h("h1", { tabindex: "-1", class: "mono" }, id),
         state,
         iconButton("Copy the session's id", "copy", () => copy(id, "The session's id")),
-        h(
-          "div",
-          { class: "row end" },
-          button("Stop", { name: "stop", press: stop }),
-          button("Delete", { name: "trash", kind: "danger", press: remove }),
-          h(
-            "a",
-            { class: "button primary", href: `${here}/talk?session=${encodeURIComponent(id)}` },
-            icon("mic"),
-            h("span", {}, "Talk"),
-          ),
-        ),
+        actions,
       ),
       facts,
     ),
-    body: [
-      problem,
-      usage.element,
-      logCard(context, agent, id),
-      h(
-        "div",
-        { class: "columns" },
-        card("Connections", {}, connectionsCard(context, agent, id)),
-        filesCard(context, agent, id),
-      ),
-    ],
+    body: [problem, ...body],
   };
 }
