@@ -267,28 +267,39 @@ class Upgrade(asyncio.Protocol):
         services.metrics.upgraded.inc()
         self._record(_SWITCHING)
         agent.event("ConnectionOpened", f"request_id={self._request_id}")
-        self._transport.write(self._response_head(upgraded.head, agent.key))
+        self._transport.write(
+            answer_head(upgraded.head, agent.key, self._request_id, self._sentinel)
+        )
         relay.start(upgraded.rest, bytes(self._early))
         if services.admission.revocations.covers(self._caller):
             # It was revoked while the agent was being started.
             close_revoked(relayed)
 
-    def _response_head(self, head: bytes, key: SessionKey) -> bytes:
-        ours = [(headers.SESSION_ID, key.session_id), (headers.REQUEST_ID, self._request_id)]
-        lowered = head.lower()
-        lines = [head]
-        if self._sentinel or any(name in lowered for name in _OUR_ANSWERS):
-            lines = [
-                line
-                for line in head.split(b"\r\n")
-                if line.partition(b":")[0].strip().lower() not in _OUR_ANSWERS
-            ]
-        if self._sentinel and not any(_is_protocol(line) for line in lines):
-            # RFC 6455 section 4.1: a browser that offered some wants to see one of them. What it
-            # sees is never what let it in.
-            ours.append(("sec-websocket-protocol", self._sentinel))
-        lines += [f"{name}: {value}".encode("latin-1") for name, value in ours]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+def answer_head(head: bytes, key: SessionKey, request_id: str, sentinel: str | None) -> bytes:
+    """Return an agent's 101 as the client gets it.
+
+    Args:
+        head: The agent's, without its last empty line.
+        key: The session.
+        request_id: The upgrade's id.
+        sentinel: The subprotocol to answer with, if the agent chose none.
+    """
+    ours = [(headers.SESSION_ID, key.session_id), (headers.REQUEST_ID, request_id)]
+    lowered = head.lower()
+    lines = [head]
+    if sentinel or any(name in lowered for name in _OUR_ANSWERS):
+        lines = [
+            line
+            for line in head.split(b"\r\n")
+            if line.partition(b":")[0].strip().lower() not in _OUR_ANSWERS
+        ]
+    if sentinel and not any(_is_protocol(line) for line in lines):
+        # RFC 6455 section 4.1: a browser that offered some wants to see one of them. What it
+        # sees is never what let it in.
+        ours.append(("sec-websocket-protocol", sentinel))
+    lines += [f"{name}: {value}".encode("latin-1") for name, value in ours]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def _is_protocol(line: bytes) -> bool:
