@@ -1,11 +1,10 @@
 """Printing: data to stdout, everything for people to stderr, colour only where it is seen."""
 
 import json
+import os
 import sys
 from enum import StrEnum
 from typing import Any, TextIO
-
-from trunkline import config
 
 #: Select Graphic Rendition parameters (ECMA-48).
 RED, GREEN, CYAN, DIM = "31", "32", "36", "2"
@@ -22,7 +21,8 @@ class Format(StrEnum):
 
 def has_colour(stream: TextIO) -> bool:
     """Tell whether colour is wanted and seen there (https://no-color.org)."""
-    env = config.environment()
+    # The terminal's, not settings; and `trunkline --help` needs nothing else of trunkline.config.
+    env = os.environ  # noqa: TID251 - see above
     return not env.get("NO_COLOR") and env.get("TERM") != "dumb" and stream.isatty()
 
 

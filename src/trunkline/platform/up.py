@@ -34,6 +34,7 @@ from trunkline.control.sessions import Sessions
 from trunkline.control.uploads import Uploads
 from trunkline.control.versions import Versions
 from trunkline.gateway.agent_door import AgentDoors
+from trunkline.gateway.audit import AuditTrail
 from trunkline.gateway.descriptions import Descriptions
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.kept_errors import KeptErrors
@@ -198,8 +199,7 @@ async def _serve(
     upkeep.on_gone = gateway.peers.cut
     tasks = TaskOwner()
     stack.push_async_callback(tasks.aclose)
-    for work in (access.audit, Lifetimes(gateway, store)):
-        tasks.spawn(work.run(), name=type(work).__name__.lower())
+    await _begin(access.audit, Lifetimes(gateway, store), tasks)
     health = Health(store)
     app = build_app(
         [
@@ -301,6 +301,13 @@ async def _serve(
     doors.open()
     tasks.spawn(upkeep.run(), name="upkeep")
     await server.serve(entry.listeners if fleet is None else [])
+
+
+async def _begin(audit: AuditTrail, lifetimes: Lifetimes, tasks: TaskOwner) -> None:
+    # Who was revoked is known before anybody is let in.
+    await lifetimes.look()
+    tasks.spawn(audit.run(), name="audit")
+    tasks.spawn(lifetimes.run(), name="lifetimes")
 
 
 def _certificate(settings: PlatformSettings, place: StorePlace) -> Certificate | None:

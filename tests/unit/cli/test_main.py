@@ -180,7 +180,7 @@ def test_the_module_runs() -> None:
 def test_colour(
     env: dict[str, str], is_terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trunkline.config.environment", lambda: env)
+    monkeypatch.setattr("os.environ", env)
     stream = SimpleNamespace(isatty=lambda: is_terminal)
     assert output.has_colour(stream) is expected  # type: ignore[arg-type]
 

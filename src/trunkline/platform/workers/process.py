@@ -165,6 +165,8 @@ class Worker:
             self._main.tell("ready")
             await self._may_serve.wait()
             lifetimes = Lifetimes(self._services, RemoteStore(self._main))
+            # Who was revoked is known before anybody is let in.
+            await lifetimes.look()
             tasks.spawn(self._services.audit.run(), name="audit")
             tasks.spawn(lifetimes.run(), name="lifetimes")
             tasks.spawn(self._count_for_ever(), name="count")

@@ -22,6 +22,7 @@ from trunkline.runtimes.process.sandbox.control import SandboxFailedError
 from trunkline.runtimes.process.sandbox.egress import EgressPolicy, Resolver
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
 from trunkline.runtimes.process.sandbox.spare import Launcher
+from trunkline.runtimes.process.sandbox.watch import size_words
 from trunkline.runtimes.process.settings import ProcessSettings, SandboxMode
 
 _TRIAL_TIMEOUT_S = 20.0
@@ -154,7 +155,8 @@ def _protections(ground: Ground, settings: ProcessSettings) -> list[Protection]:
         Protection(
             "disk",
             True,
-            f"its $HOME is measured, and it is ended when that is over {settings.home_max_bytes}",
+            "its $HOME is measured, and it is ended when that is over "
+            f"{size_words(settings.home_max_bytes)}",
         )
     )
     return found
