@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,10 @@ async def lending(platform: Platform) -> AsyncIterator[str]:
         with contextlib.suppress(OSError):
             writer.write_eof()
 
+    under_way: set[asyncio.Task[Any] | None] = set()
+
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        under_way.add(asyncio.current_task())
         their_reader, their_writer = await asyncio.open_connection(host, int(port))
         try:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -79,6 +83,11 @@ async def lending(platform: Platform) -> AsyncIterator[str]:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         url = platform.websocket_url("echo", "autobahn")
         yield url.replace(platform.url.removeprefix("http://"), address)
+    # Those that somebody has yet to end end here.
+    tasks = [task for task in under_way if task is not None]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def compare(

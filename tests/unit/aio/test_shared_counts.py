@@ -135,7 +135,7 @@ def test_what_moves_in_counts_even_if_it_is_too_much(view: View) -> None:
 def test_a_rate_is_everybodys_too(view: View) -> None:
     now = [1000.0]
     sides = [
-        SharedRate(2, "upgrades_per_address", "this address", view(column).times(0))
+        SharedRate(2, "upgrades_per_address", "this address", full_at=view(column).times(0))
         for column in (1, 2)
     ]
     for side in sides:
@@ -158,6 +158,6 @@ def test_a_rate_is_everybodys_too(view: View) -> None:
 
 
 def test_a_rate_that_is_no_limit_counts_nothing(view: View) -> None:
-    rate = SharedRate(0, "upgrades_per_address", "this address", view(1).times(0))
+    rate = SharedRate(0, "upgrades_per_address", "this address", full_at=view(1).times(0))
     for _ in range(100):
         rate.take("a")
