@@ -36,6 +36,9 @@ _log = logging.getLogger("trunkline.gateway")
 _HEADER_OVERHEAD = 4
 _LINGER_S = 2.0
 _LINGER_BYTES = 512 * 1024
+#: What is left of a body this small is awaited when its request was answered without it: clients
+#: write a head and its body one after the other, and believe that the connection can be used.
+_SMALL_BODY_BYTES = 64 * 1024
 
 
 class _Part(Enum):
@@ -82,6 +85,8 @@ class FrontDoor(HttpToolsProtocol):
         self.origin: Origin | None = None
         self._place: Place | None = None
         self._head_timer: asyncio.TimerHandle | None = None
+        #: Runs while the rest of a small body is awaited that wasn't needed for the answer.
+        self._body_timer: asyncio.TimerHandle | None = None
         self._part = _Part.QUIET
         #: Bytes of the head, or of what isn't payload behind it, that came in whole reads.
         self._overhead_bytes = 0
@@ -149,6 +154,8 @@ class FrontDoor(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
         self._services.sweep.discard(self)
         if self._place is not None:
             self._place.release()
@@ -363,16 +370,37 @@ class FrontDoor(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._part = _Part.QUIET
         self._read_is_mixed = True
-        if not self._refused:
-            super().on_message_complete()
+        if self._refused:
+            return
+        super().on_message_complete()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         # The body that is coming in may be that of a request behind the one just answered.
         is_unread = self._part is _Part.BODY and not self._is_answering()
-        if is_unread and not self._refused and not self.transport.is_closing():
-            # The answer is out, and the rest of the request's body may never come: there can be
-            # no further request behind it.
+        if not is_unread or self._refused or self.transport.is_closing():
+            return
+        if self._has_small_body():
+            self._unset_keepalive_if_required()
+            self._body_timer = self.loop.call_later(_LINGER_S, self._give_up_body)
+        else:
+            self._give_up_body()
+
+    def _has_small_body(self) -> bool:
+        announced = [value for name, value in self.headers if name == b"content-length"]
+        return len(announced) == 1 and int(announced[0]) <= _SMALL_BODY_BYTES
+
+    def _give_up_body(self) -> None:
+        # The answer is out, and the rest of the request's body may never come: there can be
+        # no further request behind it.
+        self._body_timer = None
+        if not self.transport.is_closing():
             self._refused = True
             self._unset_keepalive_if_required()
             self._linger()

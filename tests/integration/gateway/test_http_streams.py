@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
@@ -131,6 +132,36 @@ async def test_an_answer_may_come_before_the_body_is_sent() -> None:
         assert answer.startswith(b"HTTP/1.1 413 ")
         # Its body isn't whole, so nothing can follow it on this connection.
         assert await reader.read() == b""
+        writer.close()
+
+
+async def test_what_is_left_of_a_small_body_is_awaited_when_it_was_answered_without_it() -> None:
+    async def endpoint(_: Request) -> Response:
+        return PlainTextResponse("good")
+
+    async with gateway_to(app_of(endpoint)) as gateway:
+        reader, writer = await gateway.open()
+        for word in (b"bad", b"worse"):
+            announced = f"Content-Length: {len(word)}"
+            writer.write(head(gateway, "POST", f"/nowhere?{V1}", announced))
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            length = next(line for line in answer.lower().splitlines() if b"content-length" in line)
+            await reader.readexactly(int(length.partition(b":")[2]))
+            writer.write(word)
+        writer.write(head(gateway, "POST", f"{PREFIX}?{V1}", "Content-Length: 0"))
+        assert (await reader.readuntil(b"good")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_a_small_body_that_does_not_come_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trunkline.gateway.door._LINGER_S", 0.05)
+    async with gateway_to(app_of(mirror)) as gateway:
+        reader, writer = await gateway.open()
+        writer.write(head(gateway, "POST", f"/nowhere?{V1}", "Content-Length: 3"))
+        assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
         writer.close()
 
 
