@@ -45,6 +45,7 @@ def test_a_call_without_a_network(tmp_path: Path) -> None:
     assert called.returncode == 0, f"{called.stderr}\n{platform.log()}"
     seen = json.loads(called.stdout.strip().splitlines()[-1])
     assert seen["has_only_loopback"]
-    assert seen["said"][0].endswith(QUESTION)
+    # Which stop it hears is the engine's affair.
+    assert seen["said"][0].rstrip(".,").endswith(QUESTION.rstrip("."))
     assert "Paris" in seen["said"][1]
     assert seen["loudness"] > 0.01
