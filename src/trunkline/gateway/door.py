@@ -287,6 +287,8 @@ class FrontDoor(HttpToolsProtocol):
             # A read may hold hundreds of requests. Those behind the one that was refused aren't
             # even taken apart.
             raise _RefusedError
+        # It may follow a body in the same read, at the end of which the wait for it has begun.
+        self._unset_keepalive_if_required()
         super().on_message_begin()
         # Bytes that came before it in the same read belong to another message.
         self._read_is_mixed = self._read_is_mixed or self._part is _Part.BODY
@@ -393,8 +395,10 @@ class FrontDoor(HttpToolsProtocol):
             self._give_up_body()
 
     def _has_small_body(self) -> bool:
-        announced = [value for name, value in self.headers if name == b"content-length"]
-        return len(announced) == 1 and int(announced[0]) <= _SMALL_BODY_BYTES
+        given = dict(self.headers)
+        # RFC 9110 section 10.1.1: who waits for leave to send it may not send it any more.
+        is_sent = b"expect" not in given
+        return is_sent and int(given.get(b"content-length", _LINGER_BYTES)) <= _SMALL_BODY_BYTES
 
     def _give_up_body(self) -> None:
         # The answer is out, and the rest of the request's body may never come: there can be

@@ -19,6 +19,7 @@ from tests.integration.gateway.http_agents import (
     mirror,
 )
 from tests.support.gateway import raw_agent, running_gateway
+from trunkline.gateway.door import FrontDoor
 
 
 async def test_a_request_streams_to_the_agent_piece_by_piece() -> None:
@@ -151,6 +152,39 @@ async def test_what_is_left_of_a_small_body_is_awaited_when_it_was_answered_with
             writer.write(word)
         writer.write(head(gateway, "POST", f"{PREFIX}?{V1}", "Content-Length: 0"))
         assert (await reader.readuntil(b"good")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_the_request_behind_such_a_body_is_given_the_time_it_takes() -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def endpoint(_: Request) -> Response:
+        reached.set()
+        await go_on.wait()
+        return PlainTextResponse("good")
+
+    async with gateway_to(app_of(endpoint)) as gateway:
+        reader, writer = await gateway.open()
+        writer.write(head(gateway, "POST", f"/nowhere?{V1}", "Content-Length: 3"))
+        assert (await reader.readuntil(b"}}}")).startswith(b"HTTP/1.1 404 ")
+        writer.write(b"bad" + head(gateway, "POST", f"{PREFIX}?{V1}", "Content-Length: 0"))
+        await reached.wait()
+        (door,) = gateway.server.server_state.connections
+        assert isinstance(door, FrontDoor)
+        # What ends a connection that nothing is asked on any more.
+        assert door.timeout_keep_alive_task is None
+        go_on.set()
+        assert (await reader.readuntil(b"good")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_a_body_that_waits_for_leave_is_not_awaited() -> None:
+    async with gateway_to(app_of(mirror)) as gateway:
+        reader, writer = await gateway.open()
+        asks = ("Content-Length: 3", "Expect: 100-continue")
+        writer.write(head(gateway, "POST", f"/nowhere?{V1}", *asks))
+        assert (await reader.readuntil(b"}}}")).startswith(b"HTTP/1.1 404 ")
+        assert await reader.read() == b""
         writer.close()
 
 
