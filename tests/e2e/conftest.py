@@ -1,5 +1,6 @@
 """One platform per test file: each file is a story, and stories don't share state."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -74,3 +75,19 @@ async def http(platform: Platform, token: str) -> AsyncIterator[httpx2.AsyncClie
         trust_env=False,
     ) as client:
         yield client
+
+
+@contextlib.asynccontextmanager
+async def counting_platform(workers: str, **settings: str) -> AsyncIterator[Platform]:
+    """Run a platform of its own with the agent that counts; nothing may have gone wrong in it."""
+    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
+    settings |= {"TRUNKLINE_GATEWAY_MAX_CONNECTIONS_PER_SESSION": "0"}
+    platform = Platform(folder / "state", "--workers", workers, **settings)
+    try:
+        platform.start().deploy(AGENTS / "counter")
+        yield platform
+        assert platform.stop() == 0, platform.log()
+        assert "Traceback" not in platform.log(), platform.log()
+    finally:
+        platform.stop()
+        shutil.rmtree(folder)

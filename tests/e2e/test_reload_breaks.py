@@ -3,17 +3,13 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from tests.e2e.conftest import AGENTS
+from tests.e2e.conftest import counting_platform
 from tests.e2e.test_reload import reload
 from tests.e2e.test_workers import sockets_of
 from tests.support.counting import Conversation
@@ -22,25 +18,6 @@ from tests.support.platform import Platform, children_of, until_ended
 MANY = 120
 #: By then it has taken over some, and others have yet to come.
 ENOUGH_SOCKETS = 70
-
-
-@contextlib.asynccontextmanager
-async def platform_of(workers: str) -> AsyncIterator[Platform]:
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
-    platform = Platform(
-        folder / "state",
-        "--workers",
-        workers,
-        TRUNKLINE_GATEWAY_MAX_CONNECTIONS_PER_SESSION="0",
-    )
-    try:
-        platform.start().deploy(AGENTS / "counter")
-        yield platform
-        assert platform.stop() == 0, platform.log()
-        assert "Traceback" not in platform.log(), platform.log()
-    finally:
-        platform.stop()
-        shutil.rmtree(folder)
 
 
 def newest(platform: Platform, role: str) -> int | None:
@@ -71,7 +48,7 @@ async def killed_while_it_takes_over(platform: Platform, role: str, watched: str
 )
 async def test_what_had_not_moved_goes_on(workers: str, role: str) -> None:
     sessions = [f"c{number % 2}" for number in range(MANY)]
-    async with platform_of(workers) as platform, contextlib.AsyncExitStack() as stack:
+    async with counting_platform(workers) as platform, contextlib.AsyncExitStack() as stack:
         token, keeper, before = platform.token(), platform.pid, platform.serving_pid
         talking = [
             Conversation(

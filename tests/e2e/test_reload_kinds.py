@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.e2e.conftest import AGENTS
+from tests.e2e.conftest import counting_platform
 from tests.e2e.test_reload import reload
 from tests.support.certificates import trusting, write_certificate
 from tests.support.counting import conversations
@@ -39,21 +39,6 @@ def database(server: PostgresServer) -> Iterator[str]:
         yield url
 
 
-@contextlib.asynccontextmanager
-async def platform_of(workers: str, **settings: str) -> AsyncIterator[Platform]:
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
-    settings |= {"TRUNKLINE_GATEWAY_MAX_CONNECTIONS_PER_SESSION": "0"}
-    platform = Platform(folder / "state", "--workers", workers, **settings)
-    try:
-        platform.start().deploy(AGENTS / "counter")
-        yield platform
-        assert platform.stop() == 0, platform.log()
-        assert "Traceback" not in platform.log(), platform.log()
-    finally:
-        platform.stop()
-        shutil.rmtree(folder)
-
-
 async def talk_across_reloads(platform: Platform, *, count: int, reloads: int) -> None:
     """Hold conversations across reloads, and see that nothing is missing."""
     sessions = [f"c{number % 5}" for number in range(count)]
@@ -73,13 +58,13 @@ async def talk_across_reloads(platform: Platform, *, count: int, reloads: int) -
 
 @TWO
 async def test_without_the_compiled_relay(workers: str) -> None:
-    async with platform_of(workers, **PYTHON) as platform:
+    async with counting_platform(workers, **PYTHON) as platform:
         await talk_across_reloads(platform, count=20, reloads=2)
 
 
 @ONE
 async def test_with_a_store_that_is_postgresql(workers: str, database: str) -> None:
-    async with platform_of(workers, TRUNKLINE_STORE_URL=database) as platform:
+    async with counting_platform(workers, TRUNKLINE_STORE_URL=database) as platform:
         await talk_across_reloads(platform, count=20, reloads=2)
 
 
@@ -89,7 +74,7 @@ async def test_with_a_store_that_is_postgresql(workers: str, database: str) -> N
 @pytest.mark.parametrize("kind", ["python", "postgresql"])
 async def test_many_conversations_of_each_kind(kind: str, workers: str, database: str) -> None:
     settings = PYTHON if kind == "python" else {"TRUNKLINE_STORE_URL": database}
-    async with platform_of(workers, **settings) as platform:
+    async with counting_platform(workers, **settings) as platform:
         await talk_across_reloads(platform, count=300, reloads=5)
 
 
@@ -128,7 +113,7 @@ class SlowReader:
 @TWO
 async def test_what_waits_for_slow_readers_moves_with_them(workers: str) -> None:
     async with (
-        platform_of(workers, TRUNKLINE_GATEWAY_STALLED_READER_S="0") as platform,
+        counting_platform(workers, TRUNKLINE_GATEWAY_STALLED_READER_S="0") as platform,
         contextlib.AsyncExitStack() as stack,
     ):
         token = platform.token()
@@ -157,7 +142,7 @@ async def test_what_waits_for_slow_readers_moves_with_them(workers: str) -> None
 async def test_slow_readers_move_without_the_compiled_relay_if_they_read_at_all() -> None:
     settings = PYTHON | {"TRUNKLINE_GATEWAY_STALLED_READER_S": "0"}
     async with (
-        platform_of("1", **settings) as platform,
+        counting_platform("1", **settings) as platform,
         connect(
             platform.websocket_url("counter", "s"),
             additional_headers={"Authorization": f"Bearer {platform.token()}"},
@@ -188,7 +173,7 @@ async def test_where_tls_ends_in_the_gateway_clients_are_told_to_come_again(work
     folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
     certificate, key = write_certificate(folder, "one")
     try:
-        async with platform_of(workers) as platform:
+        async with counting_platform(workers) as platform:
             # Its commands don't know this authority.
             assert platform.stop() == 0
             platform.settings |= {
