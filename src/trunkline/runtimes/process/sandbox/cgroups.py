@@ -20,6 +20,8 @@ _MIN_SHARES, _MIN_WEIGHT = 2, 1
 #: So many of a group's threads are looked at to tell whether one of them runs.
 _THREADS_LOOKED_AT = 64
 _FOLDER_MODE = 0o755
+#: More than any of a group's files that are read has.
+_READ_BYTES = 16 * 1024
 #: How long the kernel may take to let go of a group whose last process has ended.
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_S = 0.01
@@ -100,7 +102,7 @@ class Cgroups:
                 group.folders.append(folder)
                 for file, value in _values(hierarchy, limits):
                     with _optional(file):
-                        (folder / file).write_text(value)
+                        _write(f"{folder}/{file}", value)
             if may_freeze and isinstance(self.freezer, FreezerPlace):
                 group.freezer = self.freezer.make(name)
         except BaseException:
@@ -131,6 +133,8 @@ class Group:
         self.folders = folders
         self.version = version
         self.freezer = freezer
+        #: Where its counters are; each controller's are in one of the folders.
+        self._counters: list[tuple[str, Mapping[str, str]]] = []
 
     def open_to_join(self) -> list[int]:
         """Return descriptors: who writes ``0`` to each joins. They are the caller's to close."""
@@ -143,12 +147,18 @@ class Group:
 
     def usage(self) -> Usage:
         """Return what was counted; a group that is gone has counted nothing."""
+        if not self._counters:
+            self._counters = [
+                (path, names)
+                for folder in self.folders
+                for file, names in _COUNTERS[self.version].items()
+                if os.path.exists(path := f"{folder}/{file}")
+            ]
         facts: dict[str, int] = {}
-        for folder in self.folders:
-            for file, names in _COUNTERS[self.version].items():
-                for name, value in _read_table(folder / file):
-                    if name in names:
-                        facts[names[name]] = value
+        for path, names in self._counters:
+            for name, value in _read_table(path):
+                if name in names:
+                    facts[names[name]] = value
         return Usage(**facts)
 
     def resource_use(self) -> ResourceUse:
@@ -173,7 +183,7 @@ class Group:
     @property
     def gives_way(self) -> bool:
         """Whether its processes get a processor only when nobody else wants it."""
-        return any(_read_number(folder / "cpu.idle") == 1 for folder in self.folders)
+        return any(_read_number(f"{folder}/cpu.idle") == 1 for folder in self.folders)
 
     def give_way(self, *, to_others: bool) -> bool:
         """Have its processes get a processor only when nobody else wants it, or like the others.
@@ -212,7 +222,7 @@ class Group:
                     time.sleep(_REMOVE_PAUSE_S)
                 else:
                     break
-        self.folders, self.freezer = [], None
+        self.folders, self.freezer, self._counters = [], None, []
 
 
 def _from_stat(text: str) -> float:
@@ -308,9 +318,29 @@ def _weight(version: int, cpu: float) -> tuple[str, str]:
     return "cpu.weight", str(max(int(cpu * _WEIGHT), _MIN_WEIGHT))
 
 
-def _read_number(path: Path) -> int | None:
+# Such files are read and written for every agent, all the time: without what `open` brings along,
+# that takes a fifth of the time.
+
+
+def _write(path: str, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
-        return int(path.read_text())
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+
+
+def _read(path: str) -> str:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, _READ_BYTES).decode()
+    finally:
+        os.close(file)
+
+
+def _read_number(path: str) -> int | None:
+    try:
+        return int(_read(path))
     except (OSError, ValueError):
         return None
 
@@ -333,9 +363,9 @@ def _is_running(thread: int) -> bool:
         return False
 
 
-def _read_table(path: Path) -> Iterator[tuple[str, int]]:
+def _read_table(path: str) -> Iterator[tuple[str, int]]:
     try:
-        text = path.read_text()
+        text = _read(path)
     except OSError:
         return
     for line in text.splitlines():

@@ -16,6 +16,8 @@ _log = logging.getLogger("trunkline.runtimes")
 _GIB, _MIB = 1024**3, 1024**2
 #: A home is measured no more often than lets this share of the time be spent on it.
 _MEASURING_SHARE = 0.1
+#: Of one that hasn't run, it is measured once in so many looks.
+_STILL_LOOKS = 10
 _BLOCK_BYTES = 512
 #: Deeper than any tree that people make.
 _MAX_DEPTH = 100
@@ -81,7 +83,8 @@ class LimitWatch:
             tell=lambda message: self._say("cpu", "CpuLimit", message),
         )
         self._told: set[str] = set()
-        self._home_bytes_at_start: int | None = None
+        #: None until it was measured; what is empty needn't be.
+        self._home_bytes_at_start: int | None = 0 if _is_empty(self._folders) else None
         self._may_look = asyncio.Event()
         self._may_look.set()
         self.killed_for = ""
@@ -95,11 +98,18 @@ class LimitWatch:
             measuring: Held while disk is measured, so that one thread does it for all agents.
         """
         loop = asyncio.get_running_loop()
-        next_measure = 0.0
+        next_measure, still_looks = 0.0, 0
+        if self._home_bytes_at_start is not None:
+            # Nothing is to be seen yet, and its first caller waits.
+            await asyncio.sleep(interval_s)
         while not self.killed_for:
             await self._may_look.wait()
-            self.look(self._watched.usage())
-            if loop.time() >= next_measure:
+            before, usage = self._seen, self._watched.usage()
+            self.look(usage)
+            # Where the kernel counts, one that hasn't run has written next to nothing.
+            is_still = usage == before and usage.periods > 0
+            still_looks = still_looks + 1 if is_still else 0
+            if loop.time() >= next_measure and still_looks % _STILL_LOOKS == 0:
                 async with measuring:
                     begun = loop.time()
                     sizes = await in_thread(lambda: [measure(each) for each in self._folders])
@@ -175,6 +185,18 @@ class LimitWatch:
         if limit not in self._told:
             self._told.add(limit)
             self._tell(limit, reason, message)
+
+
+def _is_empty(folders: Sequence[Path]) -> bool:
+    """Tell whether nothing was written to any of the folders yet."""
+    try:
+        for folder in folders:
+            with os.scandir(folder) as entries:
+                if next(entries, None) is not None:
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def measure(home: Path) -> int | None:

@@ -1,0 +1,114 @@
+"""When an agent's disk is measured, and from what it started."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trunkline.runtimes.process.sandbox import watch
+from trunkline.runtimes.process.sandbox.cgroups import Limits, Usage
+from trunkline.runtimes.process.sandbox.watch import LimitWatch
+
+_BLOCK = 64 * 1024
+
+
+class Agent:
+    """One that does what it is told before each look, from look 0 to the last one, `looks`."""
+
+    gives_way = False
+
+    def __init__(self, home: Path, looks: int, between: Callable[[int], None]) -> None:
+        self.folders = (home,)
+        self.limits = Limits(cpu=1, memory_bytes=1, pids=1, home_bytes=_BLOCK)
+        self.periods = 1
+        self._left = looks
+        self._looks = 0
+        self._between = between
+        self.has_seen_enough = asyncio.Event()
+
+    def is_running(self) -> bool:
+        return False
+
+    def give_way(self, *, to_others: bool) -> bool:
+        return False
+
+    def usage(self) -> Usage:
+        self._between(self._looks)
+        self._looks += 1
+        if self._looks > self._left:
+            self.has_seen_enough.set()
+        return Usage(periods=self.periods)
+
+
+async def looked_at(agent: Agent) -> tuple[LimitWatch, list[signal.Signals]]:
+    """Watch one until it was looked at as often as it wants, or is ended."""
+    ended: list[signal.Signals] = []
+    limits = LimitWatch(agent, tell=lambda *_: None, end=ended.append)
+    running = asyncio.ensure_future(limits.run(0.0, asyncio.Lock()))
+    seen = asyncio.ensure_future(agent.has_seen_enough.wait())
+    await asyncio.wait((running, seen), return_when=asyncio.FIRST_COMPLETED)
+    for task in (running, seen):
+        task.cancel()
+    await asyncio.wait((running, seen))
+    return limits, ended
+
+
+async def test_one_that_rests_is_measured_once_in_ten_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    at: list[int] = []
+
+    def note(look: int) -> None:
+        nonlocal now
+        now = look
+
+    def measured(_home: Path) -> int:
+        at.append(now)
+        return 0
+
+    now = 0
+    monkeypatch.setattr(watch, "measure", measured)
+    monkeypatch.setattr(watch, "_MEASURING_SHARE", float("inf"))
+    await looked_at(Agent(tmp_path, 30, note))
+    assert at == [0, 10, 20, 30]
+
+
+async def test_one_that_runs_is_measured_at_every_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 0
+
+    def run(_look: int) -> None:
+        agent.periods += 1
+
+    def measured(_home: Path) -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    monkeypatch.setattr(watch, "measure", measured)
+    monkeypatch.setattr(watch, "_MEASURING_SHARE", float("inf"))
+    agent = Agent(tmp_path, 5, run)
+    await looked_at(agent)
+    assert count == 6
+
+
+async def test_an_empty_home_that_is_filled_at_once_is_over_the_limit(tmp_path: Path) -> None:
+    # Although it is measured for the first time when it is full.
+    agent = Agent(tmp_path, 3, lambda _: fill(tmp_path))
+    limits, ended = await looked_at(agent)
+    assert ended == [signal.SIGKILL]
+    assert limits.killed_for.startswith("killed: disk limit")
+
+
+async def test_a_home_that_was_full_before_may_be_started(tmp_path: Path) -> None:
+    fill(tmp_path)
+    limits, ended = await looked_at(Agent(tmp_path, 3, lambda _: None))
+    assert (limits.killed_for, ended) == ("", [])
+
+
+def fill(home: Path) -> None:
+    (home / "full").write_bytes(b"x" * 2 * _BLOCK)
