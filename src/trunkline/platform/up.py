@@ -352,6 +352,7 @@ async def _open_heart(
         on_limit=lambda limit: metrics.agent_limits.labels(limit).inc(),
     ).opened()
     stack.push_async_callback(runtime.aclose)
+    metrics.forks_ahead.set_function(lambda: runtime.forks_ahead)
     sessions = SessionDirectory(
         settings.sessions,
         store=store,

@@ -69,6 +69,11 @@ class Metrics:
             "Sessions kept ready for callers who name none; they are nobody's yet.",
             registry=registry,
         )
+        self.forks_ahead = Gauge(
+            "trunkline_forks_ahead",
+            "Sandboxes made with a fork in each, for sessions to come; they are nobody's yet.",
+            registry=registry,
+        )
         self.ready_sessions = Counter(
             "trunkline_ready_sessions",
             "Sessions made ready ahead, by what became of them (given, ended, failed).",

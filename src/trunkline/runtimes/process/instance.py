@@ -347,7 +347,7 @@ class ProcessInstance:
             What waits for its end.
         """
         self._open_pipes(resources)
-        forked = self._nurseries.take(self.spec, partial(self._environment, box))
+        forked = self._nurseries.take(self.spec, partial(self._environment, box), box)
         launcher = forked or self._spares.take(self.spec.node)
         child, ending = launcher.child, launcher.ending
         self._child = child

@@ -98,6 +98,7 @@ class ProcessRuntime:
             mode=StartMode(settings.start),
             idle_s=settings.zygote_idle_s,
             most=settings.zygotes_max,
+            ahead=settings.forks_ahead,
         )
 
     async def opened(self) -> Self:
@@ -165,8 +166,8 @@ class ProcessRuntime:
                 await instance.stop()
                 raise
             else:
-                if ground is not None and box is not None:
-                    self._nurseries.prepare(ground, spec, self._environment_in(box))
+                if box is not None:
+                    self._nurseries.prepare(box, spec, self._environment_in(box))
                 return instance
 
     async def warm_up(self, spec: InstanceSpec) -> StartStatus:
@@ -175,7 +176,7 @@ class ProcessRuntime:
         if ground is None:
             return StartStatus(mode=StartMode.SPAWN, reason="there is no sandbox")
         box = self._box(ground, spec, _NoLog())
-        return await self._nurseries.settle(ground, spec, self._environment_in(box))
+        return await self._nurseries.settle(box, spec, self._environment_in(box))
 
     def start_status(
         self, project: ProjectName, agent: AgentName, version: VersionId
@@ -215,6 +216,11 @@ class ProcessRuntime:
         if box is not None and box.nursery_pid is not None:
             self._nurseries.adopt(self._keeper.adopt(box.nursery_pid))
         return instance
+
+    @property
+    def forks_ahead(self) -> int:
+        """How many sandboxes are made, with a fork in each, and nobody's."""
+        return self._nurseries.ahead
 
     @property
     def run_dir(self) -> Path:

@@ -103,6 +103,11 @@ class ProcessSettings:
     zygotes_max: int = 16
     """How many versions may have a zygote at once. The one that wasn't needed for longest ends
     first. Each takes as much memory as an idle agent."""
+    forks_ahead: int = 1
+    """How many sandboxes each zygote has made for sessions to come, with a fork in each that runs
+    nothing of the author's before it is a session's. A new session that finds one has half the
+    way behind it; the next one is made when that session is ready. Each takes about 2 MiB. 0:
+    none."""
 
     def __post_init__(self) -> None:
         if self.sandbox not in set(SandboxMode):
@@ -115,6 +120,9 @@ class ProcessSettings:
             raise ValueError(msg)
         if self.start not in _STARTS:
             msg = f"start is {self.start!r}; give zygote or spawn"
+            raise ValueError(msg)
+        if self.forks_ahead < 0:
+            msg = "forks_ahead must be 0 or more"
             raise ValueError(msg)
         for network in self.egress_private:
             ip_network(network, strict=False)

@@ -25,17 +25,35 @@ class Accounts:
         self._first = first
         self._count = count
 
+    def owner(self, home: Path) -> int | None:
+        """Return the user a home belongs to; None: it has none yet, or isn't there."""
+        try:
+            owner = os.lstat(home).st_uid
+        except OSError:
+            return None
+        return owner if self._is_ours(owner) else None
+
+    def _is_ours(self, uid: int) -> bool:
+        return self._first <= uid < self._first + self._count
+
     def own(self, home: Path) -> int:
         """Return the user a home belongs to, making it and all in it theirs if it has none yet.
 
         Nothing may run in the home meanwhile.
         """
+        owner = self.owner(home)
+        if owner is None:
+            owner = self.next()
+            self.give(home, owner)
+        return owner
+
+    def give(self, home: Path, uid: int) -> None:
+        """Make a home that has no user, and all in it, a user's whose nothing is yet.
+
+        Nothing may run in the home meanwhile.
+        """
         folder = os.open(home, _OPEN_FOLDER)
         try:
-            owner = os.fstat(folder).st_uid
-            if self._first <= owner < self._first + self._count:
-                return owner
-            uid = self.next()
             try:
                 _give(folder, uid)
             except RecursionError:
@@ -44,7 +62,6 @@ class Accounts:
             os.fchown(folder, uid, uid)
         finally:
             os.close(folder)
-        return uid
 
     @property
     def range(self) -> tuple[int, int]:

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
@@ -38,17 +38,12 @@ from trunkline.runtimes.process.sandbox.forked import Fork, ForkedChild
 from trunkline.runtimes.process.sandbox.freezer import Freezer
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
-from trunkline.runtimes.process.sandbox.seccomp import program
+from trunkline.runtimes.process.sandbox.shape import SOCKETS, Shape, binds_of
 from trunkline.runtimes.process.sandbox.spare import Launcher, remove_directory
 
 _AGENT_SOCKET = "agent.sock"
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
-
-
-@cache
-def _filter() -> str:
-    return program().hex()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +103,7 @@ class Box:
         self._directory = ground.run_dir / "none"
         self._group: Group | None = None
         self._plan: Plan | None = None
+        self._environment: Mapping[str, str] = {}
         self._control: Control | None = None
         self._bridge: PortBridge | None = None
         self._proxy = EgressProxy(
@@ -133,7 +129,7 @@ class Box:
 
     @property
     def _sockets(self) -> Path:
-        return self._directory / "in"
+        return self._directory / SOCKETS
 
     @property
     def _reached(self) -> Path:
@@ -163,6 +159,26 @@ class Box:
         return places
 
     @property
+    def shape(self) -> Shape:
+        """What it has in common with others of its version's."""
+        return Shape(
+            launch=self._spec.launch,
+            limits=self.limits,
+            may_freeze=self._spec.may_freeze,
+            node=self._spec.node,
+            tmp_bytes=self.ground.tmp_bytes,
+            own_network=self._has_own_network,
+            proxy_port=PROXY_PORT if self._network.policy is NetworkPolicy.OUTBOUND else 0,
+            door_port=self._door_port,
+        )
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its session's home is nobody's yet."""
+        accounts = self.ground.accounts
+        return accounts is None or accounts.owner(self._spec.home) is None
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Where the agent can write on disk."""
         return self._spec.home, self._sockets
@@ -182,56 +198,25 @@ class Box:
         Raises:
             OSError: If something can't be made.
         """
-        launch = self._spec.launch
         self._launcher = launcher
         if isinstance(launcher, Fork):
             self.nursery_pid = launcher.nursery_pid
         self._control = launcher.control
         self._place(launcher.directory)
-        self._sockets.mkdir(mode=0o700)
-        (self._directory / "root").mkdir(mode=0o700)
-        uid = await in_thread(self._give_over)
-        seen = await in_thread(
-            views.view_of,
-            launch.command[0],
-            launch.working_dir,
-            home=self._spec.home,
-            sockets=self._sockets,
-            uid=os.geteuid() if uid is None else uid,
-            own_network=self._has_own_network,
-        )
-        self._group = self.ground.cgroups.make(
-            f"trunkline-{self._spec.node}-{self._directory.name}",
-            self.limits,
-            may_freeze=self._spec.may_freeze,
-        )
-        self._plan = Plan(
-            command=launch.command,
-            environment=dict(environment),
-            working_dir=launch.working_dir,
-            root=str(self._directory / "root"),
-            binds=tuple(seen.binds),
-            links=tuple(seen.links),
-            files=tuple(seen.files),
-            tmp_bytes=self.ground.tmp_bytes,
-            uid=uid,
-            own_network=self._has_own_network,
-            proxy_port=PROXY_PORT if self._network.policy is NetworkPolicy.OUTBOUND else 0,
-            filter=_filter(),
-            door_port=self._door_port,
-        )
+        self._environment = environment
+        if isinstance(launcher, Fork) and launcher.is_made:
+            self._group, launcher.group = launcher.group, None
+            if (accounts := self.ground.accounts) is not None:
+                assert launcher.uid is not None
+                accounts.give(self._spec.home, launcher.uid)
+            return
+        shape = self.shape
+        self._plan = await in_thread(self._make, shape)
+        self._group = shape.make_group(self.ground.cgroups, self._directory)
 
-    def _give_over(self) -> int | None:
-        """Make the agent's folders its own; return whom it runs as."""
-        accounts = self.ground.accounts
-        if accounts is None:
-            return None
-        launch = self._spec.launch
-        for folder in views.readable_folders(launch.command[0], launch.working_dir):
-            views.make_readable(folder)
-        uid = accounts.own(self._spec.home)
-        os.chown(self._sockets, uid, uid)
-        return uid
+    def _make(self, shape: Shape) -> Plan:
+        uid = shape.make_folders(self._directory, self._spec.home, self.ground.accounts)
+        return shape.plan(self._directory, uid)
 
     async def enter(self, stdout: int, stderr: int) -> None:
         """Have the launcher make the sandbox and run the agent in it.
@@ -245,25 +230,45 @@ class Box:
             OSError: If the agent's way out or in can't be.
         """
         assert self._control is not None
-        assert self._plan is not None
-        assert self._group is not None
-        descriptors = self._group.open_to_join()
-        try:
-            await self._control.send_plan(self._plan, (stdout, stderr, *descriptors))
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        if self._plan.own_network:
+        if self._plan is not None:
+            await self._send_plan(self._plan, stdout, stderr)
+        if isinstance(self._launcher, Fork):
+            named = {
+                "command": self._spec.launch.command,
+                "environment": dict(self._environment),
+                "working_dir": self._spec.launch.working_dir,
+            }
+            binds = binds_of(self._directory, self._spec.home)
+            self._control.be(binds, json.dumps(named).encode(), (stdout, stderr))
+        if self._has_own_network:
             self._bridge = PortBridge(self._control, DEFAULT_PORT, self._tasks)
             await self._bridge.open(str(self._directory / "port.sock"))
         waiting = [self._control.wait_started()]
-        if self._plan.proxy_port:
+        if self._network.policy is NetworkPolicy.OUTBOUND:
             waiting.append(self._serve(self._proxy.serve, self._control.way_out))
         if self._door is not None:
             # Whoever comes earlier waits in the kernel.
             serving = self._serve(self._door.serve, self._control.door)
             self._tasks.spawn(serving, name="sandbox:door")
         await asyncio.gather(*waiting)
+
+    async def _send_plan(self, plan: Plan, *outputs: int) -> None:
+        assert self._control is not None
+        assert self._group is not None
+        if not isinstance(self._launcher, Fork):
+            plan = replace(
+                plan,
+                environment=dict(self._environment),
+                binds=(*plan.binds, *binds_of(self._directory, self._spec.home)),
+                places=(),
+            )
+        descriptors = self._group.open_to_join()
+        others = () if isinstance(self._launcher, Fork) else outputs
+        try:
+            await self._control.send_plan(plan, (*others, *descriptors))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     async def _serve(
         self,

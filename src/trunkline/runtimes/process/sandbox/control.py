@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.runtimes.process.sandbox.inside.messages import receive, send
-from trunkline.runtimes.process.sandbox.inside.plan import Plan
+from trunkline.runtimes.process.sandbox.inside.plan import Plan, file_of
 
 
 class SandboxFailedError(Exception):
@@ -66,6 +66,7 @@ class Control:
         self._connection: socket.socket | None = None
         self._way_out = _Coming(self._loop)
         self._door = _Coming(self._loop)
+        self._born: asyncio.Future[None] = self._loop.create_future()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._asked: dict[int, asyncio.Future[socket.socket | None]] = {}
         self._numbers = itertools.count()
@@ -98,6 +99,32 @@ class Control:
         finally:
             os.close(described)
         self.go_on()
+
+    def be(
+        self, binds: Sequence[tuple[str, str, str]], described: bytes, outputs: Sequence[int]
+    ) -> None:
+        """Tell the nursery whose the agent is that it has forked, or will have.
+
+        Args:
+            binds: What it sees besides its plan's.
+            described: What it is to run, for the agent.
+            outputs: Its output and its complaints.
+        """
+        if self._connection is None:
+            return
+        file = file_of(described)
+        try:
+            send(self._connection, {"be": binds}, file, *outputs)
+        finally:
+            os.close(file)
+
+    async def wait_born(self) -> None:
+        """Wait until an agent is forked that waits to be told whose it is.
+
+        Raises:
+            SandboxFailedError: If it doesn't come to that.
+        """
+        await asyncio.shield(self._born)
 
     async def way_out(self) -> socket.socket:
         """Return the socket that listens in the session's network for what wants out.
@@ -203,9 +230,10 @@ class Control:
         if descriptor is not None and "nest" in message:
             self.nest_pidfd = descriptor
             self.on_nest()
-        elif descriptor is not None and "started" in message:
+        elif descriptor is not None and "born" in message:
             self.agent_pidfd = descriptor
-            self._take(message, None)
+            if not self._born.done():
+                self._born.set_result(None)
         else:
             self._take(message, None if descriptor is None else socket.socket(fileno=descriptor))
 
@@ -216,9 +244,7 @@ class Control:
             self._door.has_come(sock)
         elif "failed" in message:
             self.failure = str(message["failed"])
-            if not self._started.done():
-                self._started.set_exception(SandboxFailedError(self.failure))
-                self._started.exception()
+            self._fail(self.failure)
         elif "started" in message and not self._started.done():
             self._started.set_result(None)
         elif "ended" in message and not self.ended.done():
@@ -233,10 +259,14 @@ class Control:
             # Nobody waits for it any more.
             sock.close()
 
+    def _fail(self, why: str) -> None:
+        for waited in (self._born, self._started):
+            if not waited.done():
+                waited.set_exception(SandboxFailedError(why))
+                waited.exception()
+
     def _give_up(self, why: str) -> None:
-        if not self._started.done():
-            self._started.set_exception(SandboxFailedError(why))
-            self._started.exception()
+        self._fail(why)
         self._way_out.give_up()
         self._door.give_up()
         if not self.ended.done():

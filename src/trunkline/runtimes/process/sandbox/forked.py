@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
+from trunkline.aio.threads import in_thread
+from trunkline.runtimes.process.sandbox.cgroups import Group
 from trunkline.runtimes.process.sandbox.control import Control
 from trunkline.runtimes.process.sandbox.spare import NAME_BYTES, remove_directory
 
@@ -104,6 +106,10 @@ class Fork:
             nursery_pid: The nursery's process.
         """
         self.nursery_pid = nursery_pid
+        self.group: Group | None = None
+        self.uid: int | None = None
+        self.is_made = False
+        """Whether its sandbox is there, with an agent in it that waits to be told whose it is."""
         self.directory = run_dir / secrets.token_hex(NAME_BYTES)
         self.directory.mkdir(mode=0o700)
         self._deliver = deliver
@@ -119,6 +125,17 @@ class Fork:
         finally:
             os.close(plan)
             self._theirs.close()
+
+    async def give_up(self) -> None:
+        """End one that is made and was nobody's, and remove what is left."""
+        self.child.signal_group(signal.SIGKILL)
+        # The nursery ends it as well, should its first process not be known yet.
+        self.control.close()
+        await self.ending
+        group, self.group = self.group, None
+        if group is not None:
+            await in_thread(group.remove)
+        self.remove()
 
     def remove(self) -> None:
         """Remove its directory, and end its socket if nobody has it."""

@@ -17,7 +17,7 @@ from trunkline.protocol.ids import AgentName, ProjectName, VersionId
 from trunkline.runtimes.interface import InstanceSpec, StartMode, StartStatus
 from trunkline.runtimes.process.child import Child, Spawn, Started
 from trunkline.runtimes.process.entry_point import file_at
-from trunkline.runtimes.process.sandbox.box import Ground
+from trunkline.runtimes.process.sandbox.box import Box, Ground
 from trunkline.runtimes.process.sandbox.forked import Fork
 from trunkline.runtimes.process.sandbox.nursery import (
     LeftOutError,
@@ -25,6 +25,7 @@ from trunkline.runtimes.process.sandbox.nursery import (
     NurseryFailedError,
     Seed,
 )
+from trunkline.runtimes.process.sandbox.shape import Shape
 
 #: A variable of a definition that asks for one or the other.
 START_VARIABLE = "TRUNKLINE_START"
@@ -54,6 +55,8 @@ class _Version:
     left_out: dict[str, str] = field(default_factory=dict)
     nursery: Nursery | None = None
     making: asyncio.Task[None] | None = None
+    shape: Shape | None = None
+    """What its last session's sandbox was like."""
     reason: str = ""
     """Why there can't be one."""
     note: str = ""
@@ -73,6 +76,7 @@ class Nurseries:
         mode: StartMode,
         idle_s: float,
         most: int,
+        ahead: int,
     ) -> None:
         """Prepare.
 
@@ -82,12 +86,14 @@ class Nurseries:
             mode: How sessions are started unless their definition says otherwise.
             idle_s: After how long without a start a zygote is ended.
             most: How many zygotes there may be.
+            ahead: How many sandboxes each may have made for sessions to come.
         """
         self._spawn = spawn
         self._tasks = tasks
         self._mode = mode
         self._idle_s = idle_s
         self._most = most
+        self._ahead = ahead
         self._versions: dict[Key, _Version] = {}
         #: All that haven't ended, those that only wait for their sessions' end, too.
         self._nurseries: set[Nursery] = set()
@@ -97,13 +103,17 @@ class Nurseries:
         self._is_closed = False
 
     def take(
-        self, spec: InstanceSpec, environment_of: Callable[[InstanceSpec], Mapping[str, str]]
+        self,
+        spec: InstanceSpec,
+        environment_of: Callable[[InstanceSpec], Mapping[str, str]],
+        box: Box,
     ) -> Fork | None:
         """Return what a session is forked by; None: start it as a program.
 
         Args:
             spec: The agent.
             environment_of: Returns the whole environment of an agent.
+            box: Its sandbox.
         """
         version = self._version(spec, environment_of)
         if version is None or version.nursery is None:
@@ -124,18 +134,23 @@ class Nurseries:
             version.nursery = None
             return None
         version.note = ""
-        return version.nursery.fork()
+        return version.nursery.fork(box.shape, is_new=box.is_new)
 
     def prepare(
         self,
-        ground: Ground,
+        box: Box,
         spec: InstanceSpec,
         environment_of: Callable[[InstanceSpec], Mapping[str, str]],
     ) -> None:
-        """Begin to make a version's zygote, unless it has one or can't: a session is ready."""
+        """Begin to make what the next session of a version is forked by: one is ready."""
         version = self._version(spec, environment_of)
-        if version is not None and version.nursery is None and version.making is None:
-            self._make(ground, spec, version)
+        if version is None:
+            return
+        version.shape = box.shape
+        if version.nursery is not None:
+            version.nursery.keep_ahead(version.shape, self._ahead)
+        elif version.making is None:
+            self._make(box.ground, spec, version)
 
     def give_up(self, spec: InstanceSpec, why: str) -> None:
         """Fork no more sessions of a version: one couldn't be."""
@@ -148,15 +163,17 @@ class Nurseries:
 
     async def settle(
         self,
-        ground: Ground,
+        box: Box,
         spec: InstanceSpec,
         environment_of: Callable[[InstanceSpec], Mapping[str, str]],
     ) -> StartStatus:
         """Make a version's zygote if there can be one; return how its sessions are started."""
-        self.prepare(ground, spec, environment_of)
+        self.prepare(box, spec, environment_of)
         version = self._versions[_key(spec)]
         if version.making is not None:
             await asyncio.shield(version.making)
+        if version.nursery is not None:
+            await version.nursery.kept_ahead()
         return self.status(_key(spec))
 
     def status(self, key: Key) -> StartStatus:
@@ -261,12 +278,19 @@ class Nurseries:
                     raise
                 else:
                     version.nursery = nursery
+                    if version.shape is not None:
+                        nursery.keep_ahead(version.shape, self._ahead)
                     self._make_room()
                     self._loop.call_later(self._idle_s, self._end_idle)
                     self._loop.call_later(_REPLACED_IDLE_S, self._end_replaced, version)
                     return
         finally:
             version.making = None
+
+    @property
+    def ahead(self) -> int:
+        """How many sandboxes are made and nobody's."""
+        return sum(nursery.ahead for nursery in self._nurseries)
 
     # Ends
 

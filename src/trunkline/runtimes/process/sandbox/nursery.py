@@ -21,12 +21,14 @@ from trunkline.protocol.ids import NodeId
 from trunkline.runtimes.interface import Launch
 from trunkline.runtimes.process.child import Child, Spawn, start_child
 from trunkline.runtimes.process.sandbox import view as views
+from trunkline.runtimes.process.sandbox.ahead import Ahead
 from trunkline.runtimes.process.sandbox.box import Ground
 from trunkline.runtimes.process.sandbox.cgroups import Group, Limits
 from trunkline.runtimes.process.sandbox.forked import Fork
 from trunkline.runtimes.process.sandbox.inside.messages import receive, send
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, file_of
 from trunkline.runtimes.process.sandbox.seccomp import program
+from trunkline.runtimes.process.sandbox.shape import Shape
 from trunkline.runtimes.process.sandbox.spare import NAME_BYTES, remove_directory
 
 _NURSE = (
@@ -90,6 +92,7 @@ class Nursery:
         self._child: Child | None = None
         self._life: asyncio.Task[None] | None = None
         self._is_ours = True
+        self._ahead: Ahead | None = None
         self._ready: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self.modules: tuple[str, ...] = ()
         """What is preloaded."""
@@ -187,8 +190,6 @@ class Nursery:
         seen = views.view_of(
             launch.command[0],
             launch.working_dir,
-            home=None,
-            sockets=None,
             uid=os.geteuid() if uid is None else uid,
             own_network=True,
         )
@@ -199,7 +200,8 @@ class Nursery:
             working_dir=launch.working_dir,
             root=str(self._directory / "root"),
             binds=tuple(seen.binds),
-            links=tuple(seen.links),
+            # An empty home that doesn't last.
+            links=(*seen.links, ("/tmp", views.HOME)),  # noqa: S108 - the sandbox's own
             files=(*seen.files, *_library()),
             tmp_bytes=self._ground.tmp_bytes,
             uid=uid,
@@ -253,14 +255,39 @@ class Nursery:
 
     # Sessions
 
-    def fork(self) -> Fork:
-        """Prepare another session.
+    def fork(self, shape: Shape, *, is_new: bool) -> Fork:
+        """Prepare another session, in a sandbox that is made already if there is one.
+
+        Args:
+            shape: What its sandbox is to be like.
+            is_new: Whether its home is nobody's: one that is made has a user of its own.
 
         Raises:
             OSError: If it has no place.
         """
+        made = None if self._ahead is None or not is_new else self._ahead.take(shape)
+        return made or self._fork()
+
+    def _fork(self) -> Fork:
         assert self._child is not None
         return Fork(self._ground.run_dir, self._deliver, self._tasks, self._child.pid)
+
+    def keep_ahead(self, shape: Shape, most: int) -> None:
+        """Have sandboxes made for sessions to come, soon."""
+        if self._line is not None and most:
+            if self._ahead is None:
+                self._ahead = Ahead(self._ground, self._fork, self._tasks, most)
+            self._ahead.fill(shape)
+
+    async def kept_ahead(self) -> None:
+        """Wait until what is made ahead is made."""
+        if self._ahead is not None:
+            await self._ahead.filled()
+
+    @property
+    def ahead(self) -> int:
+        """How many sandboxes are made and nobody's."""
+        return 0 if self._ahead is None else self._ahead.count
 
     async def _deliver(self, files: Sequence[int]) -> None:
         while True:
@@ -284,6 +311,8 @@ class Nursery:
     def close(self) -> None:
         """Have the zygote end; its sessions go on. Twice is fine."""
         line, self._line = self._line, None
+        if self._ahead is not None:
+            self._ahead.close()
         if line is not None:
             self.lost = self.lost or "it was closed"
             self._loop.remove_reader(line)
@@ -306,6 +335,8 @@ class Nursery:
     async def aclose(self) -> None:
         """End it with all that came of it; if that was let go, only the zygote. Twice is fine."""
         self.close()
+        if self._ahead is not None:
+            await self._ahead.aclose()
         if self._life is None or not self._is_ours:
             # What sessions have of it goes on without.
             await self._remove()

@@ -4,7 +4,6 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 #: Where the session's home is, for the agent.
 HOME = "/home/session"
@@ -36,18 +35,14 @@ def view_of(
     command: str,
     working_dir: str,
     *,
-    home: Path | None,
-    sockets: Path | None,
     uid: int,
     own_network: bool,
 ) -> View:
-    """Return what an agent is to see.
+    """Return what an agent is to see, but for what is its session's alone.
 
     Args:
         command: The program it is started with, by its absolute path.
         working_dir: Its version's folder.
-        home: The session's home; None: an empty one that doesn't last.
-        sockets: Where the agent may make sockets; None: nowhere.
         uid: Whom it runs as.
         own_network: Whether its network is its own, where the machine's resolver doesn't answer.
     """
@@ -57,12 +52,6 @@ def view_of(
     for path in _program_folders(command):
         _see(view, path)
     _see(view, working_dir)
-    if home is None:
-        view.links.append(("/tmp", HOME))  # noqa: S108 - the sandbox's own
-    else:
-        view.binds.append((str(home), HOME, "rw"))
-    if sockets is not None:
-        view.binds.append((str(sockets), SOCKETS, "rw"))
     return view
 
 

@@ -1,7 +1,8 @@
 """Starts a victim and a prober, and prints what the prober managed. Run as any user.
 
 Arguments: the folder trunkline is in, a working folder, ``auto`` or ``off``, the interpreter
-agents run on, and ``zygote`` or ``spawn``.
+agents run on, and ``spawn``, ``zygote``, or ``ahead``: a zygote whose forks are made before they
+are anybody's.
 """
 
 import asyncio
@@ -134,7 +135,8 @@ async def main():
     hidden = await asyncio.start_unix_server(lambda _, writer: writer.close(), "\0" + abstract)
     runtime = ProcessRuntime(
         ProcessSettings(
-            state_dir=root / "state", run_dir=root / "run", sandbox=mode, start=start,
+            state_dir=root / "state", run_dir=root / "run", sandbox=mode,
+            start="spawn" if start == "spawn" else "zygote", forks_ahead=int(start == "ahead"),
             egress_private=(f"{ALLOWED}/32",),
         )
     )  # fmt: skip
@@ -164,7 +166,11 @@ async def main():
         }
         prober = spec(root, "prober", "probes.py", json.dumps(facts), environment={})
         started.add((await runtime.warm_up(prober)).mode)
+        # What was taken for the victim is made again, too.
+        await runtime.warm_up(victim_spec)
+        assert runtime.forks_ahead == (2 if start == "ahead" else 0)
         running = await runtime.start(prober, sink)
+        assert runtime.forks_ahead == (1 if start == "ahead" else 0), "it isn't the one made ahead"
         started.add((await runtime.warm_up(prober)).mode)
         reader, writer = await asyncio.open_unix_connection(victim.address.path)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")

@@ -34,11 +34,12 @@ def drive(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
-    assert answer["started"] == [start], answer["started"]
+    mode = "spawn" if start == "spawn" else "zygote"
+    assert answer["started"] == [mode], answer["started"]
     return answer
 
 
-@pytest.fixture(scope="module", params=["spawn", "zygote"])
+@pytest.fixture(scope="module", params=["spawn", "zygote", "ahead"])
 def start(request: pytest.FixtureRequest) -> str:
     """How agents are started."""
     how: str = request.param

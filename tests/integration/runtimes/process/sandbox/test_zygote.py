@@ -584,3 +584,44 @@ async def test_nothing_is_left_of_a_zygote(tmp_path: Path) -> None:
         if str(tmp_path).encode() in _environment(folder)
     ] == []  # fmt: skip
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def groups_of(spec: InstanceSpec) -> list[str]:
+    """Return the control groups there are of a platform's."""
+    prefix = f"trunkline-{spec.node}-"
+    return [name for _, names, _ in os.walk("/sys/fs/cgroup") for name in names if prefix in name]
+
+
+async def test_a_fork_made_ahead_is_one_new_sessions(agents: Agents, tmp_path: Path) -> None:
+    spec = agents.spec("serve(_os.getuid())")
+    await agents.warm_up(spec)
+    assert agents.runtime.forks_ahead == 1
+    first = await agents.runtime.start(spec, RecordingSink())
+    assert agents.runtime.forks_ahead == 0, "it wasn't the one made ahead"
+    await first.stop()
+    user = json.loads((spec.home / "found.json").read_text())
+    assert spec.home.stat().st_uid == user
+    # Its home has a user, which the one that is ready by now isn't.
+    await agents.warm_up(spec)
+    again = await agents.runtime.start(spec, RecordingSink())
+    assert agents.runtime.forks_ahead == (1 if os.geteuid() == 0 else 0)
+    await again.stop()
+    assert json.loads((spec.home / "found.json").read_text()) == user
+    assert len(groups_of(spec)) > 0
+    await agents.runtime.aclose()
+    assert agents.runtime.forks_ahead == 0
+    assert groups_of(spec) == []
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_a_fork_made_ahead_that_ended_is_nobodys(agents: Agents) -> None:
+    spec = agents.spec("serve(1)")
+    await agents.warm_up(spec)
+    # They have no other sign of whose they are than the platform's, which this process is.
+    (nursery,) = agents.runtime._nurseries._nurseries
+    assert nursery._ahead is not None
+    (fork,) = nursery._ahead._made
+    os.kill(fork.child.pid, signal.SIGKILL)
+    await fork.ending
+    assert await agents.find(spec) == 1
+    assert not fork.directory.exists()

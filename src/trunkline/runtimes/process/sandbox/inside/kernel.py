@@ -20,6 +20,7 @@ MS_NOEXEC = 0x8
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
 
 ATTR_RDONLY = 0x1
 ATTR_NOSUID = 0x2
@@ -29,6 +30,12 @@ ATTR_NOEXEC = 0x8
 _MNT_DETACH = 2
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
+_AT_EMPTY_PATH = 0x1000
+_OPEN_TREE_CLONE = 0x1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
@@ -54,6 +61,7 @@ _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 
 class _MountAttributes(ctypes.Structure):
@@ -80,8 +88,7 @@ def _checked(result: int, what: str) -> None:
 
 
 def _prctl(option: int, *values: int) -> int:
-    arguments = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
-    result: int = _libc.prctl(option, *arguments)
+    result: int = _libc.prctl(option, *(*values, 0, 0, 0, 0)[:4])
     return result
 
 
@@ -112,17 +119,56 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
 
 def restrict_mount(target: str, attributes: int, *, recursive: bool = True) -> None:
     """Add attributes such as read-only to a mount, and to those below it."""
-    wanted = _MountAttributes(attr_set=attributes)
     flags = _AT_RECURSIVE if recursive else 0
+    _set_attributes(_AT_FDCWD, target.encode(), flags, attributes, target)
+
+
+def _set_attributes(folder: int, path: bytes, flags: int, attributes: int, name: str) -> None:
+    wanted = _MountAttributes(attr_set=attributes)
     result = _libc.syscall(
         ctypes.c_long(_SYS_MOUNT_SETATTR),
-        ctypes.c_int(_AT_FDCWD),
-        target.encode(),
+        ctypes.c_int(folder),
+        path,
         ctypes.c_uint(flags),
         ctypes.byref(wanted),
         ctypes.c_size_t(ctypes.sizeof(wanted)),
     )
-    _checked(result, f"restrict {target}")
+    _checked(result, f"restrict {name}")
+
+
+def clone_mount(source: str, attributes: int) -> int:
+    """Return what is at a place, with all mounted below it, as a mount of no place yet.
+
+    It is an open file, the caller's to close.
+    """
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    tree: int = _libc.syscall(
+        ctypes.c_long(_SYS_OPEN_TREE),
+        ctypes.c_int(_AT_FDCWD),
+        source.encode(),
+        ctypes.c_uint(flags),
+    )
+    if tree < 0:
+        _checked(tree, f"clone {source}")
+    try:
+        _set_attributes(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, source)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def attach_mount(tree: int, place: str) -> None:
+    """Put a mount that has no place at one."""
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOVE_MOUNT),
+        ctypes.c_int(tree),
+        b"",
+        ctypes.c_int(_AT_FDCWD),
+        place.encode(),
+        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+    )
+    _checked(result, f"mount {place}")
 
 
 def pivot_into(root: str) -> None:
@@ -166,9 +212,9 @@ def keep_capabilities_of_next_user() -> None:
 def drop_bounding_set(*kept: int) -> None:
     """Have no program we execute gain a capability."""
     for capability in range(_MAX_CAPABILITIES):
-        # Numbers the kernel doesn't know are refused.
-        if capability not in kept:
-            _prctl(_PR_CAPBSET_DROP, capability)
+        if capability not in kept and _prctl(_PR_CAPBSET_DROP, capability) != 0:
+            # It knows none above either; or we may not, which whoever looks at us sees.
+            break
 
 
 def drop_capabilities(*kept: int) -> None:
@@ -192,7 +238,6 @@ def filter_system_calls(program: bytes) -> None:
     """Install a seccomp filter for good."""
     code = ctypes.create_string_buffer(program, len(program))
     filters = _FilterProgram(len(program) // 8, ctypes.cast(code, ctypes.c_void_p))
-    result = _libc.prctl(
-        _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(filters)
+    _checked(
+        _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(filters)), "seccomp filter"
     )
-    _checked(result, "seccomp filter")

@@ -1,7 +1,8 @@
 """The messages between a sandbox and the platform.
 
 Each is JSON, with at most one descriptor. The platform's first is empty but for descriptors: a
-file with the plan, the agent's output and its complaints, and the cgroups to join. Then come
+file with the plan, the agent's output and its complaints, and the cgroups to join. (A nursery
+gets the outputs later, ``nursery`` says when.) Then come
 ``listening`` with the socket of the way out, ``door`` with that of the door to the platform, and
 ``started`` just before the agent's program is executed, or ``failed`` with the reason, also after
 ``started``. The platform may ask to
@@ -32,18 +33,28 @@ def receive(control: socket.socket) -> tuple[dict[str, Any] | None, int | None]:
     Raises:
         BlockingIOError: If there is none yet.
     """
+    message, descriptors = receive_with(control, 1)
+    return message, descriptors[0] if descriptors else None
+
+
+def receive_with(control: socket.socket, most: int) -> tuple[dict[str, Any] | None, list[int]]:
+    """Return one message and the descriptors with it, at most so many; None at the end.
+
+    Raises:
+        BlockingIOError: If there is none yet.
+    """
     try:
-        data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, 1)
+        data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, most)
     except ConnectionResetError:
         # The other end is gone and hasn't read all of ours. What it said before is still there.
         try:
-            data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, 1)
+            data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, most)
         except ConnectionResetError:
-            return None, None
+            return None, []
     if not data:
-        return None, None
+        return None, []
     message: dict[str, Any] = json.loads(data)
-    return message, descriptors[0] if descriptors else None
+    return message, list(descriptors)
 
 
 def receive_plan(control: socket.socket) -> tuple[bytes, list[int]]:

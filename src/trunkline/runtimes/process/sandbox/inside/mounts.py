@@ -22,7 +22,7 @@ _HIDDEN_PROC = (
     "kpageflags", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
 )  # fmt: skip
 _OURS = kernel.ATTR_NOSUID | kernel.ATTR_NODEV
-_MODES = {
+MODES = {
     "ro": _OURS | kernel.ATTR_RDONLY,
     "rw": _OURS,
     "dev": kernel.ATTR_NOSUID | kernel.ATTR_NOEXEC,
@@ -49,6 +49,8 @@ def enter_view(plan: Plan, *, proc_options: str = "") -> None:
         _make_file(plan.root + path, text)
     for source, place, mode in plan.binds:
         _bind(source, plan.root + place, mode)
+    for place in plan.places:
+        os.makedirs(plan.root + place)
     for target, place in plan.links:
         os.makedirs(os.path.dirname(plan.root + place), exist_ok=True)
         os.symlink(target, plan.root + place)
@@ -93,7 +95,7 @@ def _proc(path: str, options: str) -> None:
         place = f"{path}/{name}"
         if os.path.isdir(place):
             kernel.mount("tmpfs", place, "tmpfs", _TMPFS_FLAGS, "mode=0555,size=4k")
-            kernel.restrict_mount(place, _MODES["ro"])
+            kernel.restrict_mount(place, MODES["ro"])
         elif os.path.exists(place):
             _bind("/dev/null", place, "dev")
 
@@ -104,7 +106,7 @@ def _bind(source: str, place: str, mode: str) -> None:
     elif not os.path.exists(place):
         _make_file(place, "")
     kernel.mount(source, place, "", kernel.MS_BIND | kernel.MS_REC)
-    kernel.restrict_mount(place, _MODES[mode])
+    kernel.restrict_mount(place, MODES[mode])
 
 
 def _make_file(path: str, text: str) -> None:

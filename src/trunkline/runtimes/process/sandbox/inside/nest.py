@@ -2,8 +2,8 @@
 
 It is forked from the nursery, never from the zygote, and runs code of ours alone. It makes the
 sandbox around nothing, gives the zygote what it takes to have a child in there, looks at what came
-in before anything of the session's is told to it, and stays as ``rest``:
-without it the sandbox would end.
+in, hands what it takes to make that the session's to the nursery, and stays as ``rest``: without it
+the sandbox would end. It never learns whose session it is.
 
 The namespaces belong to the nursery's user namespace, in which the zygote may enter them and
 nothing else. The child ends up in a user namespace of its own below, which owns none of them: what
@@ -24,7 +24,7 @@ from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but,
 from trunkline.runtimes.process.sandbox.inside.messages import send
 from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
 from trunkline.runtimes.process.sandbox.inside.network import set_up_network
-from trunkline.runtimes.process.sandbox.inside.plan import Plan, file_of
+from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.inside.rest import rest
 
 #: The number of the child in its own namespace of processes: the third there ever was.
@@ -55,10 +55,11 @@ def be_nest(
     Args:
         plan: What to make.
         control: The socket to the platform.
-        nursery: The socket to the nursery, which gets the agent's pidfd and the network.
+        nursery: The socket to the nursery, which gets the agent's pidfd, its network, its view
+            and the line to it.
         zygote: The socket to the zygote.
         resting: The program to become when all is done.
-        files: The agent's output, its complaints, and the cgroups to join.
+        files: The cgroups to join.
     """
     try:
         kernel.die_with_parent(signal.SIGKILL)
@@ -70,14 +71,13 @@ def be_nest(
         set_up_network(plan, control)
         socket.sethostname("session")
         enter_view(plan)
-        agent = _have_born(plan, zygote, files)
-        pidfd = os.pidfd_open(agent.pid)
-        network = os.open("/proc/self/ns/net", os.O_RDONLY)
-        send(nursery, {"born": True}, pidfd, network)
-        send(control, {"started": True}, pidfd)
+        line = _have_born(plan, zygote, files)
+        known = [os.pidfd_open(AGENT_PID), line.fileno()]
+        known += [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("net", "mnt")]
         kernel.hide_from_ptrace()
         give_up_powers(None, bytes.fromhex(plan.filter))
-        agent.let_run(plan)
+        # From here on the agent may be told whose it is: nothing in there can do more than it.
+        send(nursery, {"born": True}, *known)
         close_all_but(*ours)
         rest(resting)
     except (OSError, _RefusedError) as error:
@@ -86,23 +86,8 @@ def be_nest(
     os._exit(_NOT_RUN)
 
 
-class _Born:
-    """A child of the zygote's that waits to be told who it is."""
-
-    def __init__(self, pid: int, line: socket.socket) -> None:
-        self.pid = pid
-        self._line = line
-
-    def let_run(self, plan: Plan) -> None:
-        """Tell it. There may be secrets in it: it is the first that it hears of its session."""
-        names = ("command", "environment", "working_dir")
-        described = file_of(json.dumps({name: getattr(plan, name) for name in names}).encode())
-        socket.send_fds(self._line, [b"go"], [described])
-        os.close(described)
-
-
-def _have_born(plan: Plan, zygote: socket.socket, files: list[int]) -> _Born:
-    stdout, stderr, *cgroups = files
+def _have_born(plan: Plan, zygote: socket.socket, cgroups: list[int]) -> socket.socket:
+    """Return the line to a child of the zygote's that waits to be told who it is."""
     member = _Member(plan.uid, cgroups)
     spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in _NAMESPACES[:-3]]
     spaces += [member.space("cgroup"), os.open("/proc/self/ns/mnt", os.O_RDONLY)]
@@ -112,16 +97,16 @@ def _have_born(plan: Plan, zygote: socket.socket, files: list[int]) -> _Born:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     request = json.dumps({"uid": plan.uid, "filter": plan.filter}).encode()
-    socket.send_fds(zygote, [request], [theirs.fileno(), stdout, stderr, *spaces, *cgroups])
-    # Its end and its output end with the agent: nothing of it stays open here.
+    socket.send_fds(zygote, [request], [theirs.fileno(), *spaces, *cgroups])
+    # Its end ends with the agent: nothing of it stays open here.
     theirs.close()
     zygote.close()
-    for descriptor in (*spaces, *files):
+    for descriptor in (*spaces, *cgroups):
         os.close(descriptor)
     to_nowhere(os.O_RDWR, 0, 1, 2)
     _await_word(ours)
     expected.check()
-    return _Born(AGENT_PID, ours)
+    return ours
 
 
 def _await_word(line: socket.socket) -> None:

@@ -10,16 +10,20 @@ The zygote is a program of the version's own interpreter, ``zygote``. Importing 
 others, so it is in a sandbox like a session's, with nothing of a session in it.
 
 For each session the nursery forks a ``nest``, which makes the sandbox and stays in it as its first
-process. From then on it is the nursery that opens connections in there for the platform. The agent
+process. From then on it is the nursery that tells the agent whose it is, gives it that session's
+folders, and opens connections in there for the platform. The agent
 is the grandchild of the zygote and, once its parent has ended, the nursery's child. When the agent
 ends, the nursery ends the nest, with that everything in there, and tells the platform how.
 
 Messages from the platform: the first has a file with the order, and the cgroups the zygote joins.
-Each other one is a session's: a file with its plan, its end of a control socket, its output, its
-complaints, and the cgroups to join. Messages to the platform: ``ready`` with what the zygote has to
-say, ``lost`` when it has ended. To a session's control socket: ``nest`` with a pidfd of that, what
-the nest sends, answers to ``connect``, and ``ended`` with the agent's code when nothing of the
-session is left.
+Each other one is a session's: a file with its plan, its end of a control socket, and the cgroups to
+join. Messages to the platform: ``ready`` with what the zygote has to say, ``lost`` when it has
+ended. To a session's control socket: ``nest`` with a pidfd of that, what the nest sends, ``born``
+with a pidfd of the agent that waits, ``started`` when it has been told, answers to ``connect``, and
+``ended`` with the agent's code when nothing of the session is left. From there, besides
+``connect``: ``be``, with the folders to bind, a file of what the agent is to run, its output and
+its complaints. That may come at any time, and only once; a sandbox whose socket is closed before
+is nobody's, and ends.
 
 When the platform's process is replaced, its line ends. Then the zygote is ended, and the nursery
 stays as long as its sessions do.
@@ -38,8 +42,8 @@ from trunkline.runtimes.process.sandbox.inside import kernel
 from trunkline.runtimes.process.sandbox.inside.confine import enter_user_namespace, keep_entering
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but, to_nowhere
 from trunkline.runtimes.process.sandbox.inside.init import connect_for
-from trunkline.runtimes.process.sandbox.inside.messages import receive, receive_plan, send
-from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
+from trunkline.runtimes.process.sandbox.inside.messages import receive_plan, receive_with, send
+from trunkline.runtimes.process.sandbox.inside.mounts import MODES, enter_view
 from trunkline.runtimes.process.sandbox.inside.nest import AGENT_PID, be_nest
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, decode, file_of
 from trunkline.runtimes.process.sandbox.inside.rest import program
@@ -47,6 +51,10 @@ from trunkline.runtimes.process.sandbox.inside.rest import program
 _MAX_BYTES = 256 * 1024
 _MAX_DESCRIPTORS = 16
 _NOT_RUN = 127
+#: What comes of a nest: the agent, the line to it, its network and its view.
+_KNOWN = 4
+#: What an agent is told with: what it is to run, its output and its complaints.
+_TOLD = 3
 #: Where the zygote finds its line to here.
 _ZYGOTE_LINE = 3
 _FOR_AGENTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -90,7 +98,9 @@ class _Session:
         self.control = control
         self.told = told
         self.told_file = told.fileno()
-        self.network = -1
+        self.network = self.view = self.line = -1
+        self.be: tuple[list[list[str]], list[int]] | None = None
+        self.is_told = False
         self.agent = 0
         self.code = -signal.SIGKILL
 
@@ -113,16 +123,19 @@ class _Nursery:
         self._resting = program()
         self._poll = select.epoll()
         self._own_space = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        # Who enters others' networks can only come back to one that is its own to enter.
-        kernel.unshare(kernel.CLONE_NEWNET)
+        # Who enters others' networks and views can only come back to what is its own to enter.
+        kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS)
+        # What is mounted on the machine from here on is seen, and nothing of ours is seen there.
+        kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_SLAVE)
         self._own_network = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self._own_view = os.open("/proc/self/ns/mnt", os.O_RDONLY)
 
     def run(self, cgroups: list[int], preload: dict[str, Any]) -> NoReturn:
         wake, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._start_zygote(cgroups, preload)
-        # Two for each session; nothing that comes of the zygote has this limit.
+        # Five for each session; nothing that comes of the zygote has this limit.
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._poll.register(wake, select.EPOLLIN)
@@ -276,14 +289,16 @@ class _Nursery:
         if session.told_file < 0:
             return
         try:
-            data, files, _, _ = socket.recv_fds(session.told, 256, 2)
+            data, files, _, _ = socket.recv_fds(session.told, 256, _KNOWN)
         except BlockingIOError:
             return
         if data and files:
-            agent, session.network = files
+            agent, session.line, session.network, session.view = files
             session.agent = _number_here(agent)
             self._agents[session.agent] = session
+            send(session.control, {"born": True}, agent)
             os.close(agent)
+            self._tell(session)
         if not data:
             self._stop_hearing(session)
 
@@ -296,9 +311,15 @@ class _Nursery:
 
     def _answer(self, session: _Session) -> None:
         """Open a connection in a session's network, if the platform asks for one."""
-        message, _ = receive(session.control)
+        message, files = receive_with(session.control, _TOLD)
         if message is None:
             self._stop_answering(session)
+            if not session.is_told:
+                # Nobody wants it.
+                os.kill(session.nest, signal.SIGKILL)
+        elif "be" in message:
+            session.be = message["be"], files
+            self._tell(session)
         elif session.network < 0:
             # There is nobody in there yet.
             send(session.control, {"refused": message["number"]})
@@ -308,6 +329,48 @@ class _Nursery:
                 connect_for(session.control, message)
             finally:
                 kernel.enter(self._own_network, kernel.CLONE_NEWNET)
+
+    def _tell(self, session: _Session) -> None:
+        """Tell an agent whose it is, once it is there and that is known.
+
+        There may be secrets in it: it is the first that it hears of its session.
+        """
+        if session.be is None or session.line < 0:
+            return
+        (binds, files), session.be = session.be, None
+        try:
+            self._bind(session, binds)
+            with socket.socket(fileno=session.line) as line:
+                session.line = -1
+                socket.send_fds(line, [b"go"], files)
+        except OSError as error:
+            text = error.strerror or str(error)
+            send(session.control, {"failed": text, "number": error.errno or 0})
+            os.kill(session.nest, signal.SIGKILL)
+        else:
+            session.is_told = True
+            send(session.control, {"started": True})
+        finally:
+            for descriptor in (*files, session.view):
+                os.close(descriptor)
+            session.view = -1
+
+    def _bind(self, session: _Session, binds: list[list[str]]) -> None:
+        """Have a session see its folders. Nothing that isn't ours has run where it can write."""
+        trees: list[tuple[int, str]] = []
+        try:
+            for source, place, mode in binds:
+                trees.append((kernel.clone_mount(source, MODES[mode]), place))
+            if trees:
+                kernel.enter(session.view, kernel.CLONE_NEWNS)
+                try:
+                    for tree, place in trees:
+                        kernel.attach_mount(tree, place)
+                finally:
+                    kernel.enter(self._own_view, kernel.CLONE_NEWNS)
+        finally:
+            for tree, _ in trees:
+                os.close(tree)
 
     def _stop_answering(self, session: _Session) -> None:
         if self._asked.pop(session.control.fileno(), None) is not None:
@@ -346,8 +409,12 @@ class _Nursery:
     def _bury(self, session: _Session) -> None:
         self._stop_hearing(session)
         self._stop_answering(session)
-        if session.network >= 0:
-            os.close(session.network)
+        if session.be is not None:
+            for descriptor in session.be[1]:
+                os.close(descriptor)
+        for descriptor in (session.network, session.view, session.line):
+            if descriptor >= 0:
+                os.close(descriptor)
         self._agents.pop(session.agent, None)
         send(session.control, {"ended": session.code})
         session.control.close()

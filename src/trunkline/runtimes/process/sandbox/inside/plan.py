@@ -30,6 +30,8 @@ class Plan:
     """The seccomp program in hexadecimal."""
     door_port: int = 0
     """Where the door to the platform is in the session's network; 0: there is none."""
+    places: tuple[str, ...] = ()
+    """Empty folders: what is seen there is bound later."""
 
     def encode(self) -> bytes:
         """Return it as one message."""
@@ -43,7 +45,7 @@ class Plan:
 def decode(data: bytes) -> Plan:
     """Read what `Plan.encode` wrote."""
     values = json.loads(data)
-    for name in ("command", "binds", "links", "files"):
+    for name in ("command", "binds", "links", "files", "places"):
         values[name] = tuple(values[name])
     return Plan(**values)
 

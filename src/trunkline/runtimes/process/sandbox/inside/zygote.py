@@ -4,10 +4,10 @@ It runs on the version's own interpreter, of which nothing but the standard libr
 granted, and is loaded from a copy: what an agent imports by the name of this package is its own.
 It has one thread, no event loop, no network, nothing of a session, and one socket, to the nursery.
 
-A session's request has the socket to its ``nest``, its output, its complaints, the namespaces to
-enter and the cgroups to join. The child of the child that is forked for it becomes the session's
-user, without capabilities and behind the agents' filter, says so to the nest, and learns what it is
-to run and with which environment when that has looked at it.
+A session's request has the socket to its ``nest``, the namespaces to enter and the cgroups to join.
+The child of the child that is forked for it becomes the session's user, without capabilities and
+behind the agents' filter, and says so to the nest. When that has looked at it, and a session is to
+be had, it gets its output, and learns what it is to run and with which environment.
 """
 
 import atexit
@@ -48,6 +48,8 @@ _SPACES = (
     kernel.CLONE_NEWNS,
     kernel.CLONE_NEWUSER,
 )
+#: What it is to be, its output, and its complaints.
+_TOLD = 3
 _PACKAGE = "trunkline"
 #: What all kinds of files are, also those that are written in C.
 _FILE: type = io.IOBase.__base__  # type: ignore[assignment]
@@ -138,8 +140,7 @@ def _serve(line: socket.socket) -> dict[str, Any]:
 
 def _enter(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
     nest = socket.socket(fileno=files[0])
-    stdout, stderr, *others = files[1:]
-    spaces, cgroups = others[: len(_SPACES)], others[len(_SPACES) :]
+    spaces, cgroups = files[1 : len(_SPACES) + 1], files[len(_SPACES) + 1 :]
     try:
         for descriptor in cgroups:
             os.write(descriptor, b"0")
@@ -148,18 +149,20 @@ def _enter(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
         if os.fork() != 0:
             os._exit(0)
         os.setsid()
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
         close_all_but(nest.fileno())
         give_up_powers(request["uid"], bytes.fromhex(request["filter"]))
     except OSError as error:
         nest.send((error.strerror or str(error)).encode())
         os._exit(127)
     nest.send(b"born")
-    _, described, _, _ = socket.recv_fds(nest, _MAX_BYTES, 1)
-    if not described:
+    _, told, _, _ = socket.recv_fds(nest, _MAX_BYTES, _TOLD)
+    if len(told) != _TOLD:
         os._exit(127)
-    with open(described[0], "rb") as file:
+    described, *outputs = told
+    for output, number in zip(outputs, (1, 2), strict=True):
+        os.dup2(output, number)
+        os.close(output)
+    with open(described, "rb") as file:
         file.seek(0)
         given: dict[str, Any] = json.load(file)
     nest.close()
