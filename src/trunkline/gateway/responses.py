@@ -8,6 +8,7 @@ from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     MethodNotAllowedError,
     RateLimitedError,
+    SessionFailingError,
     TrunklineError,
     envelope,
 )
@@ -53,7 +54,7 @@ def headers_for(error: TrunklineError) -> list[tuple[str, str]]:
     """
     if error.session_code:
         return [(headers.SESSION_ERROR, error.session_code)]
-    if isinstance(error, RateLimitedError):
+    if isinstance(error, RateLimitedError | SessionFailingError):
         return [("retry-after", str(error.retry_after_s))]
     if isinstance(error, MethodNotAllowedError):
         return [("allow", ", ".join(error.allowed))]

@@ -34,6 +34,7 @@
     ├── HeadTimeoutError               408  head_timeout
     ├── UpstreamError                  502  upstream_failed
     └── UnavailableError               503  unavailable
+        └── SessionFailingError        503  session_failing
 """
 
 from collections.abc import Iterable
@@ -284,6 +285,16 @@ class UnavailableError(TrunklineError):
 
     code = "unavailable"
     status = 503
+
+
+class SessionFailingError(UnavailableError):
+    """The session's agent failed again and again, and is started again after a while."""
+
+    code = "session_failing"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 def envelope(error: TrunklineError) -> dict[str, Any]:

@@ -20,16 +20,12 @@ from trunkline.manifest.resources import (
     parse_cpu,
     parse_memory_bytes,
 )
-from trunkline.protocol.errors import (
-    ConflictError,
-    QuotaExceededError,
-    SessionNotReadyError,
-    UnavailableError,
-)
+from trunkline.protocol.errors import ConflictError, SessionNotReadyError, UnavailableError
 from trunkline.protocol.ids import NodeId, SessionKey
-from trunkline.runtimes.interface import Instance, InstanceSpec, Runtime
+from trunkline.runtimes.interface import ExitStatus, Instance, InstanceSpec, Runtime
 from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.sessions.arriving import Arriving
+from trunkline.sessions.claims import insist
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.environment import agent_environment
 from trunkline.sessions.gate import Phase
@@ -39,6 +35,7 @@ from trunkline.sessions.leaving import Leaving
 from trunkline.sessions.live import SessionUse
 from trunkline.sessions.log import SessionLog, SessionLogs
 from trunkline.sessions.releases import Releases
+from trunkline.sessions.setbacks import Setbacks
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease, Slot
 from trunkline.sessions.suspension import Suspension, suspend_after_s
@@ -49,6 +46,7 @@ from trunkline.telemetry.metrics import Metrics
 
 _log = logging.getLogger("trunkline.sessions")
 _LEAST_S = 0.001
+_ENDED_WELL = ExitStatus(code=0)
 
 
 class SessionProcesses:
@@ -73,6 +71,7 @@ class SessionProcesses:
         self._tasks = TaskOwner()
         self.uses = Uses(store, settings.lifetime)
         self._releases = Releases(store, node, self.uses)
+        self._setbacks = Setbacks(settings.restart_wait_max_s)
         self._is_closing = False
         #: Until when, by the monotonic clock, nobody can have taken this process for dead.
         self.surely_alive_until = math.inf
@@ -232,6 +231,7 @@ class SessionProcesses:
         if slot.instance is not None and slot.stopping is None:
             return slot.instance
         if slot.starting is None:
+            self._setbacks.refuse(slot.home)
             slot.starting = self._tasks.spawn(
                 self._start(slot, record, version), name=f"start:{slot.key}"
             )
@@ -287,25 +287,9 @@ class SessionProcesses:
         key, most = slot.key, self._settings.max_running or None
         self._releases.forget(key)
         claim = await self._store.claim_session(key, self._node, home=slot.home, most=most)
-        match claim.outcome:
-            case ClaimOutcome.OURS:
-                return
-            case ClaimOutcome.GONE:
-                raise ConflictError(f"session {key.session_id!r} is being deleted; try again")
-            case ClaimOutcome.FULL:
-                self._metrics.refusals.labels("max_running").inc()
-                raise QuotaExceededError(
-                    f"{most} sessions of project {key.project!r} run, and no more may "
-                    "(TRUNKLINE_SESSIONS_MAX_RUNNING); stop some, or try again later"
-                )
-            case ClaimOutcome.ELSEWHERE:
-                assert claim.record is not None
-                assert claim.record.holder is not None
-                raise SessionElsewhereError(key, claim.record.holder)
-            case ClaimOutcome.BURIED:
-                raise UnavailableError(
-                    "this process of the platform was taken for dead; connect again"
-                )
+        if claim.outcome is ClaimOutcome.FULL:
+            self._metrics.refusals.labels("max_running").inc()
+        insist(claim, key, most)
 
     async def _start_claimed(
         self, slot: Slot, record: SessionRecord, version: VersionRecord
@@ -352,8 +336,13 @@ class SessionProcesses:
             raise UnavailableError(
                 "the platform's other processes may have taken this one for dead; try again"
             )
-        with self._metrics.session_start_seconds.time():
-            return await self._runtime.start(spec, log)
+        begun = time.monotonic()
+        try:
+            with self._metrics.session_start_seconds.time():
+                return await self._runtime.start(spec, log)
+        except SessionNotReadyError:
+            self._setbacks.note(slot.home, begun, log.event)
+            raise
 
     def _begin_watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
         slot.instance = instance
@@ -388,6 +377,7 @@ class SessionProcesses:
 
     async def _watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
         # Holding the log here keeps its file open while the agent lives.
+        begun = time.monotonic()
         status = await instance.wait_exited()
         self._metrics.sessions_running.dec()
         slot.end_suspension("its end")
@@ -396,6 +386,8 @@ class SessionProcesses:
             slot.stop_idle_clock()
             if slot.stopping is None and not self._is_closing:
                 _log.warning("session %s: its agent ended by itself, %s", slot.key, status)
+                if status != _ENDED_WELL:
+                    self._setbacks.note(slot.home, begun, log.event)
                 # Nobody may start it before it is let go of.
                 slot.stopping = self._tasks.spawn(
                     self._run_stop(slot, instance), name=f"stop:{slot.key}"
@@ -413,7 +405,12 @@ class SessionProcesses:
             home: Which session of that id is meant; a later one, with another home, isn't.
         """
         slot = self._slots.get(key)
-        if slot is None or home not in (None, slot.home):
+        if home is None and slot is not None:
+            home = slot.home
+        if home is not None:
+            # Somebody sees to the session. It may have ended by itself before.
+            self._setbacks.forgive(home)
+        if slot is None or home != slot.home:
             return
         if slot.starting is not None:
             # Its failure is told to those who wait for it.

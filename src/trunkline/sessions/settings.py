@@ -18,6 +18,7 @@ _NOT_NEGATIVE = (
     "suspend_after_s",
     "max_running",
     "keepalive_interval_s",
+    "restart_wait_max_s",
 )
 
 
@@ -43,6 +44,13 @@ class SessionSettings:
     stop_timeout_s: float = 20.0
     """Seconds an agent has from SIGTERM to SIGKILL. Its host is told to take a little under half
     of it for what is still open, and as much again for the shutdown handler."""
+
+    restart_wait_max_s: float = 60.0
+    """Seconds that a session waits at most for its agent's next start when it failed again and
+    again: was ended for a limit, ended in an error, or couldn't be started. The first failure
+    costs no wait, the second 5 seconds, each further one twice as many; who connects meanwhile is
+    refused with 503 and told when. An agent that ran for this long begins anew, and so does a
+    session that is stopped on request. 0 is no wait."""
 
     lifetime_s: float = 30 * 24 * 3600.0
     """Seconds a session is kept after its last use. Then it is deleted with its files."""

@@ -35,7 +35,7 @@ def all_errors() -> list[TrunklineError]:
             continue
         if kind is errors.MethodNotAllowedError:
             made.append(kind("no", allowed=["PUT", "GET"]))  # type: ignore[call-arg]
-        elif kind is errors.RateLimitedError:
+        elif kind in (errors.RateLimitedError, errors.SessionFailingError):
             made.append(kind("no", retry_after_s=7))  # type: ignore[call-arg]
         elif kind is errors.InvalidRequestError:
             made.append(kind("no", param="user"))  # type: ignore[call-arg]
