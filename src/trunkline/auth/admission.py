@@ -1,7 +1,5 @@
 """Lets callers in: from a request's headers to a caller, or to 401."""
 
-import dataclasses
-
 from trunkline.auth import noted
 from trunkline.auth.caller import Caller, HeaderGetter, acting_for
 from trunkline.auth.revocations import Revocations
@@ -26,6 +24,6 @@ class Admission:
         self.revocations.check(caller)
         user = acting_for(get)
         if user is not None:
-            caller = dataclasses.replace(caller, acting_for=user)
+            caller = caller._replace(acting_for=user)
         noted.caller_is(caller)
         return caller

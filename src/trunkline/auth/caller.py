@@ -3,8 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from trunkline.auth.grants import Grants, Permission
 from trunkline.auth.identity import Identity
@@ -18,8 +17,8 @@ HeaderGetter = Callable[[str], str | None]
 _USER: Final = re.compile(r"[A-Za-z0-9._:@-]{1,256}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+# Not a dataclass: one that is frozen takes twice as long to make.
+class Caller(NamedTuple):
     """Who sent a request.
 
     Attributes:
@@ -32,7 +31,7 @@ class Caller:
     """
 
     identity: Identity
-    grants: Grants = field(default_factory=Grants)
+    grants: Grants = Grants()
     acting_for: str | None = None
     expires_at: float = math.inf
     issued_at: float = 0.0

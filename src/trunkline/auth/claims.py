@@ -62,9 +62,8 @@ class ClaimsMapping:
         Raises:
             ForbiddenError: If they aren't of those who may come in at all.
         """
-        for name, allowed in self.required.items():
-            if not allowed.intersection(words_of(value_at(claims, name))):
-                raise ForbiddenError(f"the token's claim `{name}` isn't one that may come in here")
+        if self.required:
+            self._check_required(claims)
         named = tuple(words_of(value_at(claims, self.roles)))
         projects = tuple(words_of(value_at(claims, self.projects))) if self.projects else None
         key = (named, projects)
@@ -75,6 +74,11 @@ class ClaimsMapping:
                 self._seen.clear()
             self._seen[key] = known
         return known
+
+    def _check_required(self, claims: Mapping[str, Any]) -> None:
+        for name, allowed in self.required.items():
+            if not allowed.intersection(words_of(value_at(claims, name))):
+                raise ForbiddenError(f"the token's claim `{name}` isn't one that may come in here")
 
     def _mapped(self, named: Iterable[str], projects: Iterable[str] | None) -> Grants:
         if self.grants:

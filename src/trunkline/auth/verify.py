@@ -8,7 +8,7 @@ keys, and there is at most one request for them at a time.
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from trunkline.auth.caller import Caller
@@ -69,7 +69,7 @@ class TokenVerifier:
         self._verified: OrderedDict[bytes, tuple[Caller, KeySource, int]] = OrderedDict()
         self._max_verified = settings.max_verified_tokens
 
-    async def identify(self, authorization: str | None) -> Caller:
+    def identify(self, authorization: str | None) -> Awaitable[Caller]:
         """Return who sends this ``Authorization`` header.
 
         Raises:
@@ -84,7 +84,7 @@ class TokenVerifier:
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise AuthenticationError("the Authorization header must be `Bearer TOKEN`")
-        return await self.identify_token(token)
+        return self.identify_token(token)
 
     async def identify_token(self, token: str) -> Caller:
         """Return whose token it is.
@@ -100,7 +100,29 @@ class TokenVerifier:
         for knower in self._opaque:
             if knower.is_theirs(token):
                 return await knower.identify(token)
-        return await self._verify(sent, digest)
+        # What costs nothing comes first: nobody makes the platform look for keys, or verify a
+        # signature, with a token that couldn't be good anyway.
+        parts = take_apart(sent)
+        provider, keys = self._issuer_of(parts)
+        expires_at, issued_at = check_claims(parts.claims, provider, self._clock())
+        identity = provider.claims.identity_of(parts.claims, provider.identity_issuer)
+        key = keys.known(parts.key_id) or await keys.find(parts.key_id)
+        if key is None:
+            raise AuthenticationError("the token's key id isn't known here")
+        if parts.algorithm not in key.algorithms:
+            raise AuthenticationError("the token's algorithm isn't the one its key is for")
+        generation = keys.generation
+        if not key.verifies(parts.algorithm, parts.signed, parts.signature):
+            generation = await self._verify_anew(parts, keys, generation)
+        caller = Caller(
+            identity=identity,
+            grants=provider.claims.grants_of(parts.claims),
+            expires_at=expires_at + provider.leeway_s,
+            issued_at=issued_at,
+            credential=f"token:{digest[:8].hex()}",
+        )
+        self._remember(digest, caller, keys, generation)
+        return caller
 
     def _recall(self, digest: bytes) -> Caller | None:
         found = self._verified.get(digest)
@@ -120,39 +142,16 @@ class TokenVerifier:
         if len(self._verified) > self._max_verified:
             self._verified.popitem(last=False)
 
-    async def _verify(self, token: bytes, digest: bytes) -> Caller:
-        parts = take_apart(token)
+    def _issuer_of(self, parts: Compact) -> tuple[Provider, KeySource]:
         found = self._issuers.get(parts.issuer)
         if found is None:
             raise AuthenticationError("the token's issuer isn't known here")
-        provider, keys = found
-        if parts.algorithm not in provider.algorithms:
+        if parts.algorithm not in found[0].algorithms:
             raise AuthenticationError(
                 "the token's algorithm isn't allowed; allowed are "
-                f"{', '.join(sorted(provider.algorithms))}"
+                f"{', '.join(sorted(found[0].algorithms))}"
             )
-        # What costs nothing comes first: nobody makes the platform look for keys, or verify a
-        # signature, with a token that couldn't be good anyway.
-        claims = parts.claims
-        expires_at, issued_at = check_claims(claims, provider, self._clock())
-        identity = provider.claims.identity_of(claims, provider.identity_issuer)
-        key = keys.known(parts.key_id) or await keys.find(parts.key_id)
-        if key is None:
-            raise AuthenticationError("the token's key id isn't known here")
-        if parts.algorithm not in key.algorithms:
-            raise AuthenticationError("the token's algorithm isn't the one its key is for")
-        generation = keys.generation
-        if not key.verifies(parts.algorithm, parts.signed, parts.signature):
-            generation = await self._verify_anew(parts, keys, generation)
-        caller = Caller(
-            identity=identity,
-            grants=provider.claims.grants_of(claims),
-            expires_at=expires_at + provider.leeway_s,
-            issued_at=issued_at,
-            credential=f"token:{digest[:8].hex()}",
-        )
-        self._remember(digest, caller, keys, generation)
-        return caller
+        return found
 
     async def _verify_anew(self, parts: Compact, keys: KeySource, generation: int) -> int:
         """Verify with the next key what doesn't say which key it is of, and isn't of this one."""
