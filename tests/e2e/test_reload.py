@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import AGENTS
-from tests.support.counting import Conversation, conversations
+from tests.support.counting import Conversation, OwnLateness, conversations
 from tests.support.platform import Platform, ask, until_ended, until_gone
 
 INVOCATIONS = "/agents/counter/endpoint/protocols/invocations"
@@ -78,20 +78,24 @@ async def test_a_thousand_conversations_across_twenty_reloads(
 ) -> None:
     sessions = [f"many{number % 10}" for number in range(1000)]
     pauses_ms = []
+    late = OwnLateness()
     async with conversations(platform, token, sessions, pace_s=1.0, large_every=20) as talking:
+        watching = asyncio.create_task(late.watch())
         await asyncio.sleep(3)
-        quiet_ms = slowest_ms(talking)
+        quiet_ms, quiet_late_ms = slowest_ms(talking), late.take_ms()
         for _ in range(20):
             await asyncio.sleep(0.5)
             report = await reload(platform)
             assert report["connections_moved"] == 1000
             assert report["left_behind"] == 0
             pauses_ms.append(report["longest_pause_ms"])
-        reloading_ms = slowest_ms(talking)
+        reloading_ms, late_ms = slowest_ms(talking), late.take_ms()
+        watching.cancel()
     assert all(each.received == each.sent > 20 for each in talking)
     print(f"\nlongest pause of any connection, by reload, in ms: {pauses_ms}")
     print(
-        f"slowest answer of any: {reloading_ms:.0f} ms, before the first reload {quiet_ms:.0f} ms"
+        f"slowest answer of any: {reloading_ms:.0f} ms, before the first reload {quiet_ms:.0f} ms\n"
+        f"the clients themselves were late by up to {late_ms:.0f} ms, before {quiet_late_ms:.0f} ms"
     )
     print(f"messages: {sum(each.received for each in talking)}, lost, doubled, out of order: 0")
 

@@ -51,6 +51,7 @@ def test_the_gateway_under_test_relays_what_the_load_sends(tmp_path: Path) -> No
         ("neighbours", ["--rounds", "1", "--seconds", "8"]),
         ("store", ["--sizes", "100,1000", "--calls", "20"]),
         ("crowd", ["--sessions", "12", "--at-once", "4"]),
+        ("reload", ["--callers", "20", "--sessions", "2", "--reloads", "1"]),
     ],
 )
 def test_a_benchmark_of_a_whole_platform_reaches_its_end(name: str, options: list[str]) -> None:
@@ -61,8 +62,10 @@ def test_a_benchmark_of_a_whole_platform_reaches_its_end(name: str, options: lis
         check=False,
         cwd=Path(__file__).parents[2],
     )
-    # Of wake it may mean that the machine is busy; its table is there all the same.
-    assert done.returncode in ((0, 1) if name == "wake" else (0,)), done.stdout + done.stderr
+    # Of some it may mean that the machine is busy; their tables are there all the same.
+    assert done.returncode in ((0, 1) if name in ("wake", "reload") else (0,)), (
+        done.stdout + done.stderr
+    )
     assert "Traceback" not in done.stderr
     assert ", ms" in done.stdout
 

@@ -68,6 +68,29 @@ class Conversation:
             self.received += 1
 
 
+class OwnLateness:
+    """How late this process's own event loop is at most: it waits for a core like all others.
+
+    An answer that a client saw late may have been there for as long.
+    """
+
+    def __init__(self, every_s: float = 0.005) -> None:
+        self._every_s = every_s
+        self._longest_s = 0.0
+
+    def take_ms(self) -> float:
+        """Return the longest so far, and begin anew."""
+        longest_s, self._longest_s = self._longest_s, 0.0
+        return longest_s * 1000
+
+    async def watch(self) -> None:
+        """Look for as long as the task runs."""
+        while True:
+            due = time.monotonic() + self._every_s
+            await asyncio.sleep(self._every_s)
+            self._longest_s = max(self._longest_s, time.monotonic() - due)
+
+
 @contextlib.asynccontextmanager
 async def conversations(
     platform: Platform, token: str, sessions: Sequence[str], *, pace_s: float, **options: Any
