@@ -118,6 +118,9 @@ class InstanceSpec:
     """How much memory it may use, where the runtime can bound that."""
     may_freeze: bool = False
     """Whether it may be frozen while it has nothing to do, where the runtime can do that."""
+    gives_way: bool = False
+    """Whether it gets a processor only when nobody else wants it, where the runtime can do that,
+    until it has shown that it doesn't always want one."""
 
 
 @dataclass(frozen=True, slots=True)

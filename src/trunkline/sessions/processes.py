@@ -325,6 +325,7 @@ class SessionProcesses:
             cpu=parse_cpu(version.definition.get("cpu") or DEFAULT_CPU),
             memory_bytes=parse_memory_bytes(version.definition.get("memory") or DEFAULT_MEMORY),
             may_freeze=slot.suspend_after_s > 0,
+            gives_way=self._setbacks.is_failing(slot.home),
         )
         log = self.logs.of(slot.home)
         # Another process may have run it since, and written to its log.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import trunkline.sessions.setbacks as setbacks_module
 from tests.unit.sessions.support import key, world
 from trunkline.gateway.responses import headers_for
 from trunkline.protocol.errors import SessionFailingError, SessionNotReadyError
@@ -152,6 +153,19 @@ async def test_a_session_whose_agent_cannot_be_started_waits(tmp_path: Path) -> 
         with pytest.raises(SessionFailingError):
             await w.acquire()
         assert len(w.runtime.specs) == 2
+
+
+async def test_one_that_failed_again_begins_by_giving_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setbacks_module, "FIRST_WAIT_S", 0.0)
+    async with world(tmp_path) as w:
+        await w.add_version()
+        for number in range(3):
+            (await w.acquire()).release()
+            w.runtime.instances[number].crash()
+            await w.until_settled()
+        assert [spec.gives_way for spec in w.runtime.specs] == [False, False, True]
 
 
 async def test_an_agent_that_ends_well_or_is_stopped_has_not_failed(tmp_path: Path) -> None:

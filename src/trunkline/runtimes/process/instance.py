@@ -358,6 +358,8 @@ class ProcessInstance:
             child.signal_group(signal.SIGKILL)
             await ending
             raise
+        if self.spec.gives_way and self._settings.busy_agents_yield:
+            box.give_way(to_others=True)
         stdout, stderr = self._pipes
         entering = self._tasks.spawn(
             box.enter(stdout.write_fd, stderr.write_fd),

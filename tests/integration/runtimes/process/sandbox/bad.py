@@ -68,6 +68,10 @@ def fill_tmp():
         print(error.strerror, flush=True)
 
 
+def pause():
+    time.sleep(600)
+
+
 def spin():
     if os.fork() == 0:
         while True:

@@ -22,7 +22,7 @@ BAD = Path(__file__).with_name("bad.py")
 class Bad:
     """Starts agents that misbehave, and counts the limits they run into."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, limits_interval_s: float = 0.1) -> None:
         self._root = root
         self.limits: list[str] = []
         self.runtime = ProcessRuntime(
@@ -32,21 +32,21 @@ class Bad:
                 pids_max=24,
                 home_max_bytes=16 * MIB,
                 tmp_max_bytes=8 * MIB,
-                limits_interval_s=0.1,
+                limits_interval_s=limits_interval_s,
             ),
             on_limit=self.limits.append,
         )
         self._starter = Starter(self.runtime, root)
         self.sink = RecordingSink()
 
-    async def start(self, way: str, *, cpu: float = 1.0) -> Instance:
+    async def start(self, way: str, *, cpu: float = 1.0, gives_way: bool = False) -> Instance:
         spec = self._starter.spec(stop_timeout_s=1)
         launch = replace(
             spec.launch,
             command=(sys.executable, "-I", str(BAD), way),
             working_dir=str(BAD.parent),
         )
-        spec = replace(spec, launch=launch, memory_bytes=128 * MIB, cpu=cpu)
+        spec = replace(spec, launch=launch, memory_bytes=128 * MIB, cpu=cpu, gives_way=gives_way)
         instance = await self.runtime.start(spec, self.sink)
         await ask(instance.address, "/misbehave")
         return instance
@@ -121,6 +121,24 @@ async def test_who_always_wants_a_processor_gives_way(bad: Bad) -> None:
             await asyncio.sleep(0.05)
     # It still gets what nobody else wants, and ends as ever.
     assert await instance.stop() == ExitStatus(signal=15)
+
+
+async def test_who_is_to_give_way_does_from_the_start(tmp_path: Path) -> None:
+    # It is looked at once: that doesn't tell yet whether it always wants a processor.
+    bad = Bad(tmp_path, limits_interval_s=600)
+    try:
+        ways = [await bad.start("pause", gives_way=gives_way) for gives_way in (True, False)]
+        assert [each._box.gives_way for each in ways] == [True, False]  # type: ignore[attr-defined]
+    finally:
+        await bad.runtime.aclose()
+
+
+async def test_who_gives_way_from_the_start_and_has_paused_is_as_good_as_others(bad: Bad) -> None:
+    instance = await bad.start("pause", gives_way=True)
+    box = instance._box  # type: ignore[attr-defined]
+    async with asyncio.timeout(15):
+        while box.gives_way:  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("way", ["fill_the_disk", "fill_the_folder_of_sockets"])
