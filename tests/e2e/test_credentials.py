@@ -1,7 +1,10 @@
 """API keys, revocations, and what the end of a token means for a connection that is open."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -273,3 +276,59 @@ async def test_a_stream_ends_with_its_token_unless_a_newer_one_is_shown(
             silent = asyncio.ensure_future(anext(lines))
             assert not (await asyncio.wait({silent}, timeout=1))[0]
             silent.cancel()
+
+
+#: Read by every Python that a platform starts: its first look at who was revoked takes as long as
+#: the test wants it to.
+_SLOW_LOOK = """
+import importlib, os, pathlib, sys, time
+def patch():
+    module, name = os.environ["SLOW_LOOK"].split(":")
+    kind = getattr(importlib.import_module(module), name)
+    real, folder = kind.list_revocations, pathlib.Path(os.environ["SLOW_LOOK_IN"])
+    async def slow(self):
+        import asyncio
+        (folder / "asked").touch()
+        while not (folder / "go").exists():
+            await asyncio.sleep(0.01)
+        return await real(self)
+    kind.list_revocations = slow
+if "trunkline.platform" in " ".join(sys.orig_argv):
+    patch()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("trunkline.store.sql.credentials:SqlCredentials", ()),
+        ("trunkline.platform.workers.remote:RemoteStore", ("--workers", "2")),
+    ],
+)
+def test_nobody_is_let_in_before_it_is_known_who_was_revoked(
+    tmp_path: Path, kind: str, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_SLOW_LOOK)
+    platform = Platform(
+        tmp_path / "state", *arguments,
+        PYTHONPATH=str(tmp_path), SLOW_LOOK=kind, SLOW_LOOK_IN=str(tmp_path),
+    )  # fmt: skip
+
+    def answered() -> int:
+        platform.start()
+        return httpx2.get(f"{platform.url}/healthz", timeout=60, trust_env=False).status_code
+
+    with ThreadPoolExecutor(1) as threads:
+        answering = threads.submit(answered)
+        try:
+            while not (tmp_path / "asked").exists():
+                assert not answering.done(), answering.result()
+                time.sleep(0.01)
+            with pytest.raises(TimeoutError):
+                answering.result(timeout=0.7)
+            (tmp_path / "go").touch()
+            assert answering.result() == 200
+        finally:
+            (tmp_path / "go").touch()
+            answering.exception()
+            platform.stop()

@@ -5,13 +5,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from trunkline.cli.output import CYAN, GREEN, RED
+from trunkline.cli.output import CYAN, GREEN
 from trunkline.client import ServerEvent
 
 _STREAM_WIDTH = 7
 #: Columns before the message: the time, the stream, and two spaces after each.
 _INDENT = " " * (8 + 2 + _STREAM_WIDTH + 2)
-_COLOURS = {"stderr": RED, "status": CYAN}
+#: None for stderr: it is where logging goes, and alarms nobody.
+_COLOURS = {"status": CYAN}
 
 Paint = Callable[[str, str], str]
 

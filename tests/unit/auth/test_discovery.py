@@ -22,6 +22,9 @@ def jwk() -> dict[str, Any]:
     return DevelopmentIssuer(ec.generate_private_key(ec.SECP256R1())).public_jwk
 
 
+KNOWN = jwk() | {"kid": "known"}
+
+
 class Published:
     """What a provider has to say, and how often it was asked."""
 
@@ -144,6 +147,9 @@ async def test_keys_that_could_not_be_renewed_end_some_day() -> None:
         {"body": b"{}"},
         {"body": b"[" * 100_000},
         {"body": b" " * (1024 * 1024 + 1)},
+        {"keys": [KNOWN | {"x5t": "\ud800"}]},
+        {"keys": [KNOWN, {"\udfff": 1}]},
+        {"keys": [KNOWN | {"note": float("nan")}]},
     ],
     ids=str,
 )
@@ -153,6 +159,12 @@ async def test_an_answer_that_is_not_believed(changes: dict[str, Any]) -> None:
             setattr(provider, name, value)
         with pytest.raises(UnavailableError):
             await keys.find(provider.keys[0]["kid"])
+
+
+async def test_the_key_that_unbelieved_answers_have_is_a_good_one() -> None:
+    async with published() as (provider, keys, _):
+        provider.keys = [KNOWN]
+        assert await keys.find("known") is not None
 
 
 def test_keys_of_no_use_are_passed_over() -> None:

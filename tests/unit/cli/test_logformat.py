@@ -84,7 +84,7 @@ def test_comments_go_and_junk_stays() -> None:
 
 def test_colours() -> None:
     formatter = LogFormatter(UTC, lambda text, colour: f"<{colour}>{text}")
-    events = EventParser().receive_data(
-        (log(stream="stderr", message="x") + log(stream="stdout", message="x")).encode()
-    )
-    assert [formatter.format(event)[:4] for event in events] == ["<31>", "    "]
+    lines = [log(stream=stream, message="x") for stream in ("stderr", "stdout", "status")]
+    events = EventParser().receive_data("".join(lines).encode())
+    # What an agent logs goes to stderr: no alarm.
+    assert [formatter.format(event)[:4] for event in events] == ["    ", "    ", "<36>"]
