@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up postgres browser test test-long bench bench-console fuzz lint fmt types imports lock clean
+.PHONY: help setup demo up postgres interfaces browser test test-long bench bench-console fuzz lint fmt types imports lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -36,13 +36,16 @@ up: $(STAMP)  ## start the platform on 127.0.0.1:8080 (another: make up PORT=809
 postgres:
 	@tests/support/install-postgres
 
+interfaces:
+	@tests/support/install-slirp4netns
+
 browser:
 	@tests/support/install-browser
 
-test: $(STAMP) postgres browser  ## run the tests that CI runs
+test: $(STAMP) postgres interfaces browser  ## run the tests that CI runs
 	$(BIN)/python -m pytest -n 2 -m "not long"
 
-test-long: $(STAMP) postgres browser  ## run the tests that take minutes, too
+test-long: $(STAMP) postgres interfaces browser  ## run the tests that take minutes, too
 	$(BIN)/python -m pytest -n 2 --timeout 1200
 
 bench: $(STAMP)  ## compare the relay with nginx and HAProxy, and the host with Microsoft's

@@ -26,6 +26,8 @@ from trunkline.store.records import VersionRecord
 
 _log = logging.getLogger("trunkline.control")
 _AT_ONCE = 2
+#: How the names of variables begin that the platform reads.
+_READ_HERE = "TRUNKLINE_"
 _DEFAULT_ENTRY = ("main.py",)
 _CODE = "code.zip"
 
@@ -218,6 +220,11 @@ class VersionBuilds:
             runtime=configuration.get("runtime"),
             entry_point=tuple(configuration.get("entry_point") or _DEFAULT_ENTRY),
             dependency_resolution=configuration.get("dependency_resolution") or "remote_build",
+            environment={
+                name: value
+                for name, value in (record.definition.get("environment_variables") or {}).items()
+                if name.startswith(_READ_HERE)
+            },
         )
 
     async def aclose(self) -> None:

@@ -62,5 +62,9 @@ async def check_sandbox(env: Mapping[str, str]) -> list[Check]:
         )
     ]
     checks += [Check(f"sandbox {p.name}", p.is_active, p.text) for p in level.protections]
-    suspend = level.suspends
-    return [*checks, Check("sandbox suspend", suspend.is_active, suspend.text, is_needed=False)]
+    # What protects nothing needn't be there.
+    checks += [
+        Check(f"sandbox {p.name}", p.is_active, p.text, is_needed=False)
+        for p in (level.suspends, level.interfaces)
+    ]
+    return checks

@@ -57,6 +57,8 @@ class VersionSource:
     """``("main.py",)`` or ``("python", "main.py")``."""
     dependency_resolution: str
     """``remote_build`` (install what is required) or ``bundled`` (it is all in the folder)."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Those of the definition's variables that the platform reads itself. Never a secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from trunkline.aio.tasks import TaskOwner
 from trunkline.protocol.errors import SessionNotReadyError, UnavailableError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId
 from trunkline.runtimes.interface import (
+    BuildFailedError,
     BuildLog,
     InstanceSpec,
     Launch,
@@ -29,13 +30,20 @@ from trunkline.runtimes.process.instance import ProcessInstance
 from trunkline.runtimes.process.kept import KeeperLine
 from trunkline.runtimes.process.listening import prepare_run_dir, remove_run_dir
 from trunkline.runtimes.process.sandbox.addresses import parse_networks
-from trunkline.runtimes.process.sandbox.box import Box, Ground
+from trunkline.runtimes.process.sandbox.box import Box
 from trunkline.runtimes.process.sandbox.cgroups import find_cgroups
+from trunkline.runtimes.process.sandbox.direct import Stacks, why_impossible
 from trunkline.runtimes.process.sandbox.door import Doors
 from trunkline.runtimes.process.sandbox.egress import Resolver
+from trunkline.runtimes.process.sandbox.ground import Ground
 from trunkline.runtimes.process.sandbox.levels import Level, find_level, make_ground
 from trunkline.runtimes.process.sandbox.nurseries import Nurseries
-from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, session_network
+from trunkline.runtimes.process.sandbox.policy import (
+    NetworkPolicy,
+    SessionNetwork,
+    network_variables,
+    session_network,
+)
 from trunkline.runtimes.process.sandbox.spare import Spares
 from trunkline.runtimes.process.settings import ProcessSettings
 from trunkline.runtimes.process.variables import agent_environment
@@ -92,6 +100,7 @@ class ProcessRuntime:
         prepare_run_dir(self._run_dir)
         spawn = spawn_here if keeper is None else keeper.spawn
         self._spares = Spares(self._run_dir, spawn, self._tasks)
+        self._stacks = Stacks(spawn, self._tasks)
         self._nurseries = Nurseries(
             spawn,
             self._tasks,
@@ -136,6 +145,8 @@ class ProcessRuntime:
             return self._level
 
     async def build(self, source: VersionSource, log: BuildLog) -> Launch:
+        if network_variables(source.environment) and (await self.find_level()).ground is not None:
+            self._check_network(source.environment)
         return await self._builder.build(source, log)
 
     async def start(self, spec: InstanceSpec, logs: LogSink) -> ProcessInstance:
@@ -215,6 +226,8 @@ class ProcessRuntime:
         self._remember(instance)
         if box is not None and box.nursery_pid is not None:
             self._nurseries.adopt(self._keeper.adopt(box.nursery_pid))
+        if box is not None and box.interface_pid is not None:
+            box.adopt_interface(self._keeper.adopt(box.interface_pid))
         return instance
 
     @property
@@ -249,17 +262,29 @@ class ProcessRuntime:
 
     def _box(self, ground: Ground, spec: InstanceSpec, logs: LogSink) -> Box:
         try:
-            network = session_network(
-                NetworkPolicy(self._settings.network),
-                spec.environment,
-                allow=self._settings.egress_allow,
-                private=parse_networks(self._settings.egress_private),
-            )
+            network = self._network(spec.environment)
         except ValueError as error:
             logs.event("NotReady", str(error))
             raise SessionNotReadyError(str(error)) from error
-        ground = dataclasses.replace(ground, doors=self._doors)
+        ground = dataclasses.replace(ground, doors=self._doors, stacks=self._stacks)
         return Box(ground, spec, network, tasks=self._tasks, tell=logs.event)
+
+    def _check_network(self, environment: Mapping[str, str]) -> None:
+        """Tell an author while deploying what would stop every session of the version."""
+        try:
+            policy = self._network(environment).policy
+        except ValueError as error:
+            raise BuildFailedError(str(error)) from error
+        if policy is NetworkPolicy.DIRECT and (why := why_impossible()):
+            raise BuildFailedError(f"its network is direct, and {why}")
+
+    def _network(self, environment: Mapping[str, str]) -> SessionNetwork:
+        return session_network(
+            NetworkPolicy(self._settings.network),
+            environment,
+            allow=self._settings.egress_allow,
+            private=parse_networks(self._settings.egress_private),
+        )
 
     async def end_leftovers(self, node: NodeId) -> int:
         cgroups, prefix = find_cgroups(), f"trunkline-{node}-"
@@ -274,6 +299,7 @@ class ProcessRuntime:
         ours = [instance for instance in self._instances if instance.is_ours]
         await asyncio.gather(*(instance.stop() for instance in ours))
         await self._spares.aclose()
+        await self._stacks.aclose()
         await self._nurseries.aclose()
         await self._tasks.aclose()
         self._resolver.close()

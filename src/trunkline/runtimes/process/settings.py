@@ -3,14 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
-_NETWORKS = ("none", "outbound", "host")
-_NO_DIRECT = (
-    "network is 'direct', an interface with NAT, and that isn't built; give outbound, whose proxy "
-    "reaches public addresses by HTTP and CONNECT, or none or host"
-)
+_NETWORKS = ("none", "outbound", "direct", "host")
 _STARTS = ("zygote", "spawn")
 
 _POSITIVE = (
@@ -65,13 +61,18 @@ class ProcessSettings:
     start what it can't; `required` doesn't start if anything is lacking; `off` protects nothing."""
     network: str = "outbound"
     """What of a network sandboxed agents have: `none`; `outbound`, a proxy to public addresses;
-    `host`, the machine's own, which protects nothing. A definition's variable
-    `TRUNKLINE_NETWORK` may ask for less."""
+    `direct`, an interface to public addresses for any protocol, which takes slirp4netns; `host`,
+    the machine's own, which protects nothing. A definition's variable `TRUNKLINE_NETWORK` may ask
+    for less."""
     egress_allow: tuple[str, ...] = ()
     """Hosts that agents may reach through the proxy, such as `api.example.com,*.example.org`.
-    Empty: any public one. A definition's variable `TRUNKLINE_EGRESS_ALLOW` may name fewer."""
+    Empty: any public one. A definition's variable `TRUNKLINE_EGRESS_ALLOW` may name fewer. No
+    agent has an interface (`direct`) then, because packets don't say for whom they are."""
     egress_private: tuple[str, ...] = ()
     """Networks that agents may reach although they aren't public, such as `10.1.0.0/16`."""
+    direct_resolvers: tuple[str, ...] = ()
+    """IPv4 addresses of the name servers that agents with an interface ask, such as `9.9.9.9`.
+    Empty: they ask those that this machine asks, so they see private names, too."""
     uid_first: int = 2_000_000_000
     """The first of the user ids that sessions' agents get, one each, where trunkline is root. The
     default is above those that distributions, systemd and user namespaces give out."""
@@ -113,11 +114,17 @@ class ProcessSettings:
         if self.sandbox not in set(SandboxMode):
             msg = f"sandbox is {self.sandbox!r}; give off, auto or required"
             raise ValueError(msg)
-        if self.network == "direct":
-            raise ValueError(_NO_DIRECT)
         if self.network not in _NETWORKS:
-            msg = f"network is {self.network!r}; give none, outbound or host"
+            msg = f"network is {self.network!r}; give none, outbound, direct or host"
             raise ValueError(msg)
+        if self.network == "direct" and self.egress_allow:
+            msg = (
+                "network is direct, and egress_allow names hosts: packets don't say for whom they "
+                "are; give outbound, whose proxy holds to names, or no egress_allow"
+            )
+            raise ValueError(msg)
+        for address in self.direct_resolvers:
+            IPv4Address(address)
         if self.start not in _STARTS:
             msg = f"start is {self.start!r}; give zygote or spawn"
             raise ValueError(msg)

@@ -36,9 +36,11 @@ class HereKept:
 class Two:
     """A runtime, and the one that replaces it."""
 
-    def __init__(self, root: Path, start: str) -> None:
+    def __init__(self, root: Path, start: str, *, network: str = "outbound") -> None:
         keeper = cast("KeeperLine", HereKept())
-        settings = ProcessSettings(state_dir=root, run_dir=root / "run", start=start)
+        settings = ProcessSettings(
+            state_dir=root, run_dir=root / "run", start=start, network=network
+        )
         self.old = ProcessRuntime(settings, keeper=keeper)
         self.new = ProcessRuntime(settings, keeper=keeper)
         self.starter = Starter(self.old, root)

@@ -13,9 +13,14 @@ def test_no_limit_may_be_zero(name: str) -> None:
         ProcessSettings(state_dir=Path("/state"), **{name: 0.0})  # type: ignore[arg-type]
 
 
-def test_a_policy_that_is_not_built_says_so() -> None:
-    with pytest.raises(ValueError, match="an interface with NAT, and that isn't built"):
-        ProcessSettings(state_dir=Path("/state"), network="direct")
+def test_an_interface_does_not_go_with_names() -> None:
+    with pytest.raises(ValueError, match="network is direct, and egress_allow names hosts"):
+        ProcessSettings(state_dir=Path("/state"), network="direct", egress_allow=("a.example",))
+
+
+def test_name_servers_are_addresses() -> None:
+    with pytest.raises(ValueError, match=r"dns\.example"):
+        ProcessSettings(state_dir=Path("/state"), direct_resolvers=("dns.example",))
 
 
 @pytest.mark.parametrize(

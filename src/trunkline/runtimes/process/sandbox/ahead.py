@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.aio.threads import in_thread
-from trunkline.runtimes.process.sandbox.box import Ground
 from trunkline.runtimes.process.sandbox.control import SandboxFailedError
 from trunkline.runtimes.process.sandbox.forked import Fork
+from trunkline.runtimes.process.sandbox.ground import Ground
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.shape import Shape
 
@@ -101,8 +101,13 @@ class Ahead:
         try:
             plan = await in_thread(self._prepare, shape, fork)
             fork.group = shape.make_group(self._ground.cgroups, fork.directory)
+            if shape.reach is not None:
+                fork.interface = self._ground.interface(shape, fork.directory)
             descriptors = fork.group.open_to_join()
             try:
+                if fork.interface is not None:
+                    made = await fork.interface.make(self._ground.accounts, descriptors)
+                    descriptors.append(made)
                 await fork.control.send_plan(plan, descriptors)
             finally:
                 for descriptor in descriptors:

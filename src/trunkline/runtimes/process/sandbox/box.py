@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
@@ -27,15 +27,17 @@ from trunkline.runtimes.interface import (
     Passed,
     ResourceUse,
 )
+from trunkline.runtimes.process.child import Started
 from trunkline.runtimes.process.sandbox import view as views
-from trunkline.runtimes.process.sandbox.accounts import Accounts
 from trunkline.runtimes.process.sandbox.bridge import PortBridge
-from trunkline.runtimes.process.sandbox.cgroups import Cgroups, Group, Limits, Usage
+from trunkline.runtimes.process.sandbox.cgroups import Group, Limits, Usage
 from trunkline.runtimes.process.sandbox.control import Control
-from trunkline.runtimes.process.sandbox.door import Door, Doors, door_port
-from trunkline.runtimes.process.sandbox.egress import PROXY_PORT, EgressProxy, Resolver
+from trunkline.runtimes.process.sandbox.direct import Interface
+from trunkline.runtimes.process.sandbox.door import Door, door_port
+from trunkline.runtimes.process.sandbox.egress import PROXY_PORT, EgressProxy
 from trunkline.runtimes.process.sandbox.forked import Fork, ForkedChild
 from trunkline.runtimes.process.sandbox.freezer import Freezer
+from trunkline.runtimes.process.sandbox.ground import Ground
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
 from trunkline.runtimes.process.sandbox.shape import SOCKETS, Shape, binds_of
@@ -44,22 +46,6 @@ from trunkline.runtimes.process.sandbox.spare import Launcher, remove_directory
 _AGENT_SOCKET = "agent.sock"
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What all sandboxes of a platform have in common."""
-
-    run_dir: Path
-    accounts: Accounts | None
-    """None: agents stay this user, in a user namespace."""
-    cgroups: Cgroups
-    resolver: Resolver
-    tmp_bytes: int
-    pids: int
-    home_bytes: int
-    doors: Doors | None = None
-    """The platform, as far as agents reach it. None: not at all."""
 
 
 class Box:
@@ -100,11 +86,15 @@ class Box:
         self._launcher: Launcher | Fork | None = None
         self.nursery_pid: int | None = None
         """The nursery's process, if it was forked there."""
+        self.interface_pid: int | None = None
+        """The process that carries its packets, if it was taken over with one."""
         self._directory = ground.run_dir / "none"
         self._group: Group | None = None
         self._plan: Plan | None = None
         self._environment: Mapping[str, str] = {}
         self._control: Control | None = None
+        self._interface: Interface | None = None
+        self._tell = tell
         self._bridge: PortBridge | None = None
         self._proxy = EgressProxy(
             network.egress,
@@ -115,9 +105,6 @@ class Box:
         self._door: Door | None = None
         if ground.doors is not None and self._has_own_network:
             self._door = Door(ground.doors, spec.key, lambda what: tell("PlatformRefused", what))
-
-    def _place(self, directory: Path) -> None:
-        self._directory = directory
 
     @property
     def _has_own_network(self) -> bool:
@@ -170,6 +157,7 @@ class Box:
             own_network=self._has_own_network,
             proxy_port=PROXY_PORT if self._network.policy is NetworkPolicy.OUTBOUND else 0,
             door_port=self._door_port,
+            reach=self.ground.reach(self._network),
         )
 
     @property
@@ -202,15 +190,21 @@ class Box:
         if isinstance(launcher, Fork):
             self.nursery_pid = launcher.nursery_pid
         self._control = launcher.control
-        self._place(launcher.directory)
+        self._directory = launcher.directory
         self._environment = environment
         if isinstance(launcher, Fork) and launcher.is_made:
             self._group, launcher.group = launcher.group, None
+            self._interface, launcher.interface = launcher.interface, None
+            if self._interface is not None:
+                self._interface.tell = self._tell
             if (accounts := self.ground.accounts) is not None:
                 assert launcher.uid is not None
                 accounts.give(self._spec.home, launcher.uid)
             return
         shape = self.shape
+        if shape.reach is not None:
+            self._interface = self.ground.interface(shape, self._directory)
+            self._interface.tell = self._tell
         self._plan = await in_thread(self._make, shape)
         self._group = shape.make_group(self.ground.cgroups, self._directory)
 
@@ -265,6 +259,8 @@ class Box:
         descriptors = self._group.open_to_join()
         others = () if isinstance(self._launcher, Fork) else outputs
         try:
+            if self._interface is not None:
+                descriptors.append(await self._interface.make(self.ground.accounts, descriptors))
             await self._control.send_plan(plan, (*others, *descriptors))
         finally:
             for descriptor in descriptors:
@@ -313,6 +309,8 @@ class Box:
         assert self._control is not None
         assert self._group is not None
         self._control.hold()
+        if self._interface is not None:
+            self._interface.hold()
         # Of one that was forked, the process and the first of its sandbox are known by these.
         processes = [self._control.agent_pidfd, self._control.nest_pidfd]
         files = [self._control.file, self._proxy.file]
@@ -325,6 +323,7 @@ class Box:
             "freezer": None if self._group.freezer is None else self._group.freezer.describe(),
             "files": [file is not None for file in files],
             "nursery": self.nursery_pid,
+            "interface": None if self._interface is None else self._interface.pid,
             "is_bridged": self._bridge is not None,
             "path": address.path,
             "port": address.port,
@@ -336,6 +335,8 @@ class Box:
         """Go on as if `pass_on` had not been called."""
         if self._control is not None:
             self._control.go_on()
+        if self._interface is not None:
+            self._interface.go_on()
 
     def let_go(self) -> None:
         """Touch nothing of it any more."""
@@ -345,6 +346,8 @@ class Box:
             self._control.close()
         if self._bridge is not None:
             self._bridge.stop_listening()
+        if self._interface is not None:
+            self._interface.let_go()
         self._proxy.close()
         if self._door is not None:
             self._door.let_go()
@@ -352,7 +355,7 @@ class Box:
     def take_over(self, passed: Passed) -> Address:
         """Look after a sandbox that another process of the platform made; return its address."""
         data, files = passed.data, list(passed.files)
-        self._place(self.ground.run_dir / data["name"])
+        self._directory = self.ground.run_dir / data["name"]
         # One that wasn't passed on comes from a platform that didn't know how to freeze.
         freezer = data.get("freezer")
         self._group = Group(
@@ -361,6 +364,7 @@ class Box:
             None if freezer is None else Freezer.from_description(freezer),
         )
         self.nursery_pid = data.get("nursery")
+        self.interface_pid = data.get("interface")
         has_control, has_way_out, *are_known = data["files"]
         if has_control:
             connection = socket.socket(fileno=files.pop(0))
@@ -377,6 +381,12 @@ class Box:
             self._bridge = PortBridge(self._control, DEFAULT_PORT, self._tasks)
             self._tasks.spawn(self._reopen(self._bridge), name="sandbox:bridge")
         return Address(path=data["path"], port=data["port"])
+
+    def adopt_interface(self, started: Started) -> None:
+        """Look after the process that carries the packets of a sandbox that was taken over."""
+        if self.ground.stacks is not None:
+            self._interface = self.ground.stacks.adopt(started, self._directory)
+            self._interface.tell = self._tell
 
     def forked_child(self) -> ForkedChild:
         """Return the process of one that was forked."""
@@ -462,6 +472,8 @@ class Box:
     async def finish(self) -> Usage:
         """Remove what is left once its processes have ended; return what it used. Twice is fine."""
         self.close()
+        if self._interface is not None:
+            await self._interface.aclose()
         used = self.usage()
         group, self._group = self._group, None
         if group is not None:
@@ -474,6 +486,8 @@ class Box:
         """End all connections of it."""
         if self._control is not None:
             self._control.close()
+        if self._interface is not None:
+            self._interface.close()
         if self._bridge is not None:
             self._bridge.close()
         self._proxy.close()

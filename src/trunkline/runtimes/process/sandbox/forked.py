@@ -14,6 +14,7 @@ from trunkline.aio.tasks import TaskOwner
 from trunkline.aio.threads import in_thread
 from trunkline.runtimes.process.sandbox.cgroups import Group
 from trunkline.runtimes.process.sandbox.control import Control
+from trunkline.runtimes.process.sandbox.direct import Interface
 from trunkline.runtimes.process.sandbox.spare import NAME_BYTES, remove_directory
 
 
@@ -107,6 +108,7 @@ class Fork:
         """
         self.nursery_pid = nursery_pid
         self.group: Group | None = None
+        self.interface: Interface | None = None
         self.uid: int | None = None
         self.is_made = False
         """Whether its sandbox is there, with an agent in it that waits to be told whose it is."""
@@ -132,6 +134,8 @@ class Fork:
         # The nursery ends it as well, should its first process not be known yet.
         self.control.close()
         await self.ending
+        if self.interface is not None:
+            await self.interface.aclose()
         group, self.group = self.group, None
         if group is not None:
             await in_thread(group.remove)

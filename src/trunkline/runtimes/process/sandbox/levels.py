@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
@@ -16,10 +17,12 @@ from trunkline.runtimes.interface import InstanceSpec, Launch
 from trunkline.runtimes.process.child import spawn_here
 from trunkline.runtimes.process.sandbox import seccomp
 from trunkline.runtimes.process.sandbox.accounts import Accounts
-from trunkline.runtimes.process.sandbox.box import Box, Ground
+from trunkline.runtimes.process.sandbox.box import Box
 from trunkline.runtimes.process.sandbox.cgroups import CONTROLLERS, find_cgroups
-from trunkline.runtimes.process.sandbox.control import SandboxFailedError
+from trunkline.runtimes.process.sandbox.control import SandboxFailedError, reason_of
+from trunkline.runtimes.process.sandbox.direct import Stacks, why_impossible
 from trunkline.runtimes.process.sandbox.egress import EgressPolicy, Resolver
+from trunkline.runtimes.process.sandbox.ground import Ground
 from trunkline.runtimes.process.sandbox.policy import NetworkPolicy, SessionNetwork
 from trunkline.runtimes.process.sandbox.spare import Launcher
 from trunkline.runtimes.process.sandbox.watch import size_words
@@ -58,6 +61,8 @@ class Level:
     protections: tuple[Protection, ...]
     suspends: Protection = Protection("suspend", False, "agents without a sandbox aren't frozen")
     """Whether idle agents can be frozen. It protects nothing, so nobody requires it."""
+    interfaces: Protection = Protection("direct", False, "agents without a sandbox have none")
+    """Whether agents can have an interface. It protects nothing, so nobody requires it."""
 
     @property
     def lacking(self) -> tuple[Protection, ...]:
@@ -108,12 +113,29 @@ async def _best(settings: ProcessSettings, run_dir: Path, resolver: Resolver) ->
     if grounds[0].accounts is not None:
         grounds.append(replace(grounds[0], accounts=None))
     reasons = []
+    policy = NetworkPolicy(settings.network)
     for ground in grounds:
-        why = await _try(ground, NetworkPolicy(settings.network))
+        why = await _try(ground, policy)
+        if why is not None and policy is NetworkPolicy.DIRECT:
+            await _insist(ground, why)
         if why is None:
-            return Level(ground, tuple(_protections(ground, settings)), _suspends(ground))
+            return Level(
+                ground,
+                tuple(_protections(ground, settings)),
+                _suspends(ground),
+                _gives_interfaces(policy),
+            )
         reasons.append(why)
     return _nothing("; ".join(dict.fromkeys(reasons)))
+
+
+async def _insist(ground: Ground, why: str) -> None:
+    """Fail if it is only the interface that a sandbox here can't have.
+
+    Agents that were promised one would not find out before they need it.
+    """
+    if await _try(ground, NetworkPolicy.NONE) is None:
+        raise SandboxUnavailableError(f"TRUNKLINE_PROCESS_NETWORK is direct: {why}")
 
 
 def make_ground(settings: ProcessSettings, run_dir: Path, resolver: Resolver) -> Ground:
@@ -129,6 +151,7 @@ def make_ground(settings: ProcessSettings, run_dir: Path, resolver: Resolver) ->
         tmp_bytes=settings.tmp_max_bytes,
         pids=settings.pids_max,
         home_bytes=settings.home_max_bytes,
+        resolvers=tuple(IPv4Address(address) for address in settings.direct_resolvers),
     )
 
 
@@ -170,6 +193,13 @@ def _suspends(ground: Ground) -> Protection:
     return Protection("suspend", True, text)
 
 
+def _gives_interfaces(policy: NetworkPolicy) -> Protection:
+    if policy is NetworkPolicy.DIRECT:
+        return Protection("direct", True, "agents have an interface, whose packets are filtered")
+    why = why_impossible()
+    return Protection("direct", not why, why or "agents could have an interface, by setting")
+
+
 def _network_protection(policy: NetworkPolicy) -> Protection:
     match policy:
         case NetworkPolicy.NONE:
@@ -177,6 +207,12 @@ def _network_protection(policy: NetworkPolicy) -> Protection:
         case NetworkPolicy.OUTBOUND:
             return Protection(
                 "network", True, "a network of its own, and a proxy to public addresses"
+            )
+        case NetworkPolicy.DIRECT:
+            return Protection(
+                "network",
+                True,
+                "a network of its own, and an interface to public addresses (slirp4netns)",
             )
         case NetworkPolicy.HOST:
             return Protection(
@@ -190,6 +226,8 @@ def _network_protection(policy: NetworkPolicy) -> Protection:
 async def _try(ground: Ground, policy: NetworkPolicy) -> str | None:
     """Run a program in a sandbox; return why that didn't work, or None."""
     tasks = TaskOwner()
+    stacks = Stacks(spawn_here, tasks)
+    ground = replace(ground, stacks=stacks)
     with tempfile.TemporaryDirectory(prefix="trunkline-trial-") as folder:
         home = Path(folder) / "home"
         home.mkdir(mode=0o700)
@@ -206,11 +244,12 @@ async def _try(ground: Ground, policy: NetworkPolicy) -> str | None:
                 await launcher.ending
                 launcher.remove()
         except (SandboxFailedError, OSError) as error:
-            return str(error)
+            return reason_of(error)
         except TimeoutError:
             return f"a sandbox wasn't made in {_TRIAL_TIMEOUT_S:g} s"
         finally:
             await box.finish()
+            await stacks.aclose()
             await tasks.aclose()
     return None if code == 0 else box.failure or f"a trial ended with {code}"
 

@@ -17,8 +17,9 @@ from trunkline.protocol.ids import AgentName, ProjectName, VersionId
 from trunkline.runtimes.interface import InstanceSpec, StartMode, StartStatus
 from trunkline.runtimes.process.child import Child, Spawn, Started
 from trunkline.runtimes.process.entry_point import file_at
-from trunkline.runtimes.process.sandbox.box import Box, Ground
+from trunkline.runtimes.process.sandbox.box import Box
 from trunkline.runtimes.process.sandbox.forked import Fork
+from trunkline.runtimes.process.sandbox.ground import Ground
 from trunkline.runtimes.process.sandbox.nursery import (
     LeftOutError,
     Nursery,

@@ -22,9 +22,9 @@ from trunkline.runtimes.interface import Launch
 from trunkline.runtimes.process.child import Child, Spawn, start_child
 from trunkline.runtimes.process.sandbox import view as views
 from trunkline.runtimes.process.sandbox.ahead import Ahead
-from trunkline.runtimes.process.sandbox.box import Ground
 from trunkline.runtimes.process.sandbox.cgroups import Group, Limits
 from trunkline.runtimes.process.sandbox.forked import Fork
+from trunkline.runtimes.process.sandbox.ground import Ground
 from trunkline.runtimes.process.sandbox.inside.messages import receive, send
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, file_of
 from trunkline.runtimes.process.sandbox.seccomp import program

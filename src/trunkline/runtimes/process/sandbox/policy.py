@@ -19,6 +19,8 @@ class NetworkPolicy(StrEnum):
     """A network of its own in which nobody else is."""
     OUTBOUND = "outbound"
     """That, and a proxy to public addresses."""
+    DIRECT = "direct"
+    """A network of its own with an interface, from which public addresses are reached."""
     HOST = "host"
     """The machine's. No protection at all."""
 
@@ -47,13 +49,13 @@ def session_network(
     """Return what the operator allows, narrowed by what the version's definition says.
 
     Raises:
-        ValueError: If the definition asks for what isn't a policy, or for more.
+        ValueError: If the definition asks for what isn't a policy, or for more, or for what can't
+            be held to.
     """
     policy = operator
     if wanted := environment.get(NETWORK_VARIABLE):
         if wanted not in set(NetworkPolicy):
-            why = " (an interface with NAT isn't built)" if wanted == "direct" else ""
-            msg = f"{NETWORK_VARIABLE} is {wanted!r}{why}; give none, outbound or host"
+            msg = f"{NETWORK_VARIABLE} is {wanted!r}; give none, outbound, direct or host"
             raise ValueError(msg)
         policy = NetworkPolicy(wanted)
         order = list(NetworkPolicy)
@@ -62,6 +64,13 @@ def session_network(
             raise ValueError(msg)
     own = environment.get(ALLOW_VARIABLE, "")
     hosts = tuple(part.strip() for part in own.split(",") if part.strip())
+    if policy is NetworkPolicy.DIRECT and (hosts or allow):
+        name = ALLOW_VARIABLE if hosts else "TRUNKLINE_PROCESS_EGRESS_ALLOW"
+        msg = (
+            f"{name} names hosts, and the network is direct, whose packets name none; for the "
+            f"proxy, which holds to names, {NETWORK_VARIABLE} has to be outbound"
+        )
+        raise ValueError(msg)
     if allow and hosts:
         # Both have to agree.
         outer = EgressPolicy(allow=allow)

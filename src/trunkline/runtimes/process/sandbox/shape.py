@@ -10,6 +10,7 @@ from trunkline.runtimes.interface import Launch
 from trunkline.runtimes.process.sandbox import view as views
 from trunkline.runtimes.process.sandbox.accounts import Accounts
 from trunkline.runtimes.process.sandbox.cgroups import Cgroups, Group, Limits
+from trunkline.runtimes.process.sandbox.direct import Reach
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.seccomp import program
 
@@ -37,6 +38,8 @@ class Shape:
     """Where the way out listens in its network; 0: there is none."""
     door_port: int
     """Where the door to the platform is in its network; 0: there is none."""
+    reach: Reach | None
+    """Whom it reaches by an interface; None: it has none."""
 
     def make_folders(
         self, directory: Path, home: Path | None, accounts: Accounts | None
@@ -84,6 +87,10 @@ class Shape:
             uid=os.geteuid() if uid is None else uid,
             own_network=self.own_network,
         )
+        interface = None
+        if self.reach is not None:
+            seen.files.append(views.name_servers(self.reach.name_servers))
+            interface = self.reach.interface()
         return Plan(
             command=self.launch.command,
             environment={},
@@ -99,6 +106,7 @@ class Shape:
             filter=_filter(),
             door_port=self.door_port,
             places=(views.HOME, views.SOCKETS),
+            interface=interface,
         )
 
 

@@ -2,8 +2,9 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 #: Where the session's home is, for the agent.
 HOME = "/home/session"
@@ -80,6 +81,12 @@ def _see_accounts(view: View, uid: int) -> None:
         ("/etc/hosts", "127.0.0.1 localhost session\n::1 localhost\n"),
         ("/etc/hostname", "session\n"),
     ]
+
+
+def name_servers(addresses: Iterable[IPv4Address]) -> tuple[str, str]:
+    """Return the file by which programs know whom to ask for names."""
+    lines = "".join(f"nameserver {address}\n" for address in addresses)
+    return "/etc/resolv.conf", lines
 
 
 def _see(view: View, path: str) -> None:

@@ -1,8 +1,8 @@
 """Starts a victim and a prober, and prints what the prober managed. Run as any user.
 
 Arguments: the folder trunkline is in, a working folder, ``auto`` or ``off``, the interpreter
-agents run on, and ``spawn``, ``zygote``, or ``ahead``: a zygote whose forks are made before they
-are anybody's.
+agents run on, ``spawn``, ``zygote``, or ``ahead``: a zygote whose forks are made before they
+are anybody's, and what of a network agents have.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import sys
 import types
 from pathlib import Path
 
-package, folder, mode, interpreter, start = sys.argv[1:]
+package, folder, mode, interpreter, start, network = sys.argv[1:]
 sys.path[:0] = [package]
 # Nothing is built here.
 sys.modules["uv"] = types.SimpleNamespace(find_uv_bin=lambda: "/nowhere")  # type: ignore[assignment]
@@ -137,7 +137,7 @@ async def main():
         ProcessSettings(
             state_dir=root / "state", run_dir=root / "run", sandbox=mode,
             start="spawn" if start == "spawn" else "zygote", forks_ahead=int(start == "ahead"),
-            egress_private=(f"{ALLOWED}/32",),
+            egress_private=(f"{ALLOWED}/32",), network=network,
         )
     )  # fmt: skip
     runtime._resolver.close()

@@ -28,7 +28,7 @@ def drive(
 ) -> dict[str, Any]:
     done = subprocess.run(
         [*before, interpreter, "-I", str(DRIVER if not before else root / "drive.py"), package,
-         str(root / "work"), mode, interpreter, start],
+         str(root / "work"), mode, interpreter, start, "outbound"],
         capture_output=True, text=True, timeout=120, check=False, cwd="/",
         env={"PATH": os.defpath},
     )  # fmt: skip

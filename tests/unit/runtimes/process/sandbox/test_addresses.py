@@ -1,10 +1,18 @@
 """Which addresses are public, however they are written."""
 
 import ipaddress
+from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies
 
-from trunkline.runtimes.process.sandbox.addresses import parse_networks, refusal
+from trunkline.runtimes.process.sandbox.addresses import (
+    NOT_PUBLIC,
+    machines_networks,
+    parse_networks,
+    refusal,
+    subtract,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +53,57 @@ def test_the_machines_own_public_address_is_refused(monkeypatch: pytest.MonkeyPa
         "trunkline.runtimes.process.sandbox.addresses._is_ours", lambda address: True
     )
     assert refusal(ipaddress.ip_address("1.1.1.1")) == "is this machine's own address"
+
+
+@given(strategies.ip_addresses(v=4))
+def test_the_list_is_what_is_not_public(address: ipaddress.IPv4Address) -> None:
+    """The proxy goes by addresses, interfaces by the list: both have to say the same."""
+    is_listed = any(address in network for network in NOT_PUBLIC)
+    assert is_listed == (refusal(address) == "isn't a public address")
+
+
+@pytest.mark.parametrize("network", NOT_PUBLIC, ids=str)
+def test_the_list_ends_where_public_addresses_begin(network: ipaddress.IPv4Network) -> None:
+    for address in (network.network_address, network.broadcast_address):
+        assert refusal(address) == "isn't a public address"
+        for beside in (int(address) - 1, int(address) + 1):
+            if 0 <= beside < 2**32 and (one := ipaddress.IPv4Address(beside)) not in network:
+                is_listed = any(one in other for other in NOT_PUBLIC)
+                assert is_listed == (refusal(one) == "isn't a public address")
+
+
+def test_networks_without_others() -> None:
+    (ten, low, high) = (
+        ipaddress.IPv4Network(t) for t in ("10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9")
+    )
+    assert subtract([ten], [low]) == [high]
+    assert subtract([low, high], [ten]) == []
+    assert subtract([low], [high]) == [low]
+    assert subtract([ten], []) == [ten]
+
+
+TABLES = """\
+Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+     +-- 192.0.2.0/24 2 0 2
+           |-- 8.8.0.0
+              /16 link UNICAST
+              /24 host LOCAL
+           |-- 8.8.0.7
+              /32 host LOCAL
+        |-- 8.8.255.255
+           /32 link BROADCAST
+"""
+
+
+def test_the_machines_own_addresses(tmp_path: Path) -> None:
+    tables = tmp_path / "fib_trie"
+    tables.write_text(TABLES)
+    found = [str(network) for network in machines_networks(tables)]
+    assert found == ["8.8.0.0/24", "8.8.0.7/32", "8.8.255.255/32"]
+
+
+def test_this_machine_has_loopback() -> None:
+    assert ipaddress.IPv4Network("127.0.0.1/32") in machines_networks()

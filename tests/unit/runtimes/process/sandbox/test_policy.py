@@ -16,15 +16,26 @@ def test_a_version_may_have_less() -> None:
     assert network("host", TRUNKLINE_NETWORK="outbound").policy is NetworkPolicy.OUTBOUND
 
 
-def test_an_interface_is_told_to_be_lacking() -> None:
-    with pytest.raises(ValueError, match="an interface with NAT isn't built"):
-        network("host", TRUNKLINE_NETWORK="direct")
+def test_an_interface_is_more_than_a_proxy_and_less_than_the_machines_network() -> None:
+    assert network("host", TRUNKLINE_NETWORK="direct").policy is NetworkPolicy.DIRECT
+    assert network("direct", TRUNKLINE_NETWORK="outbound").policy is NetworkPolicy.OUTBOUND
+    with pytest.raises(ValueError, match="asks for direct, and this platform allows outbound"):
+        network("outbound", TRUNKLINE_NETWORK="direct")
+
+
+def test_an_interface_does_not_go_with_names() -> None:
+    with pytest.raises(ValueError, match="TRUNKLINE_EGRESS_ALLOW names hosts, and the network is"):
+        network("direct", TRUNKLINE_EGRESS_ALLOW="api.example.com")
+    with pytest.raises(ValueError, match="TRUNKLINE_PROCESS_EGRESS_ALLOW names hosts"):
+        network("host", allow=("api.example.com",), TRUNKLINE_NETWORK="direct")
+    less = network("direct", TRUNKLINE_EGRESS_ALLOW="api.example.com", TRUNKLINE_NETWORK="outbound")
+    assert not less.egress.allows_host("other.example.com")
 
 
 def test_a_version_may_not_have_more() -> None:
     with pytest.raises(ValueError, match="asks for host, and this platform allows outbound"):
         network("outbound", TRUNKLINE_NETWORK="host")
-    with pytest.raises(ValueError, match="'all'; give none, outbound or host"):
+    with pytest.raises(ValueError, match="'all'; give none, outbound, direct or host"):
         network("outbound", TRUNKLINE_NETWORK="all")
 
 

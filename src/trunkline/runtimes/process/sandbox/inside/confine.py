@@ -30,6 +30,10 @@ def enter_user_namespace(users: tuple[int, int] | None) -> None:
         map_own_user()
         return
     first, count = users
+    _unshare_mapped(f"0 0 1\n{first} {first} {count}")
+
+
+def _unshare_mapped(text: str) -> None:
     us = os.getpid()
     entered, enter = os.pipe()
     # What is mapped comes from outside, from who may be all of them there.
@@ -38,7 +42,7 @@ def enter_user_namespace(users: tuple[int, int] | None) -> None:
         os.close(enter)
         os.read(entered, 1)
         try:
-            write_maps(us, f"0 0 1\n{first} {first} {count}")
+            write_maps(us, text)
         except OSError as error:
             os._exit(error.errno or 1)
         os._exit(0)
@@ -50,6 +54,28 @@ def enter_user_namespace(users: tuple[int, int] | None) -> None:
         number = os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1])
     if number:
         raise OSError(number, f"map users: {os.strerror(number)}")
+
+
+def become_root_of_own_user_namespace(uid: int | None) -> None:
+    """Be root in a user namespace in which nobody else is, and on the machine only that user.
+
+    Args:
+        uid: The user, whom only root can become. None: who we are.
+
+    Raises:
+        OSError: If the kernel refuses.
+    """
+    if uid is None:
+        uid, gid = os.geteuid(), os.getegid()
+        kernel.unshare(kernel.CLONE_NEWUSER)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"0 {uid} 1")
+        _write("/proc/self/gid_map", f"0 {gid} 1")
+    else:
+        _unshare_mapped(f"0 {uid} 1")
+        os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 
 
 def write_maps(pid: int, text: str) -> None:

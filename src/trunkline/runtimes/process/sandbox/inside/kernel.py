@@ -37,6 +37,7 @@ _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
+_SYS_PIDFD_GETFD = 438
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 #: What it takes to enter namespaces.
@@ -187,6 +188,24 @@ def bring_loopback_up() -> None:
         request = struct.pack("16sh22x", b"lo", 0)
         flags = struct.unpack("16sh22x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | _IFF_UP))
+
+
+def file_of_process(process: int, number: int) -> int:
+    """Return a descriptor of what another process has open under a number.
+
+    Args:
+        process: The process, as a pidfd; we have to be allowed to trace it.
+        number: Its descriptor.
+    """
+    found: int = _libc.syscall(
+        ctypes.c_long(_SYS_PIDFD_GETFD),
+        ctypes.c_int(process),
+        ctypes.c_int(number),
+        ctypes.c_uint(0),
+    )
+    if found < 0:
+        _checked(found, "take an open file")
+    return found
 
 
 def die_with_parent(signal_number: int) -> None:

@@ -21,7 +21,12 @@ from trunkline.runtimes.process.sandbox.inside.descriptors import to_nowhere
 from trunkline.runtimes.process.sandbox.inside.init import serve_as_init
 from trunkline.runtimes.process.sandbox.inside.messages import receive_plan, send
 from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
-from trunkline.runtimes.process.sandbox.inside.network import set_up_network
+from trunkline.runtimes.process.sandbox.inside.network import (
+    new_network,
+    set_up_network,
+    take_line,
+    wait_carried,
+)
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, decode
 
 _NOT_RUN = 127
@@ -40,20 +45,23 @@ def main() -> NoReturn:
     control.connect(sys.argv[1])
     data, (stdout, stderr, *cgroups) = receive_plan(control)
     plan = decode(data)
+    line = take_line(plan, cgroups)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     os.close(stdout)
     os.close(stderr)
     told, tell = os.pipe()
     try:
-        _leave_machine(plan, control)
+        _leave_machine(plan, control, line)
         init = os.fork()
     except OSError as error:
         _fail(control, error)
     if init == 0:
         os.close(told)
-        _be_init(plan, control, cgroups, tell)
+        _be_init(plan, control, cgroups, line, tell)
     control.close()
+    if line is not None:
+        line.close()
     # Whatever is left open here keeps the agent's output from ending with it.
     for descriptor in (*cgroups, tell, 1, 2):
         os.close(descriptor)
@@ -74,21 +82,26 @@ def _end_alike(status: bytes) -> NoReturn:
     os._exit(code if code >= 0 else _NOT_RUN)
 
 
-def _leave_machine(plan: Plan, control: socket.socket) -> None:
+def _leave_machine(plan: Plan, control: socket.socket, line: socket.socket | None) -> None:
     if plan.uid is None:
         map_own_user()
-    flags = _OWN_NAMESPACES
-    if plan.own_network:
-        flags |= kernel.CLONE_NEWNET
-    kernel.unshare(flags)
-    set_up_network(plan, control)
+    kernel.unshare(_OWN_NAMESPACES | new_network(plan))
+    set_up_network(plan, control, line)
 
 
-def _be_init(plan: Plan, control: socket.socket, cgroups: list[int], tell: int) -> NoReturn:
+def _be_init(
+    plan: Plan,
+    control: socket.socket,
+    cgroups: list[int],
+    line: socket.socket | None,
+    tell: int,
+) -> NoReturn:
     try:
         kernel.die_with_parent(signal.SIGKILL)
         socket.sethostname("session")
         enter_view(plan)
+        # Its end says that we have ended; nobody but us has it.
+        wait_carried(plan, line)
         agent = os.fork()
         if agent == 0:
             os.close(tell)
@@ -116,6 +129,10 @@ def _be_agent(plan: Plan, control: socket.socket, cgroups: list[int]) -> NoRetur
         for number in (*_FOR_THE_AGENT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o077)
+        if plan.interface is not None and plan.uid is None:
+            # The user namespace that the network belongs to has our user as its owner, who may
+            # do all in it from right above it. So we go elsewhere.
+            map_own_user()
         give_up_powers(plan.uid, bytes.fromhex(plan.filter))
         os.chdir(plan.working_dir)
         send(control, {"started": True})

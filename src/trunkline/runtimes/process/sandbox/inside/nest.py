@@ -23,7 +23,12 @@ from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers, wr
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but, to_nowhere
 from trunkline.runtimes.process.sandbox.inside.messages import send
 from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
-from trunkline.runtimes.process.sandbox.inside.network import set_up_network
+from trunkline.runtimes.process.sandbox.inside.network import (
+    new_network,
+    set_up_network,
+    take_line,
+    wait_carried,
+)
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.inside.rest import rest
 
@@ -59,25 +64,31 @@ def be_nest(
             and the line to it.
         zygote: The socket to the zygote.
         resting: The program to become when all is done.
-        files: The cgroups to join.
+        files: The cgroups to join, and the line to who makes its network, if somebody else does.
     """
     try:
         kernel.die_with_parent(signal.SIGKILL)
-        ours = () if resting is None else (resting,)
+        ours = [] if resting is None else [resting]
         close_all_but(control.fileno(), nursery.fileno(), zygote.fileno(), *ours, *files)
+        maker = take_line(plan, files)
         kernel.unshare(
-            kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
+            kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | new_network(plan)
         )
-        set_up_network(plan, control)
+        set_up_network(plan, control, maker)
         socket.sethostname("session")
         enter_view(plan)
         line = _have_born(plan, zygote, files)
+        wait_carried(plan, maker)
         known = [os.pidfd_open(AGENT_PID), line.fileno()]
         known += [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("net", "mnt")]
         kernel.hide_from_ptrace()
         give_up_powers(None, bytes.fromhex(plan.filter))
         # From here on the agent may be told whose it is: nothing in there can do more than it.
         send(nursery, {"born": True}, *known)
+        if maker is not None:
+            # Its end says that we have ended.
+            maker.set_inheritable(True)
+            ours.append(maker.fileno())
         close_all_but(*ours)
         rest(resting)
     except (OSError, _RefusedError) as error:

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Plan:
     """Where the door to the platform is in the session's network; 0: there is none."""
     places: tuple[str, ...] = ()
     """Empty folders: what is seen there is bound later."""
+    interface: dict[str, Any] | None = None
+    """What its interface is like; its network is made by ``stack`` then, to which the last
+    descriptor is the line. None: it has none."""
 
     def encode(self) -> bytes:
         """Return it as one message."""
