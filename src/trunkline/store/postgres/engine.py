@@ -78,6 +78,10 @@ class _Statements:
         cursor = self._connection.execute(self._sql[name].encode(), _plain(values))
         return cursor.fetchall() if cursor.description is not None else ()
 
+    def insert(self, name: str, columns: Sequence[str], many: Sequence[Sequence[Any]]) -> None:
+        for values in many:
+            self.rows(name, **dict(zip(columns, values, strict=True)))
+
 
 class PostgresEngine:
     """One PostgreSQL database."""

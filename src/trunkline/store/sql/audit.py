@@ -1,6 +1,7 @@
 """The audit log on a SQL database."""
 
 import datetime as dt
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
@@ -11,18 +12,17 @@ from trunkline.store.sql.engine import Db, Engine
 from trunkline.store.sql.rows import readable, text_of
 
 _COLUMNS = tuple(each.name for each in fields(AuditRecord))
+_AT = _COLUMNS.index("at")
+_values_of = operator.attrgetter(*_COLUMNS)
 #: Sorts behind every time there is.
 _LAST = "~"
 
 
-def _row_of(record: AuditRecord) -> dict[str, Any]:
+def _row_of(record: AuditRecord) -> list[Any]:
     # Who sends a request may choose some of it, and one entry that can't be kept would keep all
     # behind it out.
-    row: dict[str, Any] = {}
-    for name in _COLUMNS:
-        value = getattr(record, name)
-        row[name] = readable(value) if isinstance(value, str) else value
-    row["at"] = text_of(record.at)
+    row = [readable(value) if isinstance(value, str) else value for value in _values_of(record)]
+    row[_AT] = text_of(record.at)
     return row
 
 
@@ -33,8 +33,7 @@ class SqlAudit:
 
     async def add_audit(self, records: Sequence[AuditRecord]) -> None:
         def add(db: Db) -> None:
-            for record in records:
-                db.rows("add_audit", **_row_of(record))
+            db.insert("add_audit", _COLUMNS, [_row_of(record) for record in records])
 
         await self._engine.write(add)
 

@@ -14,6 +14,15 @@ class Db(Protocol):
     def rows(self, name: str, **values: Any) -> Sequence[Row]:
         """Run the statement of that name; return its rows, none if it has none to give."""
 
+    def insert(self, name: str, columns: Sequence[str], many: Sequence[Sequence[Any]]) -> None:
+        """Run the insertion of that name for each of many rows.
+
+        Args:
+            name: The statement's name. Its values are the columns, as they are.
+            columns: Their names.
+            many: Their values, for each row: texts and numbers, or None.
+        """
+
 
 class Engine(Protocol):
     """One database."""

@@ -5,6 +5,9 @@ microseconds where a thread's help takes fifty. What was found is kept until any
 process, has committed something: SQLite tells that for less than a look.
 """
 
+import functools
+import json
+import re
 import sqlite3
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +18,8 @@ from trunkline.store.sql.engine import Db, Row
 _T = TypeVar("_T")
 _MAX_KEPT: Final = 4096
 _NOTHING: Final = object()
+_VALUES: Final = re.compile(r"\bvalues \(([^()]*)\)")
+_PARAMETER: Final = re.compile(r":(\w+)")
 
 
 class BusyError(Exception):
@@ -31,6 +36,24 @@ class Statements:
     def rows(self, name: str, **values: Any) -> Sequence[Row]:
         # A Row is a mapping in all but its registration.
         return self._db.execute(self._sql[name], values).fetchall()
+
+    def insert(self, name: str, columns: Sequence[str], many: Sequence[Sequence[Any]]) -> None:
+        # One statement for all: each would let go of the interpreter's lock and take it again,
+        # and the event loop, which wants it too, would pay for that.
+        self._db.execute(_of_each(self._sql[name], tuple(columns)), (json.dumps(many),))
+
+
+@functools.lru_cache
+def _of_each(sql: str, columns: tuple[str, ...]) -> str:
+    """Return the insertion of one row as that of each row of a JSON array of arrays."""
+    places = {name: f"json_extract(value, '$[{n}]')" for n, name in enumerate(columns)}
+
+    def selected(values: re.Match[str]) -> str:
+        each = _PARAMETER.sub(lambda name: places[name[1]], values[1])
+        # Without a condition a conflict's clause would be read as a join's.
+        return f"select {each} from json_each(?) where true"  # noqa: S608 - of our own names
+
+    return _VALUES.sub(selected, sql)
 
 
 class Lookups:
