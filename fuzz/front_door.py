@@ -12,6 +12,7 @@ from uvicorn.server import ServerState
 from fuzz.connections import MemoryTransport
 from trunkline.gateway import door, first_look
 from trunkline.gateway.limits import ConnectionLimits
+from trunkline.gateway.seen_heads import SeenHeads
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.sweep import Sweep
 from trunkline.telemetry.metrics import Metrics
@@ -31,6 +32,10 @@ PIECES = (
     b"Connection: keep-alive, Upgrade\r\n", b"Upgrade: websocket\r\n", b"Upgrade: h2c\r\n",
     b"5\r\n", b"0\r\n\r\n", b"0\r\nTrailer: 1\r\n\r\n", b"hello", b"5;ext=1\r\nhello\r\n", b"\0",
     b"Expect: 100-continue\r\n", b" folded\r\n", b"A: \xff\r\n",
+    b"GET /ws?a=b HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+    b"Sec-WebSocket-Key: BBBBBBBBBBBBBBBBBBBBBB==\r\n",
+    b"sec-websocket-key:", b"Authorization: Bearer one.two\r\n", b"Authorization: Bearer 3\r\n",
 )  # fmt: skip
 
 
@@ -40,7 +45,8 @@ class Decision:
 
     Attributes:
         requests: The requests that reached the application, with their bodies.
-        upgrade: The upgrade it became, and the bytes behind its head.
+        upgrade: The upgrade it became: its method, path, query and sorted headers, and the bytes
+            behind its head.
         statuses: What was answered.
         is_closed: Whether the connection was closed.
     """
@@ -71,10 +77,13 @@ class FrontDoorHarness:
 
     def __init__(self) -> None:
         settings = GatewaySettings()
+        #: Heads stay there from one decision to the next.
+        self.seen = SeenHeads()
         self._services: Any = SimpleNamespace(
             settings=settings,
             limits=ConnectionLimits(settings),
             sweep=Sweep(),
+            seen=self.seen,
             metrics=Metrics(),
             count_refusal=lambda _: None,
         )
@@ -129,6 +138,9 @@ class FrontDoorHarness:
         assert not self._services.limits.places
         last = transport.protocol
         if isinstance(last, _Upgrade):
-            decision.upgrade = (last.request, bytes(last.rest))
+            asked = last.request
+            decision.upgrade = (
+                asked.method, asked.path, asked.query, sorted(asked.headers), bytes(last.rest)
+            )  # fmt: skip
         decision.statuses = _STATUS.findall(transport.written)
         return decision

@@ -82,7 +82,7 @@ def take_out(request: UpgradeRequest) -> tuple[UpgradeRequest, Carried]:
         headers = [pair for pair in request.headers if pair[0] != _PROTOCOLS]
         if left:
             headers.append((_PROTOCOLS, left.encode("latin-1")))
-        request = replace(request, query=query, headers=headers)
+        request = replace(request.with_headers(headers), query=query)
     return request, Carried(
         tokens[0] if tokens else None, tickets[0] if tickets else None, sentinel
     )
@@ -92,14 +92,14 @@ def with_authorization(request: UpgradeRequest, authorization: str) -> UpgradeRe
     """Return the request with its token where programs send it."""
     headers = [pair for pair in request.headers if pair[0] != b"authorization"]
     headers.append((b"authorization", authorization.encode("latin-1")))
-    return replace(request, headers=headers)
+    return request.with_headers(headers)
 
 
 def with_ticket(request: UpgradeRequest, ticket: str) -> UpgradeRequest:
     """Return the request with a ticket in its query, in the place of what let it in."""
     query = f"{request.query}&" if request.query else ""
     headers = [pair for pair in request.headers if pair[0] != b"authorization"]
-    return replace(request, query=f"{query}{QUERY_TICKET}={ticket}", headers=headers)
+    return replace(request.with_headers(headers), query=f"{query}{QUERY_TICKET}={ticket}")
 
 
 def _from_query(query: str) -> tuple[str, list[str]]:

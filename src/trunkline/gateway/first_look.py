@@ -19,6 +19,7 @@ from trunkline.gateway.door import FrontDoor, check_failures
 from trunkline.gateway.heads import check_head, wanted_upgrade
 from trunkline.gateway.limits import Place
 from trunkline.gateway.requests import UpgradeRequest
+from trunkline.gateway.seen_heads import cut
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.upgrade import Upgrade
 from trunkline.protocol.errors import TrunklineError
@@ -115,36 +116,57 @@ class FirstLook(asyncio.Protocol):
         if len(data) > self._services.settings.max_head_bytes // 2:
             self._pass_on(data)
             return
+        head = cut(data)
+        if head is not None and (request := self._services.seen.find(head)) is not None:
+            size: int = head.size
+        elif (parsed := self._parse(data)) is not None:
+            request, size = parsed
+            if head is not None:
+                self._services.seen.keep(head, request)
+        else:
+            self._pass_on(data)
+            return
+        if self._may_ask(request):
+            self._upgrade(request, data[size:])
+        else:
+            self._pass_on(data)
+
+    def _parse(self, data: bytes) -> tuple[UpgradeRequest, int] | None:
         head = _Head()
         parser = httptools.HttpRequestParser(head)
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
+            size: int = exc.args[0]
             request = self._request_of(head, parser)
-            if request is not None:
-                self._upgrade(request, data[exc.args[0] :])
-                return
+            return None if request is None else (request, size)
         except httptools.HttpParserError:
             pass
-        self._pass_on(data)
+        return None
 
     def _request_of(
         self, head: _Head, parser: httptools.HttpRequestParser
     ) -> UpgradeRequest | None:
-        services, place, version = self._services, self._place, parser.get_http_version()
-        assert place is not None
+        version = parser.get_http_version()
         if (
             head.messages != 1
-            or len(head.headers) > services.settings.max_headers
+            or len(head.headers) > self._services.settings.max_headers
             or wanted_upgrade(version, head.headers) != b"websocket"
         ):
             return None
         try:
-            check_failures(services, place.peer, head.url)
             check_head(version, head.headers)
             return UpgradeRequest.of_target(parser.get_method(), head.url, head.headers)
         except TrunklineError:
             return None
+
+    def _may_ask(self, request: UpgradeRequest) -> bool:
+        assert self._place is not None
+        try:
+            check_failures(self._services, self._place.peer, request.path.encode("latin-1"))
+        except TrunklineError:
+            return False
+        return True
 
     def _upgrade(self, request: UpgradeRequest, rest: bytes) -> None:
         self._let_go()

@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import httptools
@@ -22,8 +22,69 @@ _MARKS: Final = "trunkline.marks"
 _REQUEST_ID_HEADER = headers.REQUEST_ID.encode()
 _TRACEPARENT, _TRACESTATE = TRACEPARENT.encode(), TRACESTATE.encode()
 _MARKING = frozenset({_REQUEST_ID_HEADER, _TRACEPARENT, _TRACESTATE})
+#: The headers of :meth:`Marks.headers`, which take the place of the caller's.
+MARKING: Final = frozenset({headers.REQUEST_ID, TRACEPARENT, TRACESTATE})
+#: A caller's headers that an agent gets with an upgrade, besides those of the caller's own family.
+_FORWARDED: Final = (headers.FORWARDED_TO_AGENT | headers.WEBSOCKET_HANDSHAKE) - (
+    MARKING | {"content-length"}
+)
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class Fields:
+    """The header fields of a head. Nobody changes them: many requests may have the same.
+
+    What else they come to is found out when it is first asked for.
+    """
+
+    __slots__ = ("_forwarded", "_values", "marking", "pairs")
+
+    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        """Take them.
+
+        Args:
+            pairs: Names in lower case, and values.
+        """
+        self.pairs = pairs
+        # A dozen of them are asked for.
+        values: dict[bytes, bytes] = {}
+        for name, value in pairs:
+            values[name] = values[name] + b", " + value if name in values else value
+        self._values = values
+        #: Those that say what the request is known by.
+        self.marking = [pair for pair in pairs if pair[0] in _MARKING]
+        self._forwarded: bytes | None = None
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return a field's value; several are joined as a list (RFC 9110 section 5.3)."""
+        return self._values.get(name)
+
+    @property
+    def forwarded(self) -> bytes:
+        """The lines that an agent gets to see with an upgrade."""
+        if self._forwarded is None:
+            self._forwarded = forwarded_lines(self.pairs)
+        return self._forwarded
+
+
+def forwarded_lines(pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the lines of an upgrade's header fields that its agent gets to see.
+
+    Args:
+        pairs: Names in lower case, and values.
+    """
+    dropped: frozenset[str] = frozenset()
+    for raw_name, value in pairs:
+        if raw_name == b"connection" and value.lower() != b"upgrade":
+            dropped |= headers.nominated(value.decode("latin-1")) - headers.WEBSOCKET_HANDSHAKE
+    lines = []
+    for raw_name, value in pairs:
+        name = raw_name.decode("latin-1")
+        is_forwarded = name in _FORWARDED or name.startswith(headers.FORWARDED_PREFIX)
+        if is_forwarded and name not in dropped:
+            lines.append(b"%b: %b\r\n" % (raw_name, value))
+    return b"".join(lines)
 
 
 @dataclass(slots=True)
@@ -34,21 +95,15 @@ class UpgradeRequest:
         method: The method.
         path: The target's path as it was sent.
         query: The target's query as it was sent.
-        headers: Names in lower case, and values.
+        fields: The header fields that others may have, too.
+        own: Those that are its own, each once.
     """
 
     method: str
     path: str
     query: str
-    headers: list[tuple[bytes, bytes]]
-    _values: dict[bytes, bytes] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        # A dozen of them are asked for.
-        values: dict[bytes, bytes] = {}
-        for name, value in self.headers:
-            values[name] = values[name] + b", " + value if name in values else value
-        self._values = values
+    fields: Fields
+    own: Mapping[bytes, bytes] = field(default_factory=dict)
 
     @classmethod
     def of_target(
@@ -64,7 +119,17 @@ class UpgradeRequest:
         except httptools.HttpParserInvalidURLError:
             raise InvalidRequestError("the request's target isn't a path") from None
         path, query = url.path or b"/", url.query or b""
-        return cls(method.decode("ascii"), path.decode("latin-1"), query.decode("latin-1"), headers)
+        return cls(
+            method.decode("ascii"),
+            path.decode("latin-1"),
+            query.decode("latin-1"),
+            Fields(headers),
+        )
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All header fields: names in lower case, and values."""
+        return [*self.fields.pairs, *self.own.items()]
 
     @property
     def head(self) -> bytes:
@@ -76,8 +141,17 @@ class UpgradeRequest:
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value; several are joined as a list (RFC 9110 section 5.3)."""
-        value = self._values.get(name)
+        value = self.own.get(name) or self.fields.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def with_headers(self, pairs: list[tuple[bytes, bytes]]) -> "UpgradeRequest":
+        """Return the request with other header fields."""
+        return replace(self, fields=Fields(pairs), own={})
+
+    @property
+    def forwarded(self) -> bytes:
+        """The header lines that its agent gets to see."""
+        return self.fields.forwarded + forwarded_lines(list(self.own.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +170,6 @@ class Marks:
         """Return the headers that tell them to the agent."""
         told = [(headers.REQUEST_ID, self.request_id), (TRACEPARENT, self.trace.parent)]
         return told + ([(TRACESTATE, self.trace.state)] if self.trace.state else [])
-
-
-#: The headers of :meth:`Marks.headers`, which take the place of the caller's.
-MARKING = frozenset({headers.REQUEST_ID, TRACEPARENT, TRACESTATE})
 
 
 def marks_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> Marks:

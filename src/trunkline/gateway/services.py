@@ -19,6 +19,7 @@ from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.live import ErrorsToday, LiveConnections
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
+from trunkline.gateway.seen_heads import SeenHeads
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.sweep import Sweep
 from trunkline.gateway.ticket_office import TicketOffice
@@ -45,6 +46,7 @@ class GatewayServices:
     tasks: TaskOwner = field(default_factory=TaskOwner)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the platform stops: nothing new is begun."""
+    seen: SeenHeads = field(default_factory=SeenHeads)
     carrier: Carrier = field(init=False)
     origins: Origins = field(init=False)
     limits: ConnectionLimits = field(init=False)

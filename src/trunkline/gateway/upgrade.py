@@ -69,7 +69,7 @@ class Upgrade(asyncio.Protocol):
         self._services = services
         self._connections = connections
         self._early = bytearray()
-        self._marks = marks_of(request.headers)
+        self._marks = marks_of(request.fields.marking)
         self._request_id = self._marks.request_id
         self._session: SessionKey | None = None
         self._sentinel: str | None = None
@@ -172,7 +172,7 @@ class Upgrade(asyncio.Protocol):
         self._place.take_identity(caller.user.owner)
         head = upstream.upgrade_head(
             target.query,
-            request.headers,
+            request.forwarded,
             [
                 (headers.USER_ID, services.pseudonyms.of(caller.user)),
                 (headers.CALL_ID, new_call_id()),

@@ -6,16 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
-from trunkline.gateway.requests import MARKING
-from trunkline.protocol import headers
 from trunkline.protocol.errors import NotFoundError, UpstreamError
 from trunkline.runtimes.interface import Address
 
 _HEAD_END = b"\r\n\r\n"
-#: A caller's headers that an agent gets with an upgrade, besides those of the caller's own family.
-_FORWARDED = (headers.FORWARDED_TO_AGENT | headers.WEBSOCKET_HANDSHAKE) - (
-    MARKING | {"content-length"}
-)
+_BEGINNING = b"host: agent\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)", re.IGNORECASE)
 
@@ -88,34 +83,22 @@ class _Answer(asyncio.Protocol):
             self.head.exception()
 
 
-def upgrade_head(
-    query: str, request: list[tuple[bytes, bytes]], injected: list[tuple[str, str]]
-) -> bytes:
+def upgrade_head(query: str, forwarded: bytes, injected: list[tuple[str, str]]) -> bytes:
     """Return the upgrade request the agent gets.
 
     Args:
         query: What the agent gets to see of the query.
-        request: The caller's headers, names in lower case.
-        injected: The platform's own headers; a caller's of the same name are dropped.
+        forwarded: The lines of the caller's header fields that it gets to see.
+        injected: The platform's own headers; none of the forwarded has the name of one.
     """
-    dropped = {name for name, _ in injected}
-    for raw_name, value in request:
-        if raw_name == b"connection" and value.lower() != b"upgrade":
-            dropped |= headers.nominated(value.decode("latin-1")) - headers.WEBSOCKET_HANDSHAKE
-    lines = [
-        f"GET /invocations_ws{'?' + query if query else ''} HTTP/1.1",
-        "host: agent",
-        "connection: Upgrade",
-        "upgrade: websocket",
-    ]
-    for raw_name, value in request:
-        name = raw_name.decode("latin-1")
-        is_forwarded = name in _FORWARDED or name.startswith(headers.FORWARDED_PREFIX)
-        if is_forwarded and name not in dropped:
-            lines.append(f"{name}: {value.decode('latin-1')}")
-    lines += [f"{name}: {value}" for name, value in injected]
-    lines.append("\r\n")
-    return "\r\n".join(lines).encode("latin-1")
+    lines = "".join([f"{name}: {value}\r\n" for name, value in injected])
+    target = f"/invocations_ws?{query}" if query else "/invocations_ws"
+    return b"GET %b HTTP/1.1\r\n%b%b%b\r\n" % (
+        target.encode("latin-1"),
+        _BEGINNING,
+        forwarded,
+        lines.encode("latin-1"),
+    )
 
 
 class Connection:

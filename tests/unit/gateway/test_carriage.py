@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from trunkline.gateway.carriage import Carried, take_out, with_authorization, with_ticket
-from trunkline.gateway.requests import UpgradeRequest
+from trunkline.gateway.requests import Fields, UpgradeRequest
 from trunkline.protocol.errors import AuthenticationError, InvalidRequestError
 
 TICKET, TOKEN = "tlt_secret-ticket", "header.payload.signature"
@@ -14,7 +14,7 @@ ENCODED = base64.urlsafe_b64encode(TOKEN.encode()).rstrip(b"=").decode()
 
 def request(query: str = "", **headers: str) -> UpgradeRequest:
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return UpgradeRequest("GET", "/x", query, pairs)
+    return UpgradeRequest("GET", "/x", query, Fields(pairs))
 
 
 def secrets_in(given: UpgradeRequest) -> bool:
@@ -68,8 +68,8 @@ def test_a_ticket_among_the_subprotocols(
 def test_a_ticket_in_a_header_of_its_own_line() -> None:
     given = UpgradeRequest(
         "GET", "/x", "",
-        [(b"sec-websocket-protocol", b"chat"),
-         (b"sec-websocket-protocol", f"trunkline.ticket.{TICKET}".encode())],
+        Fields([(b"sec-websocket-protocol", b"chat"),
+                (b"sec-websocket-protocol", f"trunkline.ticket.{TICKET}".encode())]),
     )  # fmt: skip
     stripped, carried = take_out(given)
     assert stripped.header(b"sec-websocket-protocol") == "chat"
@@ -88,7 +88,7 @@ def test_a_token_as_agentcores_clients_send_it() -> None:
 def test_what_is_not_base64_of_a_token(text: str) -> None:
     offered = f"base64UrlBearerAuthorization.{text}"
     with pytest.raises(AuthenticationError, match="isn't a token in base64url"):
-        take_out(UpgradeRequest("GET", "/x", "", [(b"sec-websocket-protocol", offered.encode())]))
+        take_out(request(sec_websocket_protocol=offered))
 
 
 @pytest.mark.parametrize(

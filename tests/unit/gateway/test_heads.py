@@ -49,7 +49,7 @@ def test_the_harness_sees_what_is_decided(harness: FrontDoorHarness) -> None:
     assert (seen.statuses, seen.upgrade) == ([b"200"], None)
     seen = asyncio.run(harness.decide([upgrade + b"frames"]))
     assert seen.upgrade is not None
-    assert (seen.upgrade[0].path, seen.upgrade[1]) == ("/ws", b"frames")
+    assert (seen.upgrade[1], seen.upgrade[-1]) == ("/ws", b"frames")
     # An upgrade in one piece, in two, and behind another request.
     cut = asyncio.run(harness.decide([upgrade[:9], upgrade[9:] + b"frames"]))
     assert cut == seen
