@@ -294,6 +294,10 @@ class InvocationAgentServerHost(Starlette):
         with self._listening(host, port) as sock:
             await self._server(sock, owns_process=False).serve([sock])
 
+    def server_of(self, sock: socket.socket) -> AgentServer:
+        """Return what serves this application at a socket, in a process that goes on after it."""
+        return self._server(sock, owns_process=False)
+
     def _listening(
         self, host: str, port: int | None
     ) -> contextlib.AbstractContextManager[socket.socket]:

@@ -107,8 +107,8 @@ class ProcessSettings:
     forks_ahead: int = 1
     """How many sandboxes each zygote has made for sessions to come, with a fork in each that runs
     nothing of the author's before it is a session's. A new session that finds one has half the
-    way behind it; the next one is made when that session is ready. Each takes about 2 MiB. 0:
-    none."""
+    way behind it; the next one is made when that session is ready. Each takes as much
+    memory as an idle session. 0: none."""
 
     def __post_init__(self) -> None:
         if self.sandbox not in set(SandboxMode):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.aio.threads import in_thread
@@ -125,7 +126,7 @@ class Ahead:
 
     def _prepare(self, shape: Shape, fork: Fork) -> Plan:
         fork.uid = shape.make_folders(fork.directory, None, self._ground.accounts)
-        return shape.plan(fork.directory, fork.uid)
+        return replace(shape.plan(fork.directory, fork.uid), is_ahead=True)
 
     def _end(self, fork: Fork) -> None:
         task = self._tasks.spawn(fork.give_up(), name="sandbox:ahead:end")

@@ -34,6 +34,8 @@ from trunkline.runtimes.process.sandbox.inside.rest import rest
 
 #: The number of the child in its own namespace of processes: the third there ever was.
 AGENT_PID = 3
+#: What a child is told that is to wait for a session.
+_WAIT = b"wait"
 _NOT_RUN = 127
 _BIRTH_TIMEOUT_MS = 10_000
 _FILTERS = 2
@@ -117,6 +119,8 @@ def _have_born(plan: Plan, zygote: socket.socket, cgroups: list[int]) -> socket.
     to_nowhere(os.O_RDWR, 0, 1, 2)
     _await_word(ours)
     expected.check()
+    if plan.is_ahead:
+        ours.send(_WAIT)
     return ours
 
 

@@ -36,6 +36,8 @@ class Plan:
     interface: dict[str, Any] | None = None
     """What its interface is like; its network is made by ``stack`` then, to which the last
     descriptor is the line. None: it has none."""
+    is_ahead: bool = False
+    """Whether it is made for a session to come."""
 
     def encode(self) -> bytes:
         """Return it as one message."""

@@ -28,7 +28,7 @@ _COMPANIONS = {
     ),
     "trunkline.agentserver": (
         "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop", "uvicorn.logging",
-        "uvicorn.loops.uvloop", "uvicorn.loops.auto",
+        "uvicorn.loops.uvloop", "uvicorn.loops.auto", "trunkline.agentserver._rehearsal",
     ),
     "azure.ai.agentserver": (
         "hypercorn.asyncio", "hypercorn.asyncio.run", "hypercorn.config", "hypercorn.protocol.h11",

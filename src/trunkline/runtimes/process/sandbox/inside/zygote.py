@@ -48,6 +48,12 @@ _SPACES = (
     kernel.CLONE_NEWNS,
     kernel.CLONE_NEWUSER,
 )
+#: What starts and ends trunkline's host once, where a program uses that.
+_REHEARSAL = "trunkline.agentserver._rehearsal"
+#: Python makes code quick that has run a few times.
+_REHEARSALS = 3
+#: What a child is told that is to wait for a session.
+_WAIT = b"wait"
 #: What it is to be, its output, and its complaints.
 _TOLD = 3
 _PACKAGE = "trunkline"
@@ -76,6 +82,8 @@ def main(library: str) -> NoReturn:
     gc.disable()
     try:
         loaded = preload(script, folder, order["left_out"])
+        if not all(_play_host(is_to_be_forked=True) for _ in range(_REHEARSALS)):
+            raise LeftOutError(_REHEARSAL, "a host that ends leaves threads or open files")
     except LeftOutError as error:
         line.send(json.dumps({"left_out": [error.module, error.reason]}).encode())
         os._exit(0)
@@ -123,6 +131,32 @@ def _prepare() -> None:
     gc.freeze()
 
 
+def _rehearse() -> None:
+    """Do what any session does for the first time, while nobody waits for one.
+
+    What it writes to isn't shared any more then, and that takes longer than what it does.
+    """
+    time.tzset()
+    wsgiref.handlers.read_environ()
+    _draw_anew()
+    if not _play_host(is_to_be_forked=False):
+        os._exit(1)
+    gc.collect()
+
+
+def _play_host(*, is_to_be_forked: bool) -> bool:
+    """Start and end trunkline's host if the program has it; tell whether nothing is left of it."""
+    if (rehearsal := sys.modules.get(_REHEARSAL)) is None:
+        return True
+    before = set(os.listdir("/proc/self/fd"))
+    # Whatever is wrong there, a session is to tell its author.
+    with contextlib.suppress(Exception):
+        rehearsal.rehearse(is_to_be_forked=is_to_be_forked)
+    # What is open in a child that isn't forked again stays of use.
+    is_left = is_to_be_forked and set(os.listdir("/proc/self/fd")) != before
+    return not is_left and len(os.listdir("/proc/self/task")) == 1
+
+
 def _serve(line: socket.socket) -> dict[str, Any]:
     """Have children; in each, return what it is to be."""
     while True:
@@ -155,7 +189,10 @@ def _enter(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
         nest.send((error.strerror or str(error)).encode())
         os._exit(127)
     nest.send(b"born")
-    _, told, _, _ = socket.recv_fds(nest, _MAX_BYTES, _TOLD)
+    data, told, _, _ = socket.recv_fds(nest, _MAX_BYTES, _TOLD)
+    if data == _WAIT:
+        _rehearse()
+        _, told, _, _ = socket.recv_fds(nest, _MAX_BYTES, _TOLD)
     if len(told) != _TOLD:
         os._exit(127)
     described, *outputs = told
