@@ -73,7 +73,8 @@ class BoundedHttp(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, unless there is too much already."""
         self._parsed_bytes += len(name) + len(value) + _HEADER_OVERHEAD
-        if self._parsed_bytes <= MAX_HEAD_BYTES:
+        # Trailers come here, too, and are no headers (RFC 9110 section 6.5.1).
+        if self._is_in_head and self._parsed_bytes <= MAX_HEAD_BYTES:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

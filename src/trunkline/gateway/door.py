@@ -312,7 +312,10 @@ class FrontDoor(HttpToolsProtocol):
                 ).by_limit("max_headers")
             )
         elif self._parsed_bytes <= self._settings.max_head_bytes:
-            super().on_header(name, value)
+            # The parser tells of trailers in the same way. They are no headers (RFC 9110 section
+            # 6.5.1): nobody says behind a body who asks, for whom, or from where.
+            if self._part is _Part.HEAD:
+                super().on_header(name, value)
         elif self._part is _Part.BODY:
             self._refuse_large_head()
 

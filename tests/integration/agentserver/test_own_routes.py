@@ -81,3 +81,17 @@ async def test_a_failure_after_accepting_is_1011():
     async with serving(endpoint) as host, host.connect("/own") as client:
         await client.wait_closed()
         assert (client.close_code, client.close_reason) == (1011, "Internal server error")
+
+
+async def test_what_comes_behind_a_body_is_no_header():
+    async def handler(request):
+        names = [name for name in request.headers if name.startswith("x-mine")]
+        return JSONResponse([names, (await request.body()).decode()])
+
+    async with serve() as host:
+        host.app.invoke_handler(handler)
+        answer = await host.http(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx-mine-1: a\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-mine-2: b\r\n\r\n"
+        )
+    assert answer.endswith(b'[["x-mine-1"],"hello"]')

@@ -133,6 +133,32 @@ async def test_a_body_that_is_no_body_ends_the_connection(name: str) -> None:
         assert not any(b"/metrics" in part for part in got)
 
 
+async def test_what_comes_behind_a_body_is_no_header() -> None:
+    got: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await reader.readuntil(b"0\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    async with raw_agent(take) as address, running_gateway(address) as gateway:
+        head = f"POST {INVOKE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head += "Transfer-Encoding: chunked\r\n"
+        who = f"Authorization: Bearer {gateway.token()}\r\n"
+        body = "\r\n5\r\nhello\r\n0\r\n"
+        # In one read with the head, so that it would be there before anybody looks.
+        answer = await all_of(gateway, f"{head}{body}{who}\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert not got
+        said = (
+            "x-ms-user-identity: olga\r\nx-agent-user-id: olga\r\nx-client-name: olga\r\n"
+            "traceparent: olga\r\nauthorization: Bearer olga\r\nhost: olga\r\n"
+        )
+        answer = await all_of(gateway, f"{head}{who}{body}{said}\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"hello" in got[0]
+        assert b"olga" not in got[0]
+
+
 async def test_pipelined_requests_are_answered_in_their_order() -> None:
     async with echo_gateway() as gateway:
         one = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
