@@ -50,7 +50,7 @@ class Guard:
 
         async def refuse(error: TrunklineError) -> None:
             services.count_refusal(error)
-            answer = JSONResponse(envelope(error), error.status, headers=dict(headers_for(error)))
+            answer = JSONResponse(envelope(error), error.status, headers=_headers_of(error))
             await answer(scope, receive, watched)
 
         try:
@@ -109,3 +109,11 @@ class Guard:
             address=address,
             request_id=request_id,
         )
+
+
+def _headers_of(error: TrunklineError) -> dict[str, str]:
+    given = dict(headers_for(error))
+    if isinstance(error, RateLimitedError):
+        # What waits on the connection behind it is of the same sender, and isn't read.
+        given["connection"] = "close"
+    return given

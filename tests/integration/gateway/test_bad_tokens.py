@@ -77,6 +77,19 @@ async def test_a_flood_is_refused_at_the_door_and_a_conversation_goes_on(
             assert await status_of(gateway, good) == 429
 
 
+async def test_upgrades_of_an_address_have_a_limit_that_is_named() -> None:
+    rates = RateSettings(upgrades_per_address=0.5)
+    async with echo_gateway(rates=rates) as gateway:
+        good = gateway.token()
+        assert [await status_of(gateway, good) for _ in range(6)] == [101] * 5 + [429]
+        reader, writer = await gateway.open()
+        writer.write(gateway.upgrade_head(NEW_PATH))
+        answer = (await reader.read()).lower()
+        writer.close()
+        assert b"upgrades_per_address" in answer
+        assert b"retry-after: 2\r\n" in answer
+
+
 @pytest.mark.parametrize(
     ("claims", "headers"),
     [
