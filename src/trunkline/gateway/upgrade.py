@@ -233,8 +233,12 @@ class Upgrade(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing() or transport.get_extra_info("ssl_object") is not None:
             return False
+        try:
+            file = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError:
+            # The system has no descriptors for it: it is passed on through this process.
+            return False
         transport.pause_reading()
-        file = os.dup(transport.get_extra_info("socket").fileno())
         self._services.stranded.append((file, request.head + bytes(self._early)))
         self._connections.discard(self)
         self._place.release()

@@ -1,6 +1,7 @@
 """A relay's connections go on in another relay, and nobody at their ends notices."""
 
 import asyncio
+import datetime as dt
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.gateway.test_relay import agent, echo
-from tests.support.gateway import Gateway, running_gateway
+from tests.support.gateway import NEW_PATH, Gateway, accept_upgrade, running_gateway
 from trunkline.aio.passing import PassingError, close_all
 from trunkline.gateway import carrier
 from trunkline.gateway.carrier import Carrier
@@ -22,7 +23,9 @@ from trunkline.gateway.moving import Departure, Entrance
 from trunkline.gateway.relay import Relay
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import Summary
-from trunkline.protocol.ids import SessionKey
+from trunkline.protocol.ids import NodeId, SessionKey
+from trunkline.sessions.elsewhere import SessionElsewhereError
+from trunkline.store.records import NodeRecord
 
 FRAME = b"\x82\xfe" + (600).to_bytes(2) + b"\0\0\0\0" + b"p" * 600
 
@@ -373,6 +376,92 @@ async def test_a_connection_without_a_request_moves_and_is_served_there() -> Non
         writer.write(new.upgrade_head())
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         assert len(new.services.relayed) == 1
+        writer.close()
+
+
+def without_descriptors(monkeypatch: pytest.MonkeyPatch, times: float) -> list[int]:
+    """Have so many duplicates fail; return the descriptors for which one was wanted meanwhile."""
+    dup = os.dup
+    refused: list[int] = []
+
+    def scarce(file: int) -> int:
+        if len(refused) < times:
+            refused.append(file)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return dup(file)
+
+    monkeypatch.setattr(os, "dup", scarce)
+    return refused
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("has_asked", [False, True])
+async def test_without_descriptors_a_resting_connection_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, has_asked: bool
+) -> None:
+    async with two_gateways() as (old, new, way, departure):
+        reader, writer = await old.open()
+        if has_asked:
+            writer.write(HEALTH)
+            await reader.readuntil(b'"alive"}')
+        await old.answers()
+        refused = without_descriptors(monkeypatch, 3)
+        moved = await departure.move(way, 10.0)
+        await way.settled()
+        assert (moved.connections, len(refused)) == (1, 3)
+        assert not old.server.connections
+        assert len(new.server.connections) == 1
+        writer.write(HEALTH)
+        assert b" 200 " in await reader.readuntil(b'"alive"}')
+        writer.close()
+
+
+async def test_a_resting_connection_that_gets_no_descriptor_is_served_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with two_gateways() as (old, new, way, departure):
+        reader, writer = await old.open()
+        await old.answers()
+        with monkeypatch.context() as patch:
+            without_descriptors(patch, float("inf"))
+            assert (await departure.move(way, 10.0)).connections == 0
+        assert not new.server.connections
+        writer.write(old.upgrade_head())
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x82\x82\0\0\0\0hi")
+        assert await reader.readexactly(4) == b"\x82\x02hi"
+        assert len(old.services.relayed) == 1
+        writer.close()
+
+
+async def test_an_upgrade_that_cannot_be_left_to_move_is_passed_on_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heads = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await accept_upgrade(reader, writer))
+        writer.write(b"\x82\x02" + (await reader.readexactly(8))[6:])
+        writer.close()
+
+    node = NodeId("next")
+    peer = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with peer, two_gateways() as (old, _, _, _):
+        url = f"http://127.0.0.1:{peer.sockets[0].getsockname()[1]}"
+        old.store.nodes[node] = NodeRecord(node=node, heartbeat_at=dt.datetime.now(dt.UTC), url=url)
+        old.sessions.error = SessionElsewhereError(SessionKey("default", "echo", "s"), node)
+        old.sessions.is_passed_on = True
+        refused = without_descriptors(monkeypatch, 1)
+        reader, writer = await old.open()
+        writer.write(old.upgrade_head())
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x82\x82\0\0\0\0hi")
+        assert await reader.readexactly(4) == b"\x82\x02hi"
+        assert len(refused) == 1
+        assert not old.services.stranded
+        assert heads[0].startswith(f"GET {NEW_PATH} ".encode())
         writer.close()
 
 
