@@ -231,7 +231,7 @@ class SessionProcesses:
         if slot.instance is not None and slot.stopping is None:
             return slot.instance
         if slot.starting is None:
-            self._setbacks.refuse(slot.home)
+            self._setbacks.refuse(slot.key, slot.home)
             slot.starting = self._tasks.spawn(
                 self._start(slot, record, version), name=f"start:{slot.key}"
             )

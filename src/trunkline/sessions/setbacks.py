@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trunkline.protocol.errors import SessionFailingError
+from trunkline.protocol.ids import SessionKey
 
 #: The wait after the second failure in a row; each further one doubles it.
 FIRST_WAIT_S = 5.0
@@ -69,7 +70,7 @@ class Setbacks:
                 "(TRUNKLINE_SESSIONS_RESTART_WAIT_MAX_S)",
             )
 
-    def refuse(self, home: str) -> None:
+    def refuse(self, key: SessionKey, home: str) -> None:
         """Refuse to start a session's agent before its time.
 
         Raises:
@@ -81,8 +82,9 @@ class Setbacks:
         left_s = row.ready_at - self._clock()
         if left_s > 0:
             raise SessionFailingError(
-                f"the session's agent failed {row.failures} times in a row; it is started again "
-                f"in {left_s:.0f} s",
+                f"the session's agent failed {row.failures} times in a row, and is started again "
+                f"in {math.ceil(left_s)} s. `trunkline monitor {key.agent} --session-id "
+                f"{key.session_id}` shows why it failed",
                 retry_after_s=math.ceil(left_s),
             ).by_limit("restart_wait_max_s")
 

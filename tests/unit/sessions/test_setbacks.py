@@ -33,7 +33,7 @@ def fail(setbacks: Setbacks, home: str = "h", *, begun_at: float = 999.0) -> str
 
 def wait_s(setbacks: Setbacks, home: str = "h") -> int:
     try:
-        setbacks.refuse(home)
+        setbacks.refuse(key(), home)
     except SessionFailingError as error:
         return error.retry_after_s
     return 0
@@ -59,8 +59,9 @@ def test_what_is_left_of_a_wait_is_told_in_whole_seconds() -> None:
     assert told.startswith("StartDelayed: it failed 2 times in a row")
     assert "5 s (TRUNKLINE_SESSIONS_RESTART_WAIT_MAX_S)" in told
     clock.now += 3.9
-    with pytest.raises(SessionFailingError, match=r"failed 2 times in a row; .* in 1 s") as caught:
-        setbacks.refuse("h")
+    with pytest.raises(SessionFailingError, match=r"2 times in a row, .* again in 2 s") as caught:
+        setbacks.refuse(key(), "h")
+    assert "`trunkline monitor echo --session-id s`" in str(caught.value)
     assert ("retry-after", "2") in headers_for(caught.value)
     assert caught.value.limit == "restart_wait_max_s"
 
