@@ -39,6 +39,17 @@ _COMPANIONS = {
         "microsoft.opentelemetry._constants", "azure.monitor.opentelemetry.exporter",
         "azure.core.pipeline.transport", "azure.identity", "requests", "logging.config", "psutil",
         "azure.ai.agentserver.core.storage", "azure.ai.agentserver.core.tasks",
+        "azure.core.pipeline.transport._bigger_block_size_http_adapters",
+        "azure.core.pipeline.transport._requests_basic",
+        "azure.monitor.opentelemetry.exporter._configuration._worker",
+        "azure.monitor.opentelemetry.exporter.statsbeat.customer._manager",
+        "microsoft.opentelemetry._agent_framework._span_processor",
+        "microsoft.opentelemetry._agent_framework._trace_instrumentor",
+        "microsoft.opentelemetry._genai._langchain._tracer_instrumentor",
+        "microsoft.opentelemetry._sdkstats._network_metrics",
+        "microsoft.opentelemetry._semantic_kernel._span_processor",
+        "microsoft.opentelemetry._semantic_kernel._trace_instrumentor",
+        "microsoft.opentelemetry.a365.core.exporters.enriching_span_processor",
     ),
 }  # fmt: skip
 

@@ -126,6 +126,7 @@ def _prepare() -> None:
     if (ssl := sys.modules.get("ssl")) is not None:
         # It makes itself ready when it is first asked, and draws anew where it was forked.
         ssl.RAND_status()
+    _look_up_installed()
     gc.collect()
     take_free_places()
     gc.freeze()
@@ -139,9 +140,21 @@ def _rehearse() -> None:
     time.tzset()
     wsgiref.handlers.read_environ()
     _draw_anew()
+    _look_up_installed()
     if not _play_host(is_to_be_forked=False):
         os._exit(1)
     gc.collect()
+
+
+def _look_up_installed() -> None:
+    """Read what is installed, as instrumentation does when it starts, where that is loaded."""
+    if (metadata := sys.modules.get("importlib.metadata")) is None:
+        return
+    # Another session's program may fail by it, or not read it at all.
+    with contextlib.suppress(Exception):
+        metadata.entry_points()
+        for installed in metadata.distributions():
+            _ = installed.requires
 
 
 def _play_host(*, is_to_be_forked: bool) -> bool:
