@@ -89,6 +89,40 @@ async def test_an_agent_that_never_gets_ready(
     assert events.count("system   Started") == 1
 
 
+async def test_an_agent_that_crashes_again_and_again(
+    platform: Platform, token: str, tmp_path: Path
+) -> None:
+    main = (
+        "import os\nfrom trunkline.agentserver import InvocationAgentServerHost\n"
+        "app = InvocationAgentServerHost()\n\n\n@app.ws_handler\nasync def handle(websocket):\n"
+        "    await websocket.receive_text()\n    os._exit(3)\n\n\napp.run()\n"
+    )
+    platform.deploy(write_agent(tmp_path / "a", "crashes", main))
+
+    async def crash() -> None:
+        async with platform.connect("crashes", "s", token=token) as websocket:
+            await websocket.send("now")
+            await websocket.wait_closed()
+            assert websocket.close_code == 1011
+
+    async def crash_until_refused() -> None:
+        # The third is refused, unless the machine is slower than the wait: then a later one.
+        for _ in range(8):
+            await crash()
+
+    with pytest.raises(InvalidStatus) as caught:
+        await crash_until_refused()
+    response = caught.value.response
+    assert response.body is not None
+    error = json.loads(response.body)["error"]
+    assert (response.status_code, error["code"]) == (503, "session_failing")
+    assert 1 <= int(response.headers["retry-after"]) <= 60
+    assert "`trunkline monitor crashes --session-id s` shows why" in error["message"]
+    assert "StartDelayed: it failed" in platform.events("crashes", "s")
+    assert platform.run("sessions", "stop", "crashes", "s").code == 0
+    await crash()
+
+
 async def test_requirements_that_cannot_be_installed(platform: Platform, tmp_path: Path) -> None:
     folder = write_agent(
         tmp_path / "a", "unbuildable", "", requirements_txt="no-such-package-of-anybody==1.0\n"
