@@ -121,8 +121,8 @@ class InstanceSpec:
     may_freeze: bool = False
     """Whether it may be frozen while it has nothing to do, where the runtime can do that."""
     gives_way: bool = False
-    """Whether it gets a processor only when nobody else wants it, where the runtime can do that,
-    until it has shown that it doesn't always want one."""
+    """Whether, from when it is ready, it gets a processor only when nobody else wants it, where
+    the runtime can do that, until it has shown that it doesn't always want one."""
 
 
 @dataclass(frozen=True, slots=True)

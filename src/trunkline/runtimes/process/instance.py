@@ -240,6 +240,8 @@ class ProcessInstance:
         if address.path is not None and self._endpoint is not None:
             self._endpoint.release_port()
         self._address = address
+        if self.spec.gives_way and self._limits is not None:
+            self._limits.give_way()
         if self._box is not None:
             where = self._box.describe(address)
         else:
@@ -358,8 +360,6 @@ class ProcessInstance:
             child.signal_group(signal.SIGKILL)
             await ending
             raise
-        if self.spec.gives_way and self._settings.busy_agents_yield:
-            box.give_way(to_others=True)
         stdout, stderr = self._pipes
         entering = self._tasks.spawn(
             box.enter(stdout.write_fd, stderr.write_fd),

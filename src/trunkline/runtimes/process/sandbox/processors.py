@@ -67,6 +67,12 @@ class ProcessorWatch:
         self._starved_looks = 0
         self._gives_way: bool | None = None
 
+    def give_way(self) -> None:
+        """Have it give way from now on, as if it had been seen to want a processor all the time."""
+        if self._may_yield:
+            self._gives_way = self._agent.give_way(to_others=True)
+            self._calm_looks = 0
+
     def look(self, usage: Usage) -> None:
         """Take what was counted; act on what is new, and tell of it."""
         if self._gives_way is None:

@@ -117,6 +117,10 @@ class LimitWatch:
                 next_measure = loop.time() + (loop.time() - begun) / _MEASURING_SHARE
             await asyncio.sleep(interval_s)
 
+    def give_way(self) -> None:
+        """Have it get a processor only when nobody else wants it, until it has paused."""
+        self._processors.give_way()
+
     def pause(self) -> None:
         """Look no more for now: it is frozen, and uses nothing."""
         self._may_look.clear()

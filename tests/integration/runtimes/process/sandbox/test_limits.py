@@ -123,7 +123,7 @@ async def test_who_always_wants_a_processor_gives_way(bad: Bad) -> None:
     assert await instance.stop() == ExitStatus(signal=15)
 
 
-async def test_who_is_to_give_way_does_from_the_start(tmp_path: Path) -> None:
+async def test_who_is_to_give_way_does_when_it_is_ready(tmp_path: Path) -> None:
     # It is looked at once: that doesn't tell yet whether it always wants a processor.
     bad = Bad(tmp_path, limits_interval_s=600)
     try:
@@ -133,7 +133,7 @@ async def test_who_is_to_give_way_does_from_the_start(tmp_path: Path) -> None:
         await bad.runtime.aclose()
 
 
-async def test_who_gives_way_from_the_start_and_has_paused_is_as_good_as_others(bad: Bad) -> None:
+async def test_who_gives_way_from_the_first_and_has_paused_is_as_good_as_others(bad: Bad) -> None:
     instance = await bad.start("pause", gives_way=True)
     box = instance._box  # type: ignore[attr-defined]
     async with asyncio.timeout(15):

@@ -56,6 +56,23 @@ def test_who_always_wants_a_processor_gives_way_and_is_told() -> None:
     assert agent.gives_way
 
 
+def test_who_is_to_give_way_does_at_once_and_until_it_has_paused() -> None:
+    agent = Agent()
+    agent.look()
+    agent.watch.give_way()
+    agent.look(times=3)
+    assert agent.gives_way
+    agent.runs = False
+    agent.look(times=2)
+    assert not agent.gives_way
+
+
+def test_nobody_is_to_give_way_where_that_is_turned_off() -> None:
+    agent = Agent(may_yield=False)
+    agent.watch.give_way()
+    assert not agent.asked
+
+
 def test_who_has_paused_is_as_good_as_any_other() -> None:
     agent = Agent()
     agent.look(times=3)
