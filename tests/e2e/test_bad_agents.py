@@ -146,6 +146,31 @@ async def test_a_failed_version_is_told_to_its_callers(
     assert "no-such-package-of-anybody" in error["message"]
 
 
+NETWORK = """\
+environment_variables:
+  - name: TRUNKLINE_NETWORK
+    value: {network}
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [
+        ("direct", "TRUNKLINE_NETWORK asks for direct, and this platform allows outbound"),
+        ("wide", "TRUNKLINE_NETWORK is 'wide'; give none, outbound, direct or host"),
+    ],
+)
+def test_a_network_that_is_not_to_be_had_is_told_at_deploy(
+    platform: Platform, tmp_path: Path, network: str, why: str
+) -> None:
+    folder = write_agent(tmp_path / "a", f"net-{network}", "")
+    with (folder / "agent.yaml").open("a") as file:
+        file.write(NETWORK.format(network=network))
+    done = platform.run("deploy", str(folder))
+    assert done.code == 1
+    assert why in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [

@@ -223,7 +223,7 @@ class VersionBuilds:
             environment={
                 name: value
                 for name, value in (record.definition.get("environment_variables") or {}).items()
-                if name.startswith(_READ_HERE)
+                if name.startswith(_READ_HERE) and "${{" not in value
             },
         )
 

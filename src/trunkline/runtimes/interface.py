@@ -58,7 +58,8 @@ class VersionSource:
     dependency_resolution: str
     """``remote_build`` (install what is required) or ``bundled`` (it is all in the folder)."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Those of the definition's variables that the platform reads itself. Never a secret."""
+    """Those of the definition's variables that the platform reads itself, as far as they are
+    known before a session starts. Never a secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
