@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.platform import Platform, ask
@@ -127,6 +128,12 @@ async def test_what_is_revoked_is_cut_off_within_seconds_and_what_is_newer_is_go
 ) -> None:
     old = platform.token("--user", "eve")
     bystander = platform.token("--user", "mallory")
+    made = httpx2.post(
+        f"{platform.endpoint}/agents/{probe}/endpoint/tickets", params={"api-version": "v1"},
+        headers={"Authorization": f"Bearer {old}"}, json={"agent_session_id": "eves"},
+        trust_env=False,
+    )  # fmt: skip
+    by_ticket = platform.websocket_url(probe, query=f"&ticket={made.json()['ticket']}")
     async with (
         platform.connect(probe, "eves", token=old) as websocket,
         platform.connect(probe, "other", token=bystander) as unharmed,
@@ -138,6 +145,11 @@ async def test_what_is_revoked_is_cut_off_within_seconds_and_what_is_newer_is_go
         assert asyncio.get_running_loop().time() - started < 10
         assert await ask(unharmed, "facts")
     assert await status_of(platform, probe, old, "eves") == 401
+    # A ticket made before is worth no more than what it was made with.
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(by_ticket, proxy=None)
+    assert refused.value.response.status_code == 401
+    assert b"revoked" in refused.value.response.body
     listed = admin.get("/api/revocations").json()["data"]
     assert {"issuer": ISSUER, "subject": "eve"}.items() <= listed[0].items()
     await asyncio.sleep(1.1)
