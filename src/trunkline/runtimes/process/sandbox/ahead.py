@@ -59,7 +59,8 @@ class Ahead:
             return None
         while self._made:
             fork = self._made.pop(0)
-            if not fork.ending.done():
+            is_good = fork.interface is None or fork.interface.is_good
+            if is_good and not fork.ending.done():
                 return fork
             self._end(fork)
         return None

@@ -113,7 +113,7 @@ class Reach:
 class _Stack:
     """One process that will make and carry one session's interface."""
 
-    def __init__(self, node: NodeId, spawn: Spawn) -> None:
+    def __init__(self, node: NodeId, spawn: Spawn, tasks: TaskOwner) -> None:
         """Start it. In the event loop's thread only, as `start_child` says.
 
         Raises:
@@ -138,6 +138,7 @@ class _Stack:
         finally:
             theirs.close()
             os.close(nowhere)
+        self.ending = tasks.spawn(self.child.wait(), name="sandbox:stack", is_awaited=True)
 
 
 class Stacks:
@@ -163,20 +164,27 @@ class Stacks:
         if why := why_impossible():
             raise OSError(0, f"its interface: {why}")
         taken, self._spare = self._spare, None
+        if taken is not None and taken.ending.done():
+            taken.orders.close()
+            taken = None
         if taken is None:
-            taken = _Stack(node, self._spawn)
+            taken = _Stack(node, self._spawn, self._tasks)
         asyncio.get_running_loop().call_soon(self._refill, node)
-        return Interface(taken.child, directory, self._tasks, orders=taken.orders, reach=reach)
+        return Interface(
+            taken.child, taken.ending, directory, self._tasks, orders=taken.orders, reach=reach
+        )
 
     def adopt(self, started: Started, directory: Path) -> "Interface":
         """Return an interface that another process of the platform has had made."""
-        return Interface(Child(started), directory, self._tasks)
+        child = Child(started)
+        ending = self._tasks.spawn(child.wait(), name="sandbox:stack", is_awaited=True)
+        return Interface(child, ending, directory, self._tasks)
 
     def _refill(self, node: NodeId) -> None:
         if self._spare is None and not self._is_closed:
             # Whoever comes next finds out what is wrong.
             with contextlib.suppress(OSError):
-                self._spare = _Stack(node, self._spawn)
+                self._spare = _Stack(node, self._spawn, self._tasks)
 
     async def aclose(self) -> None:
         """End the one that nobody needed. Twice is fine."""
@@ -185,7 +193,7 @@ class Stacks:
         if spare is not None:
             # It ends when nobody can ask it any more.
             spare.orders.close()
-            await spare.child.wait()
+            await spare.ending
 
 
 class Interface:
@@ -194,6 +202,7 @@ class Interface:
     def __init__(
         self,
         child: Child,
+        ending: "asyncio.Task[int]",
         directory: Path,
         tasks: TaskOwner,
         *,
@@ -205,14 +214,24 @@ class Interface:
         self.tell: Callable[[str, str], None] = lambda *_: None
         """Takes events for the session's log, once it is a session's."""
         self._reach = reach
+        #: What was this machine's when it was made; what is refused can't be changed later.
+        self._own = machines_networks() if reach is not None else []
         self._orders = orders
         self._is_wanted = True
-        self._ending = tasks.spawn(self._live(), name="sandbox:interface", is_awaited=True)
+        self._ending = tasks.spawn(self._live(ending), name="sandbox:interface", is_awaited=True)
 
     @property
     def pid(self) -> int:
         """The process that carries its packets."""
         return self._child.pid
+
+    @property
+    def is_good(self) -> bool:
+        """Whether a session may still get it.
+
+        It has to be there, and to refuse all addresses that are this machine's by now.
+        """
+        return not self._ending.done() and machines_networks() == self._own
 
     async def make(self, accounts: Accounts | None, cgroups: Sequence[int]) -> int:
         """Have it made; return the line that the session's first process is to have.
@@ -246,8 +265,8 @@ class Interface:
             os.close(log)
         return ours.detach()
 
-    async def _live(self) -> None:
-        status = exit_status(await self._child.wait())
+    async def _live(self, ending: "asyncio.Task[int]") -> None:
+        status = exit_status(await ending)
         # That it ends well is that the session has ended.
         if self._is_wanted and status != _ENDED_WELL:
             said = await in_thread(self._last_words)

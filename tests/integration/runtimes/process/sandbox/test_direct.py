@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from tests.integration.runtimes.process.test_passed_on import Two
 from trunkline.protocol.ids import VersionId
 from trunkline.runtimes.interface import BuildFailedError, Freezer, Instance, VersionSource
 from trunkline.runtimes.process.runtime import ProcessRuntime
+from trunkline.runtimes.process.sandbox.addresses import machines_networks
 from trunkline.runtimes.process.sandbox.levels import SandboxUnavailableError
 from trunkline.runtimes.process.settings import ProcessSettings
 
 HERE = Path(__file__).parent
 ORDINARY_UID = 1_999_999_999
 SYSTEM_PYTHON = "/usr/bin/python3"
+DIRECT = "trunkline.runtimes.process.sandbox.direct"
 REACHED = {
     "tcp": "hello", "udp": "hello", "much": 4 * 1024**2, "a name": "11.0.0.2",
     "a private name": "10.9.9.9", "tcp to an allowed network": "hello",
@@ -214,6 +217,37 @@ async def test_its_end_is_told_and_the_agent_goes_on(starter: Starter) -> None:
     await instance.stop()
 
 
+async def test_one_that_was_made_ahead_and_has_ended_is_nobodys(
+    runtime: ProcessRuntime, starter: Starter, start: str
+) -> None:
+    if start == "spawn":
+        assert runtime.forks_ahead == 0
+        return
+    await runtime.warm_up(starter.spec())
+    (ahead,) = [nursery._ahead for nursery in runtime._nurseries._nurseries]
+    assert ahead is not None
+    (made,) = ahead._made
+    assert made.interface is not None
+    os.kill(made.interface.pid, signal.SIGKILL)
+    await asyncio.wait([made.interface._ending])
+    instance, log = await starter.start()
+    assert carrier_of(instance) != made.interface.pid
+    await instance.stop()
+    assert "InterfaceLost" not in log.reasons
+
+
+async def test_one_that_does_not_know_all_of_the_machines_addresses_is_nobodys(
+    runtime: ProcessRuntime, starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance, _ = await starter.start()
+    interface = instance._box._interface  # type: ignore[attr-defined]
+    assert interface.is_good
+    more = [*machines_networks(), IPv4Network("8.8.8.8/32")]
+    monkeypatch.setattr(f"{DIRECT}.machines_networks", lambda: more)
+    assert not interface.is_good
+    await instance.stop()
+
+
 async def test_it_is_in_the_sessions_limits_and_is_frozen_with_it(
     runtime: ProcessRuntime, starter: Starter
 ) -> None:
@@ -299,7 +333,6 @@ async def test_it_ends_with_a_killed_platform(tmp_path: Path, start: str) -> Non
 
 @pytest.fixture
 def no_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trunkline.runtimes.process.sandbox.direct.PROGRAM", "slirp4netns")
     which = shutil.which
     monkeypatch.setattr(
         shutil, "which", lambda name: None if name == "slirp4netns" else which(name)

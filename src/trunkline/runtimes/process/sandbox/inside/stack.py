@@ -33,8 +33,8 @@ _MAX_DESCRIPTORS = 16
 _DEVICE_FOLDER = os.path.dirname(DEVICE)
 _DEVICE_NUMBERS = (10, 200)
 _ALL_MAY = 0o666
-#: Each of the agent's connections is a descriptor.
-_MAX_FILES = 4096
+#: Each of the agent's connections is a descriptor, and a port of the machine's.
+_MAX_FILES = 1024
 _MAX_LOG_BYTES = 64 * 1024
 
 
