@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.integration.gateway.test_limits import INVOKE
+from tests.integration.gateway.test_http_limits import INVOKE
 from tests.integration.gateway.test_relay import echo_gateway
 from tests.support.gateway import NEW_PATH, Gateway, raw_agent, running_gateway
 

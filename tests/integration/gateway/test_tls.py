@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.integration.gateway.test_limits import FLOOD, INVOKE, counted, until
+from tests.integration.gateway.test_http_limits import INVOKE
+from tests.integration.gateway.test_limits import FLOOD, counted, until
 from tests.integration.gateway.test_relay import echo_gateway
 from tests.support.certificates import trusting, write_certificate
 from tests.support.gateway import Gateway, accept_upgrade, raw_agent, running_gateway
