@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trunkline.aio.tasks import TaskOwner
 from trunkline.runtimes.interface import Passed
+from trunkline.runtimes.process.appearing import Appearances
 from trunkline.runtimes.process.child import Started
 from trunkline.runtimes.process.sandbox.nurseries import Nurseries
 from trunkline.runtimes.process.sandbox.spare import Spares
@@ -37,3 +38,5 @@ class Around:
     """Where sessions are forked."""
     measuring: asyncio.Lock
     """Held while an agent's disk is measured."""
+    appearances: Appearances
+    """Tells when agents' sockets are there."""

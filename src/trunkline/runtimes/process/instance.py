@@ -29,7 +29,7 @@ from trunkline.runtimes.process.child import Child, Spawn, exit_status, start_ch
 from trunkline.runtimes.process.freezing import BoxFreezer
 from trunkline.runtimes.process.listening import Endpoint
 from trunkline.runtimes.process.output import OutputPipe
-from trunkline.runtimes.process.readiness import find_ready, next_delay_s
+from trunkline.runtimes.process.readiness import wait_ready
 from trunkline.runtimes.process.sandbox.box import Box
 from trunkline.runtimes.process.sandbox.control import SandboxFailedError, reason_of
 from trunkline.runtimes.process.sandbox.forked import ForkedChild
@@ -77,6 +77,7 @@ class ProcessInstance:
         self._spares = around.spares
         self._nurseries = around.nurseries
         self._measuring = around.measuring
+        self._appearances = around.appearances
         self._box = box
         self._limits: LimitWatch | None = None
         self._freezer = None if box is None else BoxFreezer(box, lambda: self._limits)
@@ -88,6 +89,8 @@ class ProcessInstance:
         """Why it couldn't be forked, if that was tried; nothing of its author's has run then."""
         self._spawned = asyncio.Event()
         self._exited = asyncio.Event()
+        #: Set when whoever waits for it to be ready is to look again.
+        self._news = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
         self.is_ours = True
         self._loop = asyncio.get_running_loop()
@@ -137,8 +140,7 @@ class ProcessInstance:
     @property
     def is_settled(self) -> bool:
         """Whether it is ready and neither stopping nor ending."""
-        is_ending = self._exited.is_set() or self._stopping is not None
-        return self._address is not None and not is_ending
+        return self._address is not None and not self.is_over
 
     def pass_on(self) -> Passed:
         """Return what another process of the platform needs to take it over.
@@ -252,14 +254,25 @@ class ProcessInstance:
         """Return where the agent is ready, or None if it ended or is being stopped."""
         await self._spawned.wait()
         place = self._box or self._endpoint
-        while not self._exited.is_set() and self._stopping is None and place is not None:
-            address = await find_ready(place, timeout_s=self._settings.probe_timeout_s)
-            if address is not None and not self._exited.is_set() and self._stopping is None:
-                return address
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(next_delay_s(self._age_s())):
-                    await self._exited.wait()
-        return None
+        if place is None:
+            return None
+        return await wait_ready(
+            place,
+            self,
+            self._appearances,
+            self._news,
+            timeout_s=self._settings.probe_timeout_s,
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is being ended."""
+        return self._exited.is_set() or self._stopping is not None
+
+    @property
+    def waited_s(self) -> float:
+        """For how long it has been starting."""
+        return self._age_s()
 
     def _early_end(self) -> str:
         if self._spawn_failure:
@@ -302,10 +315,14 @@ class ProcessInstance:
                 assert self._child is not None
                 return await self._watch(self._child, self._pipes, ending)
         finally:
-            self._exited.set()
+            self._has_exited()
             self._spawned.set()
             if self._box is not None:
                 await self._box.finish()
+
+    def _has_exited(self) -> None:
+        self._exited.set()
+        self._news.set()
 
     def _own(self, resources: contextlib.ExitStack) -> None:
         # What was taken over is given back as what was made here.
@@ -440,7 +457,7 @@ class ProcessInstance:
         # It ends together with what it left in its group: children that outlive it would keep
         # its ports, files and pipes.
         status = exit_status(await (child.wait() if ending is None else ending))
-        self._exited.set()
+        self._has_exited()
         if watching is not None:
             watching.cancel()
         await self._drain(pipes)

@@ -56,6 +56,15 @@ class Endpoint:
         return self._directory
 
     @property
+    def listens_in(self) -> Path:
+        """The folder in which the agent's Unix socket is to appear."""
+        return self._directory
+
+    def is_own_socket(self, address: Address) -> bool:
+        """Tell whether an address is the agent's own socket, and not its port."""
+        return address.path is not None
+
+    @property
     def reservation(self) -> int | None:
         """The open file that holds the port, if one does."""
         return None if self._reservation is None else self._reservation.fileno()

@@ -2,13 +2,22 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Protocol
 
 from trunkline.runtimes.interface import Address
+from trunkline.runtimes.process.appearing import Appearances
 
 FIRST_DELAY_S = 0.005
 LAST_DELAY_S = 0.1
 _DELAY_SHARE = 0.1
+#: Between a socket's appearance and its first answer there is but a moment.
+_MOMENTS_S = (0.0005, 0.001, 0.002)
+#: A port is asked at a little later, because that costs far more than to be told of a socket, and
+#: who has one doesn't listen on a port.
+_PORT_LATER_S = 0.015
+#: An agent may make any number of files where its socket is to be.
+_MAX_APPEARANCES = 8
 
 _REQUEST = (
     b"GET /readiness HTTP/1.1\r\nHost: localhost\r\nUser-Agent: trunkline\r\n"
@@ -27,14 +36,66 @@ def next_delay_s(waited_s: float) -> float:
 class Place(Protocol):
     """Somewhere an agent may listen."""
 
+    @property
+    def listens_in(self) -> Path:
+        """The folder in which its Unix socket is to appear."""
+
     def candidate(self) -> Address:
         """Return where to ask. A Unix socket that is there is the one to ask."""
 
+    def is_own_socket(self, address: Address) -> bool:
+        """Tell whether an address is the agent's own socket, and not a way to its port."""
 
-async def find_ready(place: Place, *, timeout_s: float) -> Address | None:
-    """Return where the agent answers that it is ready, or None."""
-    address = place.candidate()
-    return address if await is_ready(address, timeout_s=timeout_s) else None
+
+class Waiting(Protocol):
+    """Whoever waits for an agent."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+
+    @property
+    def waited_s(self) -> float:
+        """For how long it was waited."""
+
+
+async def wait_ready(
+    place: Place,
+    waiting: Waiting,
+    appearances: Appearances,
+    news: asyncio.Event,
+    *,
+    timeout_s: float,
+) -> Address | None:
+    """Return where an agent answers that it is ready; None when there is nothing to wait for.
+
+    Args:
+        place: Where it may listen.
+        waiting: Who waits.
+        appearances: Tells when its socket is there.
+        news: Set when ``waiting`` is to be looked at.
+        timeout_s: How long it may take to answer once.
+    """
+    moments = list(_MOMENTS_S)
+    left = _MAX_APPEARANCES
+    ask_port_at_s = waiting.waited_s + _PORT_LATER_S
+    with appearances.at(place.listens_in, news) as watch:
+        while not waiting.is_over:
+            news.clear()
+            if left:
+                # First of all, lest it appears in between.
+                watch.begin()
+            address = place.candidate()
+            is_own = place.is_own_socket(address)
+            is_due = is_own or waiting.waited_s >= ask_port_at_s
+            if is_due and await is_ready(address, timeout_s=timeout_s) and not waiting.is_over:
+                return address
+            delay_s = moments.pop(0) if is_own and moments else next_delay_s(waiting.waited_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await news.wait()
+                    left = max(left - 1, 0)
+    return None
 
 
 async def is_ready(address: Address, *, timeout_s: float) -> bool:

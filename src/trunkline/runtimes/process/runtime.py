@@ -23,6 +23,7 @@ from trunkline.runtimes.interface import (
     VersionSource,
 )
 from trunkline.runtimes.process import leftovers
+from trunkline.runtimes.process.appearing import Appearances
 from trunkline.runtimes.process.around import Around, TakenOver
 from trunkline.runtimes.process.child import spawn_here
 from trunkline.runtimes.process.environment import EnvironmentBuilder
@@ -89,6 +90,7 @@ class ProcessRuntime:
         self._doors: Doors | None = None
         self._finding = asyncio.Lock()
         self._measuring = asyncio.Lock()
+        self._appearances = Appearances()
         self._settings = settings
         self._keeper = keeper
         self._tasks = TaskOwner()
@@ -258,6 +260,7 @@ class ProcessRuntime:
             spares=self._spares,
             nurseries=self._nurseries,
             measuring=self._measuring,
+            appearances=self._appearances,
         )
 
     def _box(self, ground: Ground, spec: InstanceSpec, logs: LogSink) -> Box:
@@ -302,6 +305,7 @@ class ProcessRuntime:
         await self._stacks.aclose()
         await self._nurseries.aclose()
         await self._tasks.aclose()
+        self._appearances.close()
         self._resolver.close()
         if self._settings.run_dir is None and not self._has_successor:
             remove_run_dir(self._run_dir)

@@ -1,13 +1,16 @@
 """What counts as an answer to ``GET /readiness``."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from trunkline.runtimes.interface import Address
+from trunkline.runtimes.process import readiness
+from trunkline.runtimes.process.appearing import Appearances
 from trunkline.runtimes.process.listening import Endpoint
-from trunkline.runtimes.process.readiness import find_ready, is_ready
+from trunkline.runtimes.process.readiness import is_ready, wait_ready
 
 
 @pytest.mark.parametrize(
@@ -51,21 +54,89 @@ async def test_silence_is_not_waited_for() -> None:
         assert not await is_ready(Address(port=port), timeout_s=0.05)
 
 
-async def test_nobody_listening_is_not_ready(tmp_path: Path) -> None:
-    place = Endpoint.make(tmp_path)
-    assert await find_ready(place, timeout_s=5) is None
-    place.remove()
+class Agent:
+    """One that starts, for whoever waits for it."""
+
+    waited_s = 60.0
+
+    def __init__(self) -> None:
+        self.has_ended = False
+        self.looked = asyncio.Event()
+
+    @property
+    def is_over(self) -> bool:
+        self.looked.set()
+        return self.has_ended
 
 
-async def test_socket_that_is_there_is_the_one_to_ask(tmp_path: Path) -> None:
-    place = Endpoint.make(tmp_path)
-    path = place.socket_path
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Endpoint]:
+    made = Endpoint.make(tmp_path)
+    yield made
+    made.remove()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        writer.close()
 
-    async with await asyncio.start_unix_server(serve, path):
-        assert await find_ready(place, timeout_s=5) == Address(path=path)
-    place.remove()
+@pytest.fixture
+async def appearances() -> AsyncIterator[Appearances]:
+    made = Appearances()
+    yield made
+    made.close()
+
+
+async def say_yes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    writer.close()
+
+
+async def test_one_that_ends_is_not_waited_for(place: Endpoint, appearances: Appearances) -> None:
+    agent, news = Agent(), asyncio.Event()
+    waiting = asyncio.ensure_future(wait_ready(place, agent, appearances, news, timeout_s=5))
+    await agent.looked.wait()
+    agent.has_ended = True
+    news.set()
+    assert await waiting is None
+
+
+async def test_socket_that_is_there_is_the_one_to_ask(
+    place: Endpoint, appearances: Appearances
+) -> None:
+    async with await asyncio.start_unix_server(say_yes, place.socket_path):
+        found = await wait_ready(place, Agent(), appearances, asyncio.Event(), timeout_s=5)
+    assert found == Address(path=place.socket_path)
+
+
+async def test_a_socket_is_noticed_when_it_appears(
+    place: Endpoint, appearances: Appearances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It would be looked for again, but not in this test's time.
+    monkeypatch.setattr(readiness, "next_delay_s", lambda _: 3600.0)
+    agent = Agent()
+    waiting = asyncio.ensure_future(
+        wait_ready(place, agent, appearances, asyncio.Event(), timeout_s=5)
+    )
+    await agent.looked.wait()
+    agent.looked.clear()
+    (place.listens_in / "something else").touch()
+    await agent.looked.wait()
+    async with await asyncio.start_unix_server(say_yes, place.socket_path):
+        assert await waiting == Address(path=place.socket_path)
+
+
+async def test_any_number_of_files_wakes_nobody_for_ever(
+    place: Endpoint, appearances: Appearances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, looks, news = Agent(), 0, asyncio.Event()
+
+    def look(_waited_s: float) -> float:
+        nonlocal looks
+        looks += 1
+        (place.listens_in / f"{looks}").touch()
+        return 0.05
+
+    monkeypatch.setattr(readiness, "next_delay_s", look)
+    waiting = asyncio.ensure_future(wait_ready(place, agent, appearances, news, timeout_s=5))
+    await asyncio.sleep(0.2)
+    agent.has_ended = True
+    await waiting
+    assert 8 <= looks <= 14

@@ -292,9 +292,18 @@ class Box:
             return Address(path=str(self._directory / "port.sock"))
         return Address(port=DEFAULT_PORT)
 
+    @property
+    def listens_in(self) -> Path:
+        """The folder in which the agent's own socket is to appear."""
+        return self._sockets
+
+    def is_own_socket(self, address: Address) -> bool:
+        """Tell whether an address is the agent's own socket, and not a way to its port."""
+        return address.path == str(self._reached)
+
     def describe(self, address: Address) -> str:
         """Say where the agent listens, as its author knows the place."""
-        if address.path == str(self._reached):
+        if self.is_own_socket(address):
             return "its Unix socket"
         return f"port {DEFAULT_PORT}"
 
