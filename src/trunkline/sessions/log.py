@@ -77,9 +77,11 @@ class SegmentedFile:
     def refresh(self) -> None:
         """Look at what is there, in case another process has written."""
         self.close()
+        prefix = f"{self._name}-"
         self._starts = sorted(
-            int(path.name.removeprefix(f"{self._name}-").removesuffix(_SUFFIX))
-            for path in self._directory.glob(f"{self._name}-*{_SUFFIX}")
+            int(name.removeprefix(prefix).removesuffix(_SUFFIX))
+            for name in _names_in(self._directory)
+            if name.startswith(prefix) and name.endswith(_SUFFIX)
         )
         self.end = 0
         if self._starts:
@@ -400,6 +402,13 @@ class SessionLogs:
         log = self._open.pop(home, None)
         if log is not None:
             log.discard()
+
+
+def _names_in(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def _close_files(files: list[SegmentedFile]) -> None:

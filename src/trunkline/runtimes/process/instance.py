@@ -28,7 +28,7 @@ from trunkline.runtimes.process.around import Around, TakenOver
 from trunkline.runtimes.process.child import Child, Spawn, exit_status, start_child
 from trunkline.runtimes.process.freezing import BoxFreezer
 from trunkline.runtimes.process.listening import Endpoint
-from trunkline.runtimes.process.output import OutputPipe
+from trunkline.runtimes.process.output import OutputPipe, drained
 from trunkline.runtimes.process.readiness import wait_ready
 from trunkline.runtimes.process.sandbox.box import Box
 from trunkline.runtimes.process.sandbox.control import SandboxFailedError, reason_of
@@ -253,14 +253,14 @@ class ProcessInstance:
     async def _poll_until_ready(self) -> Address | None:
         """Return where the agent is ready, or None if it ended or is being stopped."""
         await self._spawned.wait()
-        place = self._box or self._endpoint
-        if place is None:
+        if (place := self._box or self._endpoint) is None:
             return None
         return await wait_ready(
             place,
-            self,
             self._appearances,
             self._news,
+            is_over=lambda: self.is_over,
+            waited_s=self._age_s,
             timeout_s=self._settings.probe_timeout_s,
         )
 
@@ -268,11 +268,6 @@ class ProcessInstance:
     def is_over(self) -> bool:
         """Whether it has ended, or is being ended."""
         return self._exited.is_set() or self._stopping is not None
-
-    @property
-    def waited_s(self) -> float:
-        """For how long it has been starting."""
-        return self._age_s()
 
     def _early_end(self) -> str:
         if self._spawn_failure:
@@ -480,18 +475,12 @@ class ProcessInstance:
         self._logs.event(reason, message)
 
     async def _drain(self, pipes: list[OutputPipe]) -> None:
-        try:
-            async with asyncio.timeout(self._settings.drain_timeout_s):
-                for pipe in pipes:
-                    await pipe.ended.wait()
-        except TimeoutError:
+        if not await drained(pipes, self._settings.drain_timeout_s):
             self._logs.event(
                 "OutputCut",
                 "processes that left the agent's process group still hold its output open "
                 f"{self._settings.drain_timeout_s:g} s after its end (drain_timeout_s)",
             )
-            for pipe in pipes:
-                pipe.close()
 
     async def _stop(self) -> None:
         await self._spawned.wait()

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _TAIL_BYTES = 2048
 MAX_LINE_CHARS = 200
@@ -132,3 +132,16 @@ class OutputPipe:
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
+
+
+async def drained(pipes: Sequence[OutputPipe], timeout_s: float) -> bool:
+    """Read pipes to their ends; return False if that took too long, and they were given up."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            for pipe in pipes:
+                await pipe.ended.wait()
+    except TimeoutError:
+        for pipe in pipes:
+            pipe.close()
+        return False
+    return True

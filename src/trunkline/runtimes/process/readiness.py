@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -47,50 +48,40 @@ class Place(Protocol):
         """Tell whether an address is the agent's own socket, and not a way to its port."""
 
 
-class Waiting(Protocol):
-    """Whoever waits for an agent."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there is nothing to wait for any more."""
-
-    @property
-    def waited_s(self) -> float:
-        """For how long it was waited."""
-
-
 async def wait_ready(
     place: Place,
-    waiting: Waiting,
     appearances: Appearances,
     news: asyncio.Event,
     *,
+    is_over: Callable[[], bool],
+    waited_s: Callable[[], float],
     timeout_s: float,
 ) -> Address | None:
     """Return where an agent answers that it is ready; None when there is nothing to wait for.
 
     Args:
         place: Where it may listen.
-        waiting: Who waits.
         appearances: Tells when its socket is there.
-        news: Set when ``waiting`` is to be looked at.
+        news: Set when there is something to look at, such as that it is over.
+        is_over: Tells whether there is nothing to wait for any more.
+        waited_s: Tells for how long it was waited.
         timeout_s: How long it may take to answer once.
     """
     moments = list(_MOMENTS_S)
     left = _MAX_APPEARANCES
-    ask_port_at_s = waiting.waited_s + _PORT_LATER_S
+    ask_port_at_s = waited_s() + _PORT_LATER_S
     with appearances.at(place.listens_in, news) as watch:
-        while not waiting.is_over:
+        while not is_over():
             news.clear()
             if left:
                 # First of all, lest it appears in between.
                 watch.begin()
             address = place.candidate()
             is_own = place.is_own_socket(address)
-            is_due = is_own or waiting.waited_s >= ask_port_at_s
-            if is_due and await is_ready(address, timeout_s=timeout_s) and not waiting.is_over:
+            is_due = is_own or waited_s() >= ask_port_at_s
+            if is_due and await is_ready(address, timeout_s=timeout_s) and not is_over():
                 return address
-            delay_s = moments.pop(0) if is_own and moments else next_delay_s(waiting.waited_s)
+            delay_s = moments.pop(0) if is_own and moments else next_delay_s(waited_s())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
                     await news.wait()

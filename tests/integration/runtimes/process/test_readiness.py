@@ -57,16 +57,20 @@ async def test_silence_is_not_waited_for() -> None:
 class Agent:
     """One that starts, for whoever waits for it."""
 
-    waited_s = 60.0
-
     def __init__(self) -> None:
         self.has_ended = False
         self.looked = asyncio.Event()
 
-    @property
     def is_over(self) -> bool:
         self.looked.set()
         return self.has_ended
+
+    async def wait(
+        self, place: Endpoint, appearances: Appearances, news: asyncio.Event
+    ) -> Address | None:
+        return await wait_ready(
+            place, appearances, news, is_over=self.is_over, waited_s=lambda: 60.0, timeout_s=5
+        )
 
 
 @pytest.fixture
@@ -91,7 +95,7 @@ async def say_yes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def test_one_that_ends_is_not_waited_for(place: Endpoint, appearances: Appearances) -> None:
     agent, news = Agent(), asyncio.Event()
-    waiting = asyncio.ensure_future(wait_ready(place, agent, appearances, news, timeout_s=5))
+    waiting = asyncio.ensure_future(agent.wait(place, appearances, news))
     await agent.looked.wait()
     agent.has_ended = True
     news.set()
@@ -102,7 +106,7 @@ async def test_socket_that_is_there_is_the_one_to_ask(
     place: Endpoint, appearances: Appearances
 ) -> None:
     async with await asyncio.start_unix_server(say_yes, place.socket_path):
-        found = await wait_ready(place, Agent(), appearances, asyncio.Event(), timeout_s=5)
+        found = await Agent().wait(place, appearances, asyncio.Event())
     assert found == Address(path=place.socket_path)
 
 
@@ -112,9 +116,7 @@ async def test_a_socket_is_noticed_when_it_appears(
     # It would be looked for again, but not in this test's time.
     monkeypatch.setattr(readiness, "next_delay_s", lambda _: 3600.0)
     agent = Agent()
-    waiting = asyncio.ensure_future(
-        wait_ready(place, agent, appearances, asyncio.Event(), timeout_s=5)
-    )
+    waiting = asyncio.ensure_future(agent.wait(place, appearances, asyncio.Event()))
     await agent.looked.wait()
     agent.looked.clear()
     (place.listens_in / "something else").touch()
@@ -135,7 +137,7 @@ async def test_any_number_of_files_wakes_nobody_for_ever(
         return 0.05
 
     monkeypatch.setattr(readiness, "next_delay_s", look)
-    waiting = asyncio.ensure_future(wait_ready(place, agent, appearances, news, timeout_s=5))
+    waiting = asyncio.ensure_future(agent.wait(place, appearances, news))
     await asyncio.sleep(0.2)
     agent.has_ended = True
     await waiting

@@ -115,10 +115,6 @@ class Box:
         return door_port(self.ground.doors) if self._has_own_network else 0
 
     @property
-    def _sockets(self) -> Path:
-        return self._directory / SOCKETS
-
-    @property
     def _reached(self) -> Path:
         return self._directory / _AGENT_SOCKET
 
@@ -169,7 +165,7 @@ class Box:
     @property
     def folders(self) -> tuple[Path, ...]:
         """Where the agent can write on disk."""
-        return self._spec.home, self._sockets
+        return self._spec.home, self.listens_in
 
     @property
     def failure(self) -> str | None:
@@ -283,7 +279,7 @@ class Box:
         """
         if not self._reached.exists():
             with contextlib.suppress(OSError):
-                os.link(self._sockets / _AGENT_SOCKET, self._reached, follow_symlinks=False)
+                os.link(self.listens_in / _AGENT_SOCKET, self._reached, follow_symlinks=False)
                 if not stat.S_ISSOCK(os.lstat(self._reached).st_mode):
                     self._reached.unlink()
         if self._reached.is_socket():
@@ -295,7 +291,7 @@ class Box:
     @property
     def listens_in(self) -> Path:
         """The folder in which the agent's own socket is to appear."""
-        return self._sockets
+        return self._directory / SOCKETS
 
     def is_own_socket(self, address: Address) -> bool:
         """Tell whether an address is the agent's own socket, and not a way to its port."""
