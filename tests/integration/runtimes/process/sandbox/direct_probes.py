@@ -155,6 +155,7 @@ def main():
     all_probes = probes() if FACTS["tries"] else {"tcp": lambda: echoes(PEER, PORT)}
     with ThreadPoolExecutor(len(all_probes)) as pool:
         results = dict(zip(all_probes, pool.map(outcome, all_probes.values()), strict=True))
+    results["name servers"] = [True, Path("/etc/resolv.conf").read_text()]
     results["routes"] = [True, Path("/proc/net/route").read_text()]
     results["interfaces"] = [True, sorted(name for _, name in socket.if_nameindex())]
     (Path(os.environ["HOME"]) / "results.json").write_text(json.dumps(results))

@@ -123,6 +123,13 @@ def test_public_addresses_and_names_are_reached(found: dict[str, Any]) -> None:
     assert results["interfaces"] == [True, ["lo", "tap0"]]
 
 
+def test_names_are_asked_of_whom_the_setting_says(
+    as_root: dict[str, Any], as_ordinary_user: dict[str, Any]
+) -> None:
+    assert as_root["results"]["name servers"] == [True, "nameserver 198.18.0.3\n"]
+    assert as_ordinary_user["results"]["name servers"] == [True, "nameserver 11.0.0.2\n"]
+
+
 def test_nothing_else_is(found: dict[str, Any]) -> None:
     assert len([name for name in found["results"] if name[:3] == "no "]) > 100
     assert breaches(found) == []
