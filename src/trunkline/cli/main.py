@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 from trunkline import __version__
@@ -82,9 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words, is_debug = take_debug(sys.argv[1:] if arguments is None else arguments)
     try:
-        get_command(app).main(args=words, prog_name="trunkline")
-    except SystemExit as exc:
-        return exc.code if isinstance(exc.code, int) else ExitCode.OK
+        return _run(words)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
@@ -96,7 +95,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line, code = table.describe_failure(exc)
         output.fail(line)
         return code
-    return ExitCode.OK
+
+
+def _run(words: list[str]) -> int:
+    code: Any
+    try:
+        code = get_command(app).main(args=words, prog_name="trunkline", standalone_mode=False)
+    except SystemExit as exc:
+        code = exc.code
+    except TyperException as exc:
+        _tell_misuse(exc)
+        code = exc.exit_code
+    except typer.Abort:
+        output.fail("aborted")
+        code = ExitCode.FAILED
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _tell_misuse(exc: TyperException) -> None:
+    """Tell what was wrong with a command line as everything else is told."""
+    context: Any = getattr(exc, "ctx", None)
+    message = exc.format_message()
+    if context is not None:
+        if message == context.get_help():
+            # Nothing was asked for.
+            output.say(message)
+            return
+        output.say(context.get_usage())
+        output.say(f"Try '{context.command_path} {context.help_option_names[0]}' for help.\n")
+    output.fail(message)
 
 
 def take_debug(words: Sequence[str]) -> tuple[list[str], bool]:

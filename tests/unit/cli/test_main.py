@@ -87,7 +87,7 @@ def test_an_unknown_option_names_the_near_one(
         assert main([*words, mistyped]) == 2
         line = capsys.readouterr().err.splitlines()[-1]
         said, _, near = line.partition(" (Possible options: ")
-        assert said == f"Error: No such option: {mistyped}"
+        assert said == f"error: No such option: {mistyped}"
         assert meant in near.rstrip(")").split(", ")
 
 
