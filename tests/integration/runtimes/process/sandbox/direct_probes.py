@@ -43,6 +43,15 @@ def echoes_datagrams(address, port, *, device=None):
         return sock.recv(5).decode()
 
 
+def hears_from_elsewhere():
+    """Return what comes from a port that nothing was sent to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT_S)
+        sock.sendto(b"elsewhere", (PEER, PORT))
+        data, (address, port) = sock.recvfrom(9)
+        return [data.decode(), address, port != PORT]
+
+
 def echoes_over_ipv6(address, port):
     with socket.socket(socket.AF_INET6) as sock:
         sock.settimeout(TIMEOUT_S)
@@ -109,6 +118,7 @@ def probes():
     found = {
         "tcp": lambda: echoes(PEER, PORT),
         "udp": lambda: echoes_datagrams(PEER, PORT),
+        "udp from elsewhere": hears_from_elsewhere,
         "much": echoes_much,
         "a name": lambda: name("peer.test"),
         "a private name": lambda: name("inside.test"),

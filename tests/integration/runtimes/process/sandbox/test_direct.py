@@ -32,7 +32,8 @@ ORDINARY_UID = 1_999_999_999
 SYSTEM_PYTHON = "/usr/bin/python3"
 DIRECT = "trunkline.runtimes.process.sandbox.direct"
 REACHED = {
-    "tcp": "hello", "udp": "hello", "much": 4 * 1024**2, "a name": "11.0.0.2",
+    "tcp": "hello", "udp": "hello", "udp from elsewhere": ["elsewhere", "11.0.0.2", True],
+    "much": 4 * 1024**2, "a name": "11.0.0.2",
     "a private name": "10.9.9.9", "tcp to an allowed network": "hello",
     "udp to an allowed network": "hello",
 }  # fmt: skip

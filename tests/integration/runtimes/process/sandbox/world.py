@@ -29,6 +29,8 @@ FORBIDDEN = (
 #: Private, and allowed by a setting.
 PRIVATE = "10.1.2.3"
 PORT = 7007
+#: A datagram that is answered from another port than it was sent to.
+ELSEWHERE = b"elsewhere"
 NAMES = {"peer.test": PEER, "inside.test": "10.9.9.9"}
 _CLONE_NEWNET = 0x40000000
 
@@ -59,7 +61,12 @@ def answer_names(sock: socket.socket) -> None:
 def echo_datagrams(sock: socket.socket) -> None:
     while True:
         data, sender = sock.recvfrom(65535)
-        sock.sendto(data, sender)
+        if data == ELSEWHERE:
+            # As who learns of a caller's address from somebody else, in WebRTC.
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.sendto(data, sender)
+        else:
+            sock.sendto(data, sender)
 
 
 def echo(connection: socket.socket) -> None:
