@@ -10,6 +10,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from fuzz.connections import MemoryTransport
+from trunkline.aio.deadlines import Deadlines
 from trunkline.gateway import door, first_look
 from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.seen_heads import SeenHeads
@@ -112,6 +113,8 @@ class FrontDoorHarness:
         """Feed the pieces without a pause in between, and tell what was decided."""
         failures: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, told: failures.append(told))
+        # A deadline's timer is of one loop.
+        self._services.heads_due = Deadlines(self._services.settings.head_timeout_s)
         decision = self._decision = Decision()
         original = door.Upgrade
         door.Upgrade = first_look.Upgrade = _Upgrade  # type: ignore[misc, assignment]

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from trunkline.auth.caller import Caller
 from trunkline.protocol.errors import RateLimitedError, TrunklineError
+from trunkline.protocol.times import rfc3339
 from trunkline.store.records import AuditRecord
 
 _log = logging.getLogger("trunkline.audit")
@@ -85,7 +86,7 @@ class AuditTrail:
             return
         now = dt.datetime.now(dt.UTC)
         record = AuditRecord(
-            entry_id=f"{now.isoformat(timespec='microseconds')}-{self._name}-{next(self._numbers)}",
+            entry_id=f"{rfc3339(now)}-{self._name}-{next(self._numbers)}",
             at=now,
             project=place[0],
             agent=place[1],

@@ -7,6 +7,7 @@ from typing import Any
 from trunkline.config import variable_of
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import Summary, Tally
+from trunkline.protocol.times import rfc3339
 
 
 def event_of(
@@ -40,8 +41,8 @@ def event_of(
         "request_id": request_id,
         "version": version,
         "address": address,
-        "opened_at": _rfc3339(at - dt.timedelta(seconds=summary.age_s)),
-        "closed_at": _rfc3339(at),
+        "opened_at": rfc3339(at - dt.timedelta(seconds=summary.age_s)),
+        "closed_at": rfc3339(at),
         "closed_by": summary.by.value,
         "code": summary.code,
         "reason": summary.reason,
@@ -70,7 +71,7 @@ def open_event_of(
         "request_id": request_id,
         "version": version,
         "address": address,
-        "opened_at": _rfc3339(at - dt.timedelta(seconds=tally.age_s)),
+        "opened_at": rfc3339(at - dt.timedelta(seconds=tally.age_s)),
         "closed_at": None,
         "age_s": round(tally.age_s, 3),
         "in": _direction(tally.frames_in, tally.bytes_in, tally.quiet_in_s),
@@ -100,7 +101,3 @@ def line_of(event: Mapping[str, Any]) -> str:
 
 def _seconds(direction: Mapping[str, Any]) -> str:
     return "-" if direction["quiet_s"] is None else f"{direction['quiet_s']:.3f}"
-
-
-def _rfc3339(at: dt.datetime) -> str:
-    return at.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -54,7 +54,6 @@ class FirstLook(asyncio.Protocol):
         "_new_door",
         "_place",
         "_services",
-        "_timer",
         "_transport",
     )
 
@@ -76,7 +75,6 @@ class FirstLook(asyncio.Protocol):
         self._services = services
         self._transport: asyncio.Transport
         self._place: Place | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._head_due = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -89,9 +87,7 @@ class FirstLook(asyncio.Protocol):
             self._transport.abort()
             return
         # A connection that says nothing at all is bounded by the same deadline.
-        loop = asyncio.get_running_loop()
-        self._head_due = loop.time() + services.settings.head_timeout_s
-        self._timer = loop.call_at(self._head_due, self._pass_on)
+        self._head_due = services.heads_due.add(self)
         self._connections.add(self)
         try:
             limits.check(place)
@@ -106,6 +102,10 @@ class FirstLook(asyncio.Protocol):
     def shutdown(self) -> None:
         """Drain: uvicorn calls this on every connection when it stops."""
         self._transport.close()
+
+    def late(self) -> None:
+        """Have the front door refuse it: no whole head came in time."""
+        self._pass_on()
 
     def detach(self) -> int | None:
         """Let go of the connection; as :meth:`FrontDoor.detach`."""
@@ -187,9 +187,7 @@ class FirstLook(asyncio.Protocol):
 
     def _let_go(self) -> None:
         self._connections.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._services.heads_due.discard(self)
 
 
 def _address_of(transport: asyncio.Transport) -> str:

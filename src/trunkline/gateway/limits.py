@@ -200,12 +200,10 @@ class ConnectionLimits:
         return None
 
     def _exceeded(self, by: int) -> int | None:
-        for most, number in (
-            (self.most, len(self.places)),
-            (self._most_of_all, self._number_of_all),
-        ):
-            if 0 < most < number - by:
-                return most
+        if 0 < self.most < len(self.places) - by:
+            return self.most
+        if 0 < self._most_of_all < self._number_of_all - by:
+            return self._most_of_all
         return None
 
     def moved_place(self, given: Mapping[str, Any], key: SessionKey) -> Place:

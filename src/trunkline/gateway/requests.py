@@ -28,6 +28,7 @@ MARKING: Final = frozenset({headers.REQUEST_ID, TRACEPARENT, TRACESTATE})
 _FORWARDED: Final = (headers.FORWARDED_TO_AGENT | headers.WEBSOCKET_HANDSHAKE) - (
     MARKING | {"content-length"}
 )
+_KEY: Final = b"sec-websocket-key"
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -38,7 +39,7 @@ class Fields:
     What else they come to is found out when it is first asked for.
     """
 
-    __slots__ = ("_forwarded", "_values", "marking", "pairs")
+    __slots__ = ("_forwarded", "marking", "pairs", "texts")
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         """Take them.
@@ -47,18 +48,15 @@ class Fields:
             pairs: Names in lower case, and values.
         """
         self.pairs = pairs
-        # A dozen of them are asked for.
-        values: dict[bytes, bytes] = {}
+        #: Their values as texts; several are joined as a list (RFC 9110 section 5.3).
+        self.texts: dict[bytes, str] = {}
+        texts = self.texts
         for name, value in pairs:
-            values[name] = values[name] + b", " + value if name in values else value
-        self._values = values
+            text = value.decode("latin-1")
+            texts[name] = f"{texts[name]}, {text}" if name in texts else text
         #: Those that say what the request is known by.
         self.marking = [pair for pair in pairs if pair[0] in _MARKING]
         self._forwarded: bytes | None = None
-
-    def get(self, name: bytes) -> bytes | None:
-        """Return a field's value; several are joined as a list (RFC 9110 section 5.3)."""
-        return self._values.get(name)
 
     @property
     def forwarded(self) -> bytes:
@@ -96,7 +94,7 @@ class UpgradeRequest:
         path: The target's path as it was sent.
         query: The target's query as it was sent.
         fields: The header fields that others may have, too.
-        own: Those that are its own, each once.
+        own: Those that are its own, each once: the handshake's key, and a token.
     """
 
     method: str
@@ -104,6 +102,13 @@ class UpgradeRequest:
     query: str
     fields: Fields
     own: Mapping[bytes, bytes] = field(default_factory=dict)
+    _texts: dict[bytes, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A dozen of them are asked for.
+        self._texts = self.fields.texts
+        if self.own:
+            self._texts = self._texts | {n: v.decode("latin-1") for n, v in self.own.items()}
 
     @classmethod
     def of_target(
@@ -141,8 +146,7 @@ class UpgradeRequest:
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value; several are joined as a list (RFC 9110 section 5.3)."""
-        value = self.own.get(name) or self.fields.get(name)
-        return None if value is None else value.decode("latin-1")
+        return self._texts.get(name)
 
     def with_headers(self, pairs: list[tuple[bytes, bytes]]) -> "UpgradeRequest":
         """Return the request with other header fields."""
@@ -151,7 +155,8 @@ class UpgradeRequest:
     @property
     def forwarded(self) -> bytes:
         """The header lines that its agent gets to see."""
-        return self.fields.forwarded + forwarded_lines(list(self.own.items()))
+        key = self.own.get(_KEY)
+        return self.fields.forwarded + (b"%b: %b\r\n" % (_KEY, key) if key is not None else b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
+from trunkline.aio.deadlines import Deadlines
 from trunkline.aio.shared_counts import SharedCounts
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.admission import Admission
@@ -47,6 +48,10 @@ class GatewayServices:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the platform stops: nothing new is begun."""
     seen: SeenHeads = field(default_factory=SeenHeads)
+    heads_due: Deadlines = field(init=False)
+    """What new connections have to send their head in."""
+    answers_due: Deadlines = field(init=False)
+    """What agents have to answer an upgrade in."""
     carrier: Carrier = field(init=False)
     origins: Origins = field(init=False)
     limits: ConnectionLimits = field(init=False)
@@ -64,6 +69,9 @@ class GatewayServices:
 
     def __post_init__(self) -> None:
         # Frozen is how everybody else sees it.
+        settings = self.settings
+        object.__setattr__(self, "heads_due", Deadlines(settings.head_timeout_s))
+        object.__setattr__(self, "answers_due", Deadlines(settings.connect_timeout_s))
         object.__setattr__(self, "carrier", Carrier(self.settings))
         object.__setattr__(self, "origins", Origins(self.settings.allowed_origins))
         object.__setattr__(self, "limits", ConnectionLimits(self.settings, self.shared))

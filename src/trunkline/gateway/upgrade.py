@@ -184,7 +184,7 @@ class Upgrade(asyncio.Protocol):
             # Only here it is known that the session is the caller's, and which one it is.
             self._session = lease.key
             self._place.take_session(lease.key)
-            return await upstream.upgrade(lease.address, head, services.settings.connect_timeout_s)
+            return await upstream.upgrade(lease.address, head, services.answers_due)
 
         is_named = bound_to is not None or target.session_id is not None
         try:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
+from trunkline.aio.deadlines import Deadlines
 from trunkline.protocol.errors import NotFoundError, UpstreamError
 from trunkline.runtimes.interface import Address
 
@@ -43,7 +44,14 @@ class Upgraded:
 class _Answer(asyncio.Protocol):
     """Collects the answer's head, and the body of a refusal if that is wanted, too."""
 
-    def __init__(self, *, takes_refusals: bool = False) -> None:
+    def __init__(self, question: bytes = b"", *, takes_refusals: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            question: What is sent as soon as there is a connection.
+            takes_refusals: Whether a refusal's body is wanted.
+        """
+        self._question = question
         self._takes_refusals = takes_refusals
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -51,6 +59,8 @@ class _Answer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if self._question:
+            self._transport.write(self._question)
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
@@ -114,15 +124,23 @@ class Connection:
         Raises:
             UpstreamError: If it isn't answered.
         """
+        self.transport.write(head)
+        return await self.answer()
+
+    async def answer(self) -> Upgraded:
+        """Wait for the answer to what was sent. Whatever goes wrong closes the connection.
+
+        Raises:
+            UpstreamError: If there is none.
+        """
         try:
-            self.transport.write(head)
             return Upgraded(self.transport, *await self._answer.head)
         except BaseException:
             self.transport.abort()
             raise
 
 
-async def connect_agent(address: Address) -> Connection:
+async def _connect_agent(address: Address, answer: _Answer) -> asyncio.Transport:
     """Connect to an agent.
 
     Raises:
@@ -131,9 +149,9 @@ async def connect_agent(address: Address) -> Connection:
     loop = asyncio.get_running_loop()
     try:
         if address.path is not None:
-            return Connection(*await loop.create_unix_connection(_Answer, address.path))
+            return (await loop.create_unix_connection(lambda: answer, address.path))[0]
         assert address.port is not None
-        return Connection(*await loop.create_connection(_Answer, "127.0.0.1", address.port))
+        return (await loop.create_connection(lambda: answer, "127.0.0.1", address.port))[0]
     except OSError as exc:
         raise ConnectError("the agent isn't listening; it may be ending") from exc
 
@@ -149,21 +167,27 @@ async def connect_peer(host: str, port: int) -> Connection:
     return Connection(*await loop.create_connection(answer, host, port))
 
 
-async def upgrade(address: Address, head: bytes, timeout_s: float) -> Upgraded:
+async def upgrade(address: Address, head: bytes, due: Deadlines) -> Upgraded:
     """Send an upgrade to an agent and wait for its 101.
+
+    Args:
+        address: Where it listens.
+        head: The upgrade's head.
+        due: In what time that has to be done.
 
     Raises:
         ConnectError: If nobody listens there.
         NotFoundError: If the agent has no WebSocket handler.
         UpstreamError: If it answers anything else, or nothing in time.
     """
+    answer = _Answer(head)
     try:
-        async with asyncio.timeout(timeout_s):
-            connection = await connect_agent(address)
-            upgraded = await connection.ask(head)
+        with due.limit():
+            connection = Connection(await _connect_agent(address, answer), answer)
+            upgraded = await connection.answer()
     except TimeoutError:
         raise UpstreamError(
-            f"the agent didn't answer the upgrade in {timeout_s:g} s (connect_timeout_s)"
+            f"the agent didn't answer the upgrade in {due.delay_s:g} s (connect_timeout_s)"
         ).by_limit("connect_timeout_s") from None
     try:
         _check_status(upgraded.status)

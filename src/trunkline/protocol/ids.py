@@ -1,8 +1,7 @@
 """The names of things, their types, and what a valid one looks like."""
 
 import re
-from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 ProjectName = NewType("ProjectName", str)
 AgentName = NewType("AgentName", str)
@@ -43,8 +42,8 @@ def is_version_id(text: str) -> bool:
     return _VERSION_ID.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SessionKey:
+# Not a dataclass: it is looked up by again and again, and a tuple does that without any Python.
+class SessionKey(NamedTuple):
     """What names one session: its project, its agent, and its id within the agent."""
 
     project: ProjectName

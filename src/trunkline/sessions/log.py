@@ -18,6 +18,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from trunkline.protocol.times import rfc3339
 from trunkline.runtimes.interface import LogStream
 from trunkline.sessions.connection_log import ConnectionLog
 
@@ -417,7 +418,7 @@ def _close_files(files: list[SegmentedFile]) -> None:
 
 
 def _now() -> str:
-    return dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(dt.datetime.now(dt.UTC))
 
 
 def _parse(at: int, data: bytes) -> list[Entry]:

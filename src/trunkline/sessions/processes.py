@@ -142,7 +142,7 @@ class SessionProcesses:
             self._returned(slot)
             raise
         self.uses.note(record.key)
-        if slot.version_record is None or slot.version_record != version:
+        if slot.version_record is not version and slot.version_record != version:
             slot.version_record = version
         return Lease(slot, instance, slot.version_record, self.logs.of(record.home), self._returned)
 

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from trunkline.protocol.ids import (
     AgentName,
@@ -211,8 +211,8 @@ class SecretRecord:
     updated_by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRecord:
+# Not a dataclass: one that is frozen takes far longer to make, and each connection makes one.
+class AuditRecord(NamedTuple):
     """Who did what, to what, from where, with what result."""
 
     entry_id: str

@@ -21,7 +21,14 @@ def key_words(key: SessionKey) -> list[str]:
 
 def record_words(record: Any) -> dict[str, Any]:
     """Return one of the store's records."""
-    return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    return {name: _plain(getattr(record, name)) for name in _types_of(type(record))}
+
+
+def _types_of(kind: type[Any]) -> Mapping[str, Any]:
+    if dataclasses.is_dataclass(kind):
+        return {field.name: field.type for field in dataclasses.fields(kind)}
+    types: Mapping[str, Any] = kind.__annotations__
+    return types
 
 
 def _plain(value: Any) -> Any:
@@ -33,15 +40,15 @@ def _plain(value: Any) -> Any:
 def record_from(kind: type[_R], words: Mapping[str, Any]) -> _R:
     """Return the record of that kind."""
     values = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        value = words[field.name]
-        if field.type is dt.datetime:
+    for name, its_type in _types_of(kind).items():
+        value = words[name]
+        if its_type is dt.datetime:
             value = dt.datetime.fromisoformat(value)
-        elif field.type is SessionKey:
+        elif its_type is SessionKey:
             value = key_from(value)
         elif isinstance(value, list):
             value = tuple(value)
-        values[field.name] = value
+        values[name] = value
     return kind(**values)
 
 

@@ -1,9 +1,8 @@
 """The audit log on a SQL database."""
 
 import datetime as dt
-import operator
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from trunkline.protocol.ids import ProjectName
@@ -11,9 +10,8 @@ from trunkline.store.records import AuditFilter, AuditRecord
 from trunkline.store.sql.engine import Db, Engine
 from trunkline.store.sql.rows import readable, text_of
 
-_COLUMNS = tuple(each.name for each in fields(AuditRecord))
+_COLUMNS = AuditRecord._fields
 _AT = _COLUMNS.index("at")
-_values_of = operator.attrgetter(*_COLUMNS)
 #: Sorts behind every time there is.
 _LAST = "~"
 
@@ -21,7 +19,7 @@ _LAST = "~"
 def _row_of(record: AuditRecord) -> list[Any]:
     # Who sends a request may choose some of it, and one entry that can't be kept would keep all
     # behind it out.
-    row = [readable(value) if isinstance(value, str) else value for value in _values_of(record)]
+    row = [readable(value) if isinstance(value, str) else value for value in record]
     row[_AT] = text_of(record.at)
     return row
 

@@ -1,0 +1,19 @@
+"""Times as the platform writes them. Pure."""
+
+import datetime as dt
+import functools
+
+
+def rfc3339(at: dt.datetime) -> str:
+    """Return a time in UTC with six digits of a second: ``2026-01-02T03:04:05.000006Z``.
+
+    Args:
+        at: The time; it knows its zone.
+    """
+    # A busy process writes thousands a second.
+    return f"{_second(int(at.timestamp()))}.{at.microsecond:06d}Z"
+
+
+@functools.lru_cache(64)
+def _second(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
