@@ -195,7 +195,7 @@ class Box:
                 self._interface.tell = self._tell
             if (accounts := self.ground.accounts) is not None:
                 assert launcher.uid is not None
-                accounts.give(self._spec.home, launcher.uid)
+                await in_thread(accounts.give, self._spec.home, launcher.uid)
             return
         shape = self.shape
         if shape.reach is not None:
