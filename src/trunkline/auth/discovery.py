@@ -7,6 +7,7 @@ flood a provider. All who wait for a request wait for the same one.
 
 import asyncio
 import ipaddress
+import json
 import logging
 import re
 import time
@@ -170,8 +171,15 @@ async def fetch_json(url: str) -> tuple[Mapping[str, Any], float | None]:
             return await read_json(answer), _fresh_s(answer.headers.get("cache-control", ""))
 
 
-async def read_json(answer: aiohttp.ClientResponse) -> Mapping[str, Any]:
+async def read_json(
+    answer: aiohttp.ClientResponse, *, are_claims: bool = False
+) -> Mapping[str, Any]:
     """Return the JSON object an answer is.
+
+    Args:
+        answer: An answer.
+        are_claims: Whether it says whose a token is: then what is odd in it is the token's fault,
+            and whoever reads the claims refuses it.
 
     Raises:
         FetchError: If it isn't one, or is too long.
@@ -184,8 +192,8 @@ async def read_json(answer: aiohttp.ClientResponse) -> Mapping[str, Any]:
     try:
         # Unlike the standard library's, it takes no half of a surrogate pair, which is no
         # character: nobody behind this could store it, hash it or send it on.
-        document = from_json(body, allow_inf_nan=False)
-    except ValueError:
+        document = json.loads(body) if are_claims else from_json(body, allow_inf_nan=False)
+    except (ValueError, RecursionError):
         raise FetchError("it isn't JSON") from None
     if not isinstance(document, dict):
         raise FetchError("it isn't a JSON object")

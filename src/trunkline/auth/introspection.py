@@ -132,7 +132,7 @@ class IntrospectedTokens:
             ) as answer:
                 if answer.status != 200:
                     raise FetchError(f"it answers {answer.status}")
-                return await read_json(answer)
+                return await read_json(answer, are_claims=True)
 
     def _caller(self, claims: Mapping[str, Any], digest: bytes, now: float) -> Caller:
         provider = self._provider
