@@ -137,6 +137,11 @@ class Children(ExitStack):
         return self.start(name, sys.executable, "-m", module, *arguments)
 
 
+def memory_of(pid: int) -> int:
+    """Return one process's memory in bytes, pages shared with others counted in part."""
+    return _memory_bytes(pid)
+
+
 def _stat_fields(folder: Path) -> list[str]:
     # The second field, the program's name, is in parentheses and may hold anything.
     return (folder / "stat").read_text().rpartition(")")[2].split()

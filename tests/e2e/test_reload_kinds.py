@@ -51,7 +51,8 @@ async def talk_across_reloads(platform: Platform, *, count: int, reloads: int) -
         await asyncio.sleep(0.3)
     assert all(each.received == each.sent > 5 for each in talking)
     for session in set(sessions):
-        events = platform.events("counter", session)
+        # Each conversation has a line for its beginning and one for its end.
+        events = platform.events("counter", session, tail=300)
         assert events.count("Started") == 1
         assert "by=gateway" not in events
 

@@ -133,11 +133,11 @@ class Platform:
             max_size=None,
         )
 
-    def events(self, agent: str, session_id: str) -> str:
-        """Return both logs of a session."""
-        console = self.run("monitor", agent, "--session-id", session_id, "--tail", "100")
+    def events(self, agent: str, session_id: str, *, tail: int = 100) -> str:
+        """Return the ends of both logs of a session, so many lines of each."""
+        console = self.run("monitor", agent, "--session-id", session_id, "--tail", str(tail))
         system = self.run(
-            "monitor", agent, "--session-id", session_id, "--type", "system", "--tail", "100"
+            "monitor", agent, "--session-id", session_id, "--type", "system", "--tail", str(tail)
         )
         return console.stdout + system.stdout
 

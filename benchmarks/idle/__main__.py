@@ -1,0 +1,137 @@
+"""How many connections that rest a platform with several workers holds at once, and what they cost.
+
+Run as ``python -m benchmarks.idle``. Callers come to some sessions of an agent that answers, and
+stay; the agent's host pings them, and they answer. When all are there, and again after a while, a
+part of them asks something. A process may have so many descriptors (``ulimit -Hn``), and a
+connection takes two of the one that relays it, so there are several workers, and several processes
+of callers.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+from benchmarks.neighbours.agents import VOICE
+from benchmarks.support.processes import (
+    Child,
+    Children,
+    exit_on_sigterm,
+    memory_of,
+    raise_file_limit,
+)
+from benchmarks.support.report import console, machine, table
+from tests.support.platform import Platform
+
+AGENT = """kind: hosted
+name: voice
+protocols:
+  - protocol: invocations_ws
+    version: 1.0.0
+"""
+SETTINGS = {
+    "TRUNKLINE_GATEWAY_MAX_CONNECTIONS": "0",
+    "TRUNKLINE_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "0",
+    "TRUNKLINE_GATEWAY_MAX_CONNECTIONS_PER_IDENTITY": "0",
+    "TRUNKLINE_GATEWAY_MAX_CONNECTIONS_PER_SESSION": "0",
+    "TRUNKLINE_RATES_UPGRADES_PER_ADDRESS": "0",
+    "TRUNKLINE_RATES_UPGRADES_PER_IDENTITY": "0",
+    "TRUNKLINE_RATES_SESSIONS_PER_IDENTITY": "0",
+    "TRUNKLINE_SESSIONS_MAX_RUNNING": "0",
+}
+#: Less than the usual limit of descriptors, and than there are ports for one address.
+_CALLERS_EACH = 7000
+_OPEN = re.compile(r"^trunkline_connections(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+def connections(platform: Platform) -> int:
+    """Return how many connections the platform says it relays."""
+    opener = build_opener(ProxyHandler({}))
+    with opener.open(f"{platform.url}/metrics", timeout=60) as answer:
+        return round(sum(float(n) for n in _OPEN.findall(answer.read().decode())))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--connections", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--sessions", type=int, default=40)
+    parser.add_argument("--every", type=int, default=20, help="each how-many-th caller asks")
+    parser.add_argument("--rest-s", type=float, default=35.0, help="how long they rest")
+    options = parser.parse_args()
+    exit_on_sigterm()
+    raise_file_limit()
+    folder = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
+    platform = Platform(folder / "state", "--workers", str(options.workers), **SETTINGS)
+    with Children(folder) as children:
+        children.callback(shutil.rmtree, folder, ignore_errors=True)
+        children.callback(platform.stop)
+        platform.start()
+        place = folder / "voice"
+        place.mkdir()
+        (place / "agent.yaml").write_text(AGENT)
+        (place / "main.py").write_text(VOICE)
+        platform.deploy(place)
+        url = urlsplit(platform.websocket_url("voice"))
+        path, token = f"{url.path}?{url.query}", platform.token("--expires-in", "3600")
+
+        def start(name: str, count: int) -> Child:
+            return children.start_python(
+                name, "benchmarks.idle.callers",
+                *(str(url.port), path, token, str(count), str(options.sessions)),
+            )  # fmt: skip
+
+        # What only the first caller of each session costs.
+        groups = [start("first", options.sessions)]
+        made = options.connections - groups[0].read()["open"]
+        gateway = [platform.serving_pid, *platform.workers]
+        before = [memory_of(pid) for pid in gateway]
+        started = time.monotonic()
+        share = -(-made // -(-made // _CALLERS_EACH))
+        coming = [
+            start(f"callers-{begin}", min(share, made - begin)) for begin in range(0, made, share)
+        ]
+        for child in coming:
+            child.read()
+        groups += coming
+        took_s = time.monotonic() - started
+        at_once = connections(platform)
+        first = [child.ask(every=options.every) for child in groups]
+        time.sleep(options.rest_s)
+        grown = [memory_of(pid) - was for pid, was in zip(gateway, before, strict=True)]
+        second = [child.ask(every=options.every) for child in groups]
+    out = console()
+    out.print(
+        table(
+            f"Memory of what relays {options.connections} connections, KiB; {options.sessions} "
+            f"sessions ({machine()})",
+            ("", "grown", "per connection of all"),
+            [
+                (name, f"{each / 1024:.0f}", f"{each / 1024 / made:.2f}")
+                for name, each in [
+                    ("main process", grown[0]),
+                    *((f"worker {number}", each) for number, each in enumerate(grown[1:], 1)),
+                    ("all of them", sum(grown)),
+                ]
+            ],
+        )
+    )
+    out.print(f"at once, as the platform counts: {at_once}; came in {took_s:.0f} s")
+    for name, answers in (("asked at once", first), (f"{options.rest_s:g} s later", second)):
+        asked, answered, ended = (
+            sum(each[what] for each in answers) for what in ("asked", "answered", "ended")
+        )
+        out.print(f"{name}: {asked}, answered: {answered}, ended: {ended}")
+    is_whole = at_once == options.connections and all(
+        each["asked"] == each["answered"] and not each["ended"] for each in (*first, *second)
+    )
+    return 0 if is_whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
