@@ -11,7 +11,8 @@ from rich.table import Table
 def machine() -> str:
     """Return what a figure depends on, in a few words."""
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores, {platform.system()} {platform.release().split('-')[0]}"
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
+    return f"{cores} cores, {system}, Python {platform.python_version()}"
 
 
 def console() -> Console:
