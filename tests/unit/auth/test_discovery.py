@@ -151,7 +151,20 @@ async def test_keys_that_could_not_be_renewed_end_some_day() -> None:
         {"keys": [KNOWN, {"\udfff": 1}]},
         {"keys": [KNOWN | {"note": float("nan")}]},
     ],
-    ids=str,
+    # Named, because a key is another one in each process.
+    ids=(
+        "another issuer",
+        "not found",
+        "elsewhere",
+        "not JSON",
+        "no object",
+        "nothing in it",
+        "nested too deeply",
+        "too large",
+        "half a character in a key",
+        "half a character in a name",
+        "not a number",
+    ),
 )
 async def test_an_answer_that_is_not_believed(changes: dict[str, Any]) -> None:
     async with published() as (provider, keys, _):
