@@ -200,7 +200,10 @@ async def test_a_program_has_children_threads_and_an_end_as_anywhere(tmp_path: P
         with open(_os.path.join(_os.environ["HOME"], "found.json"), "w") as file:
             _json.dump(found, file)
     """
-    modules = {"other": "import atexit\natexit.register(print, 'the module\\'s end')\n"}
+    # In one write: two children that print at the same moment mix lines and their ends.
+    modules = {
+        "other": "import atexit, os\natexit.register(os.write, 1, b'the module\\'s end\\n')\n"
+    }
     answers, outputs = [], []
     agents = Agents(tmp_path)
     for start in ("spawn", "zygote"):
