@@ -103,14 +103,7 @@ class ProcessRuntime:
         spawn = spawn_here if keeper is None else keeper.spawn
         self._spares = Spares(self._run_dir, spawn, self._tasks)
         self._stacks = Stacks(spawn, self._tasks)
-        self._nurseries = Nurseries(
-            spawn,
-            self._tasks,
-            mode=StartMode(settings.start),
-            idle_s=settings.zygote_idle_s,
-            most=settings.zygotes_max,
-            ahead=settings.forks_ahead,
-        )
+        self._nurseries = Nurseries(spawn, self._tasks, settings)
 
     async def opened(self) -> Self:
         """Find out what this machine protects before anything is started; return the runtime.

@@ -26,7 +26,9 @@ from trunkline.runtimes.process.sandbox.nursery import (
     NurseryFailedError,
     Seed,
 )
+from trunkline.runtimes.process.sandbox.policy import NETWORK_VARIABLE, NetworkPolicy
 from trunkline.runtimes.process.sandbox.shape import Shape
+from trunkline.runtimes.process.settings import ProcessSettings
 
 #: A variable of a definition that asks for one or the other.
 START_VARIABLE = "TRUNKLINE_START"
@@ -69,32 +71,22 @@ class _Version:
 class Nurseries:
     """All of a runtime's zygotes."""
 
-    def __init__(
-        self,
-        spawn: Spawn,
-        tasks: TaskOwner,
-        *,
-        mode: StartMode,
-        idle_s: float,
-        most: int,
-        ahead: int,
-    ) -> None:
+    def __init__(self, spawn: Spawn, tasks: TaskOwner, settings: ProcessSettings) -> None:
         """Prepare.
 
         Args:
             spawn: Starts their processes.
             tasks: Owns what makes them.
-            mode: How sessions are started unless their definition says otherwise.
-            idle_s: After how long without a start a zygote is ended.
-            most: How many zygotes there may be.
-            ahead: How many sandboxes each may have made for sessions to come.
+            settings: How many there may be, for how long, and how sessions are started and what
+                network they have unless their definition says otherwise.
         """
         self._spawn = spawn
         self._tasks = tasks
-        self._mode = mode
-        self._idle_s = idle_s
-        self._most = most
-        self._ahead = ahead
+        self._mode = StartMode(settings.start)
+        self._network = NetworkPolicy(settings.network)
+        self._idle_s = settings.zygote_idle_s
+        self._most = settings.zygotes_max
+        self._ahead = settings.forks_ahead
         self._versions: dict[Key, _Version] = {}
         #: All that haven't ended, those that only wait for their sessions' end, too.
         self._nurseries: set[Nursery] = set()
@@ -217,7 +209,7 @@ class Nurseries:
             return f"{START_VARIABLE} is {wanted!r}; give zygote or spawn"
         if wanted == StartMode.SPAWN:
             return "start is spawn"
-        if spec.environment.get("TRUNKLINE_NETWORK") == "host":
+        if (spec.environment.get(NETWORK_VARIABLE) or self._network) == NetworkPolicy.HOST:
             return "its network is the machine's"
         if _script_at(spec) is None:
             return "its command doesn't run a Python file"

@@ -551,6 +551,7 @@ async def test_there_are_no_more_zygotes_than_allowed(tmp_path: Path) -> None:
     [
         ({"environment": {"TRUNKLINE_START": "spawn"}}, "start is spawn"),
         ({"environment": {"TRUNKLINE_NETWORK": "host"}}, "its network is the machine's"),
+        ({"network": "host"}, "its network is the machine's"),
         ({"environment": {"TRUNKLINE_START": "fork"}},
          "TRUNKLINE_START is 'fork'; give zygote or spawn"),
         ({"command": (sys.executable, "-m", "http.server")},
@@ -562,7 +563,7 @@ async def test_there_are_no_more_zygotes_than_allowed(tmp_path: Path) -> None:
 async def test_what_cannot_be_forked_says_why(
     tmp_path: Path, change: dict[str, Any], reason: str | None
 ) -> None:
-    agents = Agents(tmp_path, network="host" if "NETWORK" in str(change) else "outbound")
+    agents = Agents(tmp_path, network="host" if "host" in str(change) else "outbound")
     spec = agents.spec("serve(None)", environment=change.get("environment"))
     if "command" in change:
         spec = replace(spec, launch=replace(spec.launch, command=change["command"]))
