@@ -19,6 +19,12 @@ def settings() -> dict[str, str]:
     return {"TRUNKLINE_PROCESS_START": "spawn", "TRUNKLINE_SESSIONS_READY_MAX": "1"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def counter(platform: Platform) -> None:
+    """Have the agent there, whichever of the tests runs first, or alone."""
+    platform.deploy(AGENTS / "counter")
+
+
 def start_of(platform: Platform) -> dict[str, Any]:
     done = platform.run("show", "counter", "-o", "json")
     assert done.code == 0, done.stderr
@@ -53,7 +59,6 @@ async def until_homes(platform: Platform, count: int) -> None:
 async def test_callers_who_name_no_session_get_one_that_was_ready(
     platform: Platform, token: str, http: httpx2.AsyncClient
 ) -> None:
-    platform.deploy(AGENTS / "counter")
     assert start_of(platform)["ready"] == {"kept": 0, "wanted": 0, "most": 1}
     first = await talk(platform, token)
     await one_is_kept(platform)
