@@ -136,16 +136,14 @@ class ApiKeys:
         """Revoke a key: it lets nobody in, and whoever came in with it is cut off."""
         caller, project = await self._services.admit(request, Permission.ADMINISTER)
         key_id = request.path_params["key"]
-        if not await self._services.store.remove_api_key(project, key_id):
-            raise NotFoundError(f"project {project!r} has no API key {key_id[:64]!r}")
-        await self._services.store.add_revocation(
-            RevocationRecord(
-                issuer=ISSUER,
-                subject=key_id,
-                revoked_at=dt.datetime.now(dt.UTC),
-                revoked_by=caller.identity.owner,
-            )
+        revocation = RevocationRecord(
+            issuer=ISSUER,
+            subject=key_id,
+            revoked_at=dt.datetime.now(dt.UTC),
+            revoked_by=caller.identity.owner,
         )
+        if not await self._services.store.revoke_api_key(project, revocation):
+            raise NotFoundError(f"project {project!r} has no API key {key_id[:64]!r}")
         return Response(status_code=204)
 
 

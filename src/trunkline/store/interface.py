@@ -343,8 +343,14 @@ class CredentialStore(Protocol):
     async def list_api_keys(self, project: ProjectName) -> Sequence[ApiKeyRecord]:
         """Return a project's keys, the newest first."""
 
-    async def remove_api_key(self, project: ProjectName, key_id: str) -> bool:
-        """Forget a key; tell whether it was there."""
+    async def revoke_api_key(self, project: ProjectName, revocation: RevocationRecord) -> bool:
+        """Forget the key whose id is the revocation's subject, and keep the revocation.
+
+        Both, or neither: a key that is gone and not revoked would leave open what came in with it.
+
+        Returns:
+            Whether the key was there. If not, nothing is kept.
+        """
 
     async def add_revocation(self, record: RevocationRecord) -> None:
         """Keep since when an identity's credentials are worth nothing; a later one replaces it."""

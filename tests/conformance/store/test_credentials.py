@@ -1,6 +1,11 @@
 """What every store does with API keys, revocations and renewals."""
 
 import datetime as dt
+import sqlite3
+from typing import cast
+
+import psycopg
+import pytest
 
 from tests.conformance.store.test_store import PROJECT, T0, key
 from trunkline.protocol.ids import ProjectName
@@ -18,6 +23,10 @@ def api_key(key_id: str, project: ProjectName = PROJECT, *, age: int = 0) -> Api
     )  # fmt: skip
 
 
+def revoked(subject: str, at: dt.datetime = T0, by: str = "i|ada") -> RevocationRecord:
+    return RevocationRecord(issuer="i", subject=subject, revoked_at=at, revoked_by=by)
+
+
 async def test_api_keys_are_a_projects(store: Store) -> None:
     other = ProjectName("other")
     for record in (api_key("one"), api_key("two", age=1), api_key("three", other)):
@@ -25,16 +34,25 @@ async def test_api_keys_are_a_projects(store: Store) -> None:
     assert await store.find_api_key("one") == api_key("one")
     assert await store.find_api_key("none") is None
     assert [r.key_id for r in await store.list_api_keys(PROJECT)] == ["one", "two"]
-    assert not await store.remove_api_key(PROJECT, "three")
-    assert await store.remove_api_key(other, "three")
-    assert not await store.remove_api_key(other, "three")
+    assert not await store.revoke_api_key(PROJECT, revoked("three"))
+    assert not await store.list_revocations()
+    assert await store.revoke_api_key(other, revoked("three"))
+    assert not await store.revoke_api_key(other, revoked("three", T0 + HOUR))
     assert await store.find_api_key("three") is None
+    assert list(await store.list_revocations()) == [revoked("three")]
+
+
+async def test_a_key_whose_revocation_cannot_be_kept_stays(store: Store) -> None:
+    await store.add_api_key(api_key("one"))
+    # The statement that removes the key has run when the database refuses this.
+    unfit = revoked("one", by=cast("str", None))
+    with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
+        await store.revoke_api_key(PROJECT, unfit)
+    assert await store.find_api_key("one") == api_key("one")
+    assert not await store.list_revocations()
 
 
 async def test_a_later_revocation_replaces_an_earlier_one(store: Store) -> None:
-    def revoked(subject: str, at: dt.datetime, by: str) -> RevocationRecord:
-        return RevocationRecord(issuer="i", subject=subject, revoked_at=at, revoked_by=by)
-
     await store.add_revocation(revoked("olga", T0, "i|ada"))
     await store.add_revocation(revoked("otto", T0 - HOUR, "i|ada"))
     await store.add_revocation(revoked("olga", T0 + HOUR, "i|bob"))

@@ -36,17 +36,17 @@ class SqlCredentials:
         rows = await self._engine.read(lambda db: db.rows("list_api_keys", project=project))
         return [_api_key_from(row) for row in rows]
 
-    async def remove_api_key(self, project: ProjectName, key_id: str) -> bool:
-        return bool(await self._engine.step("remove_api_key", project=project, key_id=key_id))
+    async def revoke_api_key(self, project: ProjectName, revocation: RevocationRecord) -> bool:
+        def revoke(db: Db) -> bool:
+            if not db.rows("remove_api_key", project=project, key_id=revocation.subject):
+                return False
+            db.rows("add_revocation", **_values_of(revocation))
+            return True
+
+        return await self._engine.write(revoke)
 
     async def add_revocation(self, record: RevocationRecord) -> None:
-        await self._engine.step(
-            "add_revocation",
-            issuer=record.issuer,
-            subject=record.subject,
-            revoked_at=text_of(record.revoked_at),
-            revoked_by=record.revoked_by,
-        )
+        await self._engine.step("add_revocation", **_values_of(record))
 
     async def list_revocations(self) -> Sequence[RevocationRecord]:
         rows = await self._engine.read(lambda db: db.rows("list_revocations"))
@@ -79,6 +79,15 @@ class SqlCredentials:
             db.rows("forget_revocations", before=text_of(revocations_before))
 
         await self._engine.write(forget)
+
+
+def _values_of(record: RevocationRecord) -> dict[str, str]:
+    return {
+        "issuer": record.issuer,
+        "subject": record.subject,
+        "revoked_at": text_of(record.revoked_at),
+        "revoked_by": record.revoked_by,
+    }
 
 
 def _api_key_from(row: Row) -> ApiKeyRecord:
