@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
 from tests.support.platform import Platform
 
@@ -105,20 +107,32 @@ async def test_an_agent_that_crashes_again_and_again(
             await websocket.wait_closed()
             assert websocket.close_code == 1011
 
-    async def crash_until_refused() -> None:
+    async def crash_until_refused() -> tuple[int, Response]:
         # The third is refused, unless the machine is slower than the wait: then a later one.
-        for _ in range(8):
-            await crash()
+        for crashes in range(8):
+            try:
+                await crash()
+            except InvalidStatus as refused:
+                return crashes, refused.response
+        raise AssertionError("it was never refused")
 
-    with pytest.raises(InvalidStatus) as caught:
-        await crash_until_refused()
-    response = caught.value.response
-    assert response.body is not None
-    error = json.loads(response.body)["error"]
-    assert (response.status_code, error["code"]) == (503, "session_failing")
+    def failures_in(response: Response) -> int:
+        assert response.body is not None
+        error = json.loads(response.body)["error"]
+        assert (response.status_code, error["code"]) == (503, "session_failing")
+        assert "`trunkline monitor crashes --session-id s` shows why" in error["message"]
+        failures = re.search(r"failed (\d+) times in a row", error["message"])
+        assert failures is not None
+        return int(failures[1])
+
+    crashes, response = await crash_until_refused()
+    assert failures_in(response) == crashes
     assert 1 <= int(response.headers["retry-after"]) <= 60
-    assert "`trunkline monitor crashes --session-id s` shows why" in error["message"]
     assert "StartDelayed: it failed" in platform.events("crashes", "s")
+    # The process that replaces this one knows of them.
+    assert (await asyncio.to_thread(platform.run, "gateway", "reload")).code == 0
+    more, response = await crash_until_refused()
+    assert failures_in(response) == crashes + more
     assert platform.run("sessions", "stop", "crashes", "s").code == 0
     await crash()
 

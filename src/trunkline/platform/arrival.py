@@ -69,6 +69,8 @@ class Predecessor:
             else:
                 self._calls = message["calls"]
                 calls.take_over(self._calls)
+                # Older processes don't say.
+                sessions.setbacks.take_over(message.get("setbacks", {}))
                 return
 
     def say_serving(self) -> None:

@@ -197,7 +197,13 @@ class Replacement:
             passed = self._left_over(self._kept)
         for each in passed:
             line.send({"do": "session", "session": each.data}, each.files)
-        line.send({"do": "serve", "calls": self._parts.calls.described()})
+        line.send(
+            {
+                "do": "serve",
+                "calls": self._parts.calls.described(),
+                "setbacks": sessions.setbacks.described(),
+            }
+        )
         await line.receive(ANSWER_TIMEOUT_S)
 
     def _left_over(self, kept: Sequence[Passed]) -> list[Passed]:

@@ -1,6 +1,7 @@
 """Takes over the sessions of the process that this one replaces."""
 
 import base64
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,8 @@ class Arriving:
         key = key_from(data["key"])
         slot = Slot(key, data["home"])
         slot.version = VersionId(data["version"])
+        # Older platforms don't say: it is as if it had just been started.
+        slot.running_since = data.get("running_since", time.monotonic())
         slot.idle_timeout_s = data["idle_timeout_s"]
         # One that wasn't passed on comes from a platform that didn't know how to freeze.
         slot.suspend_after_s = data.get("suspend_after_s", 0.0)

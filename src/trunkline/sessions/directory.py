@@ -95,6 +95,7 @@ class SessionDirectory:
         )
         self.leaving = self._processes.leaving
         self.arriving = self._processes.arriving
+        self.setbacks = self._processes.setbacks
         self.homes = self._processes.homes
         self.logs = self._processes.logs
 

@@ -111,6 +111,7 @@ class Leaving:
                 "key": [slot.key.project, slot.key.agent, slot.key.session_id],
                 "home": slot.home,
                 "version": slot.version,
+                "running_since": slot.running_since,
                 "leases": slot.leases,
                 "idle_timeout_s": slot.idle_timeout_s,
                 "suspend_after_s": slot.suspend_after_s,

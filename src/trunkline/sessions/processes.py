@@ -71,7 +71,7 @@ class SessionProcesses:
         self._tasks = TaskOwner()
         self.uses = Uses(store, settings.lifetime)
         self._releases = Releases(store, node, self.uses)
-        self._setbacks = Setbacks(settings.restart_wait_max_s)
+        self.setbacks = Setbacks(settings.restart_wait_max_s)
         self._is_closing = False
         #: Until when, by the monotonic clock, nobody can have taken this process for dead.
         self.surely_alive_until = math.inf
@@ -231,7 +231,7 @@ class SessionProcesses:
         if slot.instance is not None and slot.stopping is None:
             return slot.instance
         if slot.starting is None:
-            self._setbacks.refuse(slot.key, slot.home)
+            self.setbacks.refuse(slot.key, slot.home)
             slot.starting = self._tasks.spawn(
                 self._start(slot, record, version), name=f"start:{slot.key}"
             )
@@ -301,7 +301,7 @@ class SessionProcesses:
         if not await self._store.start_session(slot.key, self._node, address):
             await instance.stop()
             raise ConflictError(f"session {slot.key.session_id!r} was deleted while it started")
-        slot.version = version.version
+        slot.version, slot.running_since = version.version, time.monotonic()
         self._begin_watch(slot, instance, self.logs.of(record.home))
         return instance
 
@@ -325,7 +325,7 @@ class SessionProcesses:
             cpu=parse_cpu(version.definition.get("cpu") or DEFAULT_CPU),
             memory_bytes=parse_memory_bytes(version.definition.get("memory") or DEFAULT_MEMORY),
             may_freeze=slot.suspend_after_s > 0,
-            gives_way=self._setbacks.is_failing(slot.home),
+            gives_way=self.setbacks.is_failing(slot.home),
         )
         log = self.logs.of(slot.home)
         # Another process may have run it since, and written to its log.
@@ -342,7 +342,7 @@ class SessionProcesses:
             with self._metrics.session_start_seconds.time():
                 return await self._runtime.start(spec, log)
         except SessionNotReadyError:
-            self._setbacks.note(slot.home, begun, log.event)
+            self.setbacks.note(slot.home, begun, log.event)
             raise
 
     def _begin_watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
@@ -378,7 +378,7 @@ class SessionProcesses:
 
     async def _watch(self, slot: Slot, instance: Instance, log: SessionLog) -> None:
         # Holding the log here keeps its file open while the agent lives.
-        begun = time.monotonic()
+        begun = slot.running_since
         status = await instance.wait_exited()
         self._metrics.sessions_running.dec()
         slot.end_suspension("its end")
@@ -388,7 +388,7 @@ class SessionProcesses:
             if slot.stopping is None and not self._is_closing:
                 _log.warning("session %s: its agent ended by itself, %s", slot.key, status)
                 if status != _ENDED_WELL:
-                    self._setbacks.note(slot.home, begun, log.event)
+                    self.setbacks.note(slot.home, begun, log.event)
                 # Nobody may start it before it is let go of.
                 slot.stopping = self._tasks.spawn(
                     self._run_stop(slot, instance), name=f"stop:{slot.key}"
@@ -410,7 +410,7 @@ class SessionProcesses:
             home = slot.home
         if home is not None:
             # Somebody sees to the session. It may have ended by itself before.
-            self._setbacks.forgive(home)
+            self.setbacks.forgive(home)
         if slot is None or home != slot.home:
             return
         if slot.starting is not None:

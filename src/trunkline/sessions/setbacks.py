@@ -8,7 +8,7 @@ further one in a row a longer wait.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trunkline.protocol.errors import SessionFailingError
@@ -96,6 +96,15 @@ class Setbacks:
     def forgive(self, home: str) -> None:
         """Begin anew: somebody has seen to the session."""
         self._rows.pop(home, None)
+
+    def described(self) -> dict[str, list[float]]:
+        """Return what is known of all of them as plain data for `take_over`."""
+        return {home: [row.failures, row.last_at, row.ready_at] for home, row in self._rows.items()}
+
+    def take_over(self, described: Mapping[str, Sequence[float]]) -> None:
+        """Go on from what another process of this machine knows, by the same clock."""
+        for home, (failures, last_at, ready_at) in described.items():
+            self._rows[home] = _Row(int(failures), last_at, ready_at)
 
     def _forget_old(self, now: float) -> None:
         for home, row in list(self._rows.items()):

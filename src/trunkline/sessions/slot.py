@@ -32,6 +32,8 @@ class Slot:
         self.starting: asyncio.Task[Instance] | None = None
         self.watching: asyncio.Task[None] | None = None
         self.stopping: asyncio.Task[None] | None = None
+        #: By the monotonic clock, which is the same for all of a machine's processes.
+        self.running_since = 0.0
         self.idle_clock: asyncio.TimerHandle | None = None
         self.idle_timeout_s = 0.0
         self.version = VersionId("")

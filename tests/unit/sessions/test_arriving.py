@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -69,10 +70,16 @@ def w(tmp_path: Path) -> World:
 
 async def test_a_session_goes_on_where_it_was(w: World) -> None:
     half = base64.b64encode(b"half a ").decode()
-    w.take_over(idle_left_s=3.5, unfinished={"stdout": half}, hidden={"KEY": "very secret"})
+    w.take_over(
+        running_since=77.5,
+        idle_left_s=3.5,
+        unfinished={"stdout": half},
+        hidden={"KEY": "very secret"},
+    )
     ((slot, instance, log, left_s),) = w.watched
     assert (slot.key, slot.home, slot.version) == (key("s"), "home-s", "3")
     assert (slot.leases, slot.idle_timeout_s, left_s) == (0, 9.0, 3.5)
+    assert slot.running_since == 77.5
     ((spec, passed),) = w.runtime.taken
     assert (spec.key, spec.node, spec.stop_timeout_s) == (key("s"), NODE, 4.0)
     assert (passed.data["pid"], passed.files) == (17, (5, 6))
@@ -83,8 +90,12 @@ async def test_a_session_goes_on_where_it_was(w: World) -> None:
 
 
 async def test_one_from_an_older_platform_knows_of_nothing_hidden(w: World) -> None:
+    begun = time.monotonic()
     w.take_over()
-    assert w.watched[0][2].hidden == {}
+    slot, _, log, _ = w.watched[0]
+    assert log.hidden == {}
+    # Nor since when it runs: it isn't taken for one that ran for long.
+    assert slot.running_since >= begun
 
 
 async def test_one_that_cannot_be_taken_over_leaves_nothing_behind(w: World) -> None:

@@ -103,7 +103,7 @@ async def test_with_nothing_to_move_nothing_is_described(w: World) -> None:
 
 async def test_a_session_is_described_whole(w: World) -> None:
     slot = w.add(leases=2)
-    slot.idle_timeout_s = 12.5
+    slot.idle_timeout_s, slot.running_since = 12.5, 77.5
     log = w.logs.of(slot.home)
     log.write(LogStream.STDOUT, b"whole\nhalf \xff")
     log.hide({"SECRET": "very secret"})
@@ -112,7 +112,7 @@ async def test_a_session_is_described_whole(w: World) -> None:
     data = dict(passed.data)
     assert data["key"] == ["default", "echo", "s"]
     assert (data["home"], data["leases"], data["idle_timeout_s"]) == ("home-s", 2, 12.5)
-    assert data["idle_left_s"] is None
+    assert (data["running_since"], data["idle_left_s"]) == (77.5, None)
     assert base64.b64decode(data["unfinished"]["stdout"]) == b"half \xff"
     assert data["hidden"] == {"SECRET": "very secret"}
     assert data["instance"] == {"name": "s"}

@@ -1,6 +1,7 @@
 """Agents that fail again and again wait for their next start, and only those."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,22 @@ def test_what_failed_long_ago_is_forgotten() -> None:
     clock.now += 2 * MOST_S
     fail(setbacks)
     assert list(setbacks._rows) == ["h"]
+
+
+def test_another_process_goes_on_from_what_was_known() -> None:
+    clock = Clock()
+    old, new = Setbacks(MOST_S, clock), Setbacks(MOST_S, clock)
+    fail(old, "once")
+    for _ in range(3):
+        fail(old)
+    new.take_over(json.loads(json.dumps(old.described())))
+    assert (wait_s(new), wait_s(new, "once")) == (10, 0)
+    assert "it failed 4 times" in fail(new)
+    assert "it failed 2 times" in fail(new, "once")
+    # What is old is forgotten there, too.
+    clock.now += 2 * MOST_S
+    fail(new, "third")
+    assert list(new._rows) == ["third"]
 
 
 def test_a_thousand_failures_are_no_number_too_large() -> None:
