@@ -109,7 +109,7 @@ async def agents(tmp_path: Path) -> AsyncIterator[Agents]:
 async def test_a_program_finds_itself_as_if_it_was_just_started(tmp_path: Path) -> None:
     """The same program is asked both ways, and the answers are compared."""
     program = """
-    import atexit, asyncio, gc, pickle, signal, sys, threading, types
+    import atexit, asyncio, gc, importlib.metadata, pickle, signal, sys, threading, types
     class Mine: pass
     try:
         asyncio.get_running_loop()
@@ -141,6 +141,10 @@ async def test_a_program_finds_itself_as_if_it_was_just_started(tmp_path: Path) 
         "environment": dict(_os.environ),
         "own": [name for name in sys.modules if name.startswith("trunkline")],
         "buffering": [sys.stdout.line_buffering, sys.stdout.write_through, sys.stdout.encoding],
+        "installed": sorted(
+            repr([one.metadata.json, one.requires, sorted(map(repr, one.entry_points))])
+            for one in importlib.metadata.distributions()
+        ),
         "own_environ_readable": bool(open("/proc/self/environ").read()),
     })
     """
@@ -311,6 +315,18 @@ async def test_what_a_fork_would_not_have_is_left_out(
     assert "bad" not in status.preloaded
     assert "colorsys" in status.preloaded
     assert await agents.find(spec) == {"was_there": False, "preloaded": True}
+
+
+async def test_a_thread_that_is_about_to_end_is_no_reason(agents: Agents) -> None:
+    """One that an import has waited for has ended for Python before it has for the kernel."""
+    spec = agents.spec(
+        "import busy; serve(None)",
+        modules={"busy": "import threading, time\n"
+                 "threading.Thread(target=time.sleep, args=(0.1,)).start()"},
+    )  # fmt: skip
+    status = await agents.warm_up(spec)
+    assert not status.left_out
+    assert "busy" in status.preloaded
 
 
 async def test_the_authors_own_files_run_in_the_session_alone(agents: Agents) -> None:

@@ -12,6 +12,7 @@ import importlib
 import importlib.machinery
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from dataclasses import dataclass, field
 _ENVIRON = type(os.environ)
 _MAX_FILES = 200
 _SITE = "site-packages"
+#: How long a thread may take to end that nobody waits for any more.
+_THREAD_ENDS_S = 0.5
 #: What hosts import when they are run, not before: found by looking at ``sys.modules`` of sessions.
 _COMPANIONS = {
     "uvicorn": (
@@ -43,12 +46,16 @@ _COMPANIONS = {
         "azure.core.pipeline.transport._requests_basic",
         "azure.monitor.opentelemetry.exporter._configuration._worker",
         "azure.monitor.opentelemetry.exporter.statsbeat.customer._manager",
+        "microsoft.opentelemetry._agent_framework._span_enricher",
         "microsoft.opentelemetry._agent_framework._span_processor",
         "microsoft.opentelemetry._agent_framework._trace_instrumentor",
+        "microsoft.opentelemetry._agent_framework._utils",
         "microsoft.opentelemetry._genai._langchain._tracer_instrumentor",
+        "microsoft.opentelemetry._sdkstats._config",
         "microsoft.opentelemetry._sdkstats._network_metrics",
         "microsoft.opentelemetry._semantic_kernel._span_processor",
         "microsoft.opentelemetry._semantic_kernel._trace_instrumentor",
+        "microsoft.opentelemetry.a365.core.enricher_utils",
         "microsoft.opentelemetry.a365.core.exporters.enriching_span_processor",
     ),
 }  # fmt: skip
@@ -219,7 +226,7 @@ def _check(name: str, recorder: "_Recorder", before: _Traces) -> None:
     Raises:
         LeftOutError: If a fork wouldn't have it.
     """
-    if len(os.listdir("/proc/self/task")) > 1:
+    if not is_alone():
         raise LeftOutError(name, "it starts threads when it is imported")
     after = _traces()
     if opened := after.opened.keys() - before.opened.keys():
@@ -235,6 +242,19 @@ def _check(name: str, recorder: "_Recorder", before: _Traces) -> None:
         raise LeftOutError(name, "it writes files when it is imported")
     if recorder.read_all:
         raise LeftOutError(name, "it reads the whole environment when it is imported")
+
+
+def is_alone() -> bool:
+    """Tell whether this is the process's only thread, or will be in a moment.
+
+    One that has been waited for is gone from Python before it is from the kernel.
+    """
+    until = time.monotonic() + _THREAD_ENDS_S
+    while len(os.listdir("/proc/self/task")) > 1:
+        if time.monotonic() > until:
+            return False
+        time.sleep(_THREAD_ENDS_S / 100)
+    return True
 
 
 def _open_files() -> dict[str, str]:

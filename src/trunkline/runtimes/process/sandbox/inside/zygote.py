@@ -34,7 +34,13 @@ from trunkline.runtimes.process.sandbox.inside import kernel
 from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers
 from trunkline.runtimes.process.sandbox.inside.density import take_free_places
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but
-from trunkline.runtimes.process.sandbox.inside.preload import LeftOutError, Preloaded, preload
+from trunkline.runtimes.process.sandbox.inside.installed import remember_installed
+from trunkline.runtimes.process.sandbox.inside.preload import (
+    LeftOutError,
+    Preloaded,
+    is_alone,
+    preload,
+)
 
 _LINE = 3
 _MAX_BYTES = 64 * 1024
@@ -126,7 +132,7 @@ def _prepare() -> None:
     if (ssl := sys.modules.get("ssl")) is not None:
         # It makes itself ready when it is first asked, and draws anew where it was forked.
         ssl.RAND_status()
-    _look_up_installed()
+    remember_installed()
     gc.collect()
     take_free_places()
     gc.freeze()
@@ -140,21 +146,9 @@ def _rehearse() -> None:
     time.tzset()
     wsgiref.handlers.read_environ()
     _draw_anew()
-    _look_up_installed()
     if not _play_host(is_to_be_forked=False):
         os._exit(1)
     gc.collect()
-
-
-def _look_up_installed() -> None:
-    """Read what is installed, as instrumentation does when it starts, where that is loaded."""
-    if (metadata := sys.modules.get("importlib.metadata")) is None:
-        return
-    # Another session's program may fail by it, or not read it at all.
-    with contextlib.suppress(Exception):
-        metadata.entry_points()
-        for installed in metadata.distributions():
-            _ = installed.requires
 
 
 def _play_host(*, is_to_be_forked: bool) -> bool:
@@ -167,7 +161,7 @@ def _play_host(*, is_to_be_forked: bool) -> bool:
         rehearsal.rehearse(is_to_be_forked=is_to_be_forked)
     # What is open in a child that isn't forked again stays of use.
     is_left = is_to_be_forked and set(os.listdir("/proc/self/fd")) != before
-    return not is_left and len(os.listdir("/proc/self/task")) == 1
+    return not is_left and is_alone()
 
 
 def _serve(line: socket.socket) -> dict[str, Any]:
