@@ -38,6 +38,16 @@ async def test_entries_come_back_as_they_were_the_newest_first(store: Store) -> 
     assert await store.list_audit(ProjectName("other"), everything, limit=10) == []
 
 
+async def test_any_number_is_kept_at_once(store: Store) -> None:
+    # How many go into one statement is the store's business: none is left out, or twice there.
+    entries = [entry(number, address=f"{number}") for number in range(171)]
+    for number in (0, 1, 2, 7, 161):
+        some, entries = entries[:number], entries[number:]
+        await store.add_audit(some)
+    found = await store.list_audit(PROJECT, AuditFilter(), limit=500)
+    assert [record.address for record in found] == [str(number) for number in range(170, -1, -1)]
+
+
 async def test_entries_are_narrowed_down(store: Store) -> None:
     await store.add_audit(
         [entry(0), entry(1, agent="b"), entry(2, identity="i|otto"), entry(3, action="stop")]

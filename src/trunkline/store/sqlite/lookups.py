@@ -6,7 +6,6 @@ process, has committed something: SQLite tells that for less than a look.
 """
 
 import functools
-import json
 import re
 import sqlite3
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,6 +19,8 @@ _MAX_KEPT: Final = 4096
 _NOTHING: Final = object()
 _VALUES: Final = re.compile(r"\bvalues \(([^()]*)\)")
 _PARAMETER: Final = re.compile(r":(\w+)")
+#: Rows that one statement inserts. Few sizes, so that each is prepared once.
+_AT_ONCE: Final = (64, 16, 4, 1)
 
 
 class BusyError(Exception):
@@ -38,22 +39,26 @@ class Statements:
         return self._db.execute(self._sql[name], values).fetchall()
 
     def insert(self, name: str, columns: Sequence[str], many: Sequence[Sequence[Any]]) -> None:
-        # One statement for all: each would let go of the interpreter's lock and take it again,
-        # and the event loop, which wants it too, would pay for that.
-        self._db.execute(_of_each(self._sql[name], tuple(columns)), (json.dumps(many),))
+        # One statement for as many as may be: each lets go of the interpreter's lock and takes it
+        # again, and the event loop, which wants it too, would pay for that.
+        names = tuple(columns)
+        done = 0
+        for size in _AT_ONCE:
+            sql, order = _of_each(self._sql[name], names, size)
+            while len(many) - done >= size:
+                rows = many[done : done + size]
+                self._db.execute(sql, [row[place] for row in rows for place in order])
+                done += size
 
 
 @functools.lru_cache
-def _of_each(sql: str, columns: tuple[str, ...]) -> str:
-    """Return the insertion of one row as that of each row of a JSON array of arrays."""
-    places = {name: f"json_extract(value, '$[{n}]')" for n, name in enumerate(columns)}
-
-    def selected(values: re.Match[str]) -> str:
-        each = _PARAMETER.sub(lambda name: places[name[1]], values[1])
-        # Without a condition a conflict's clause would be read as a join's.
-        return f"select {each} from json_each(?) where true"  # noqa: S608 - of our own names
-
-    return _VALUES.sub(selected, sql)
+def _of_each(sql: str, columns: tuple[str, ...], size: int) -> tuple[str, list[int]]:
+    """Return the insertion of one row as one of some, and of which column each value is."""
+    found = _VALUES.search(sql)
+    assert found is not None, "an insertion says which values"
+    order = [columns.index(name) for name in _PARAMETER.findall(found[1])]
+    one = f"({_PARAMETER.sub('?', found[1])})"
+    return sql[: found.start()] + "values " + ", ".join([one] * size) + sql[found.end() :], order
 
 
 class Lookups:
