@@ -255,20 +255,20 @@ class SessionLog:
 
     def write(self, stream: LogStream, data: bytes) -> None:
         """Take bytes as the agent's pipe gave them."""
-        *lines, rest = (self._unfinished.pop(stream, b"") + data).split(b"\n")
+        begun = self._unfinished.pop(stream, b"")
+        lines, newline, rest = data.rpartition(b"\n")
+        lines, rest = (begun + lines, rest) if newline else (b"", begun + rest)
         if self._hidden is not None:
-            lines = [self._without_hidden(line) for line in lines]
+            # No pattern goes beyond a line.
+            lines = self._without_hidden(lines)
             if len(rest) > MAX_LINE_BYTES:
                 # It is written before its end has come.
                 rest = self._without_hidden(rest)
         head = f"{_now()} {stream} ".encode()
         whole, piece = head + b"F ", head + b"P "
         out: list[bytes] = []
-        for line in lines:
-            while len(line) > MAX_LINE_BYTES:
-                out += piece, line[:MAX_LINE_BYTES], b"\n"
-                line = line[MAX_LINE_BYTES:]
-            out += whole, line, b"\n"
+        if newline:
+            out += _whole_lines(lines, whole, piece)
         while len(rest) > MAX_LINE_BYTES:
             out += piece, rest[:MAX_LINE_BYTES], b"\n"
             rest = rest[MAX_LINE_BYTES:]
@@ -415,6 +415,27 @@ def _names_in(directory: Path) -> list[str]:
 def _close_files(files: list[SegmentedFile]) -> None:
     for file in files:
         file.close()
+
+
+def _whole_lines(lines: bytes, whole: bytes, piece: bytes) -> list[bytes]:
+    """Return lines as they are kept, each with what comes before it.
+
+    Args:
+        lines: The lines, without the last one's newline.
+        whole: What comes before a line, or before its last piece.
+        piece: What comes before a piece that isn't the last.
+    """
+    first = lines.find(b"\n")
+    if max(first, len(lines) - first - 1) <= MAX_LINE_BYTES:
+        # None can be too long, so all of them are done at once: a flood comes like that.
+        return [whole, lines.replace(b"\n", b"\n" + whole), b"\n"]
+    out: list[bytes] = []
+    for line in lines.split(b"\n"):
+        while len(line) > MAX_LINE_BYTES:
+            out += piece, line[:MAX_LINE_BYTES], b"\n"
+            line = line[MAX_LINE_BYTES:]
+        out += whole, line, b"\n"
+    return out
 
 
 def _now() -> str:

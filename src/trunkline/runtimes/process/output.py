@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 _TAIL_BYTES = 2048
 MAX_LINE_CHARS = 200
 CHUNK_BYTES = 64 * 1024
-#: Taking what one agent prints may take up this share of the event loop, as soon as it is more
-#: than `_FREE_S` at a time.
-_SHARE = 0.2
+#: Taking what one pipe brings may take up this share of the event loop, as soon as it is ahead of
+#: that by more than `_FREE_S`.
+_SHARE = 0.1
 _FREE_S = 0.0005
 
 
@@ -18,9 +18,10 @@ class OutputPipe:
     """A pipe a process prints to.
 
     Nothing is buffered here. Each turn of the event loop reads at most one chunk and hands it
-    on; after one that took long nothing is read for a while. So a flood of output leaves the loop
-    to others, and a process that prints faster than its output is taken waits in its own
-    ``write``.
+    on; when that has taken more than its share of the loop, in one reading or in many small ones,
+    nothing is read for a while. So a flood of output leaves the loop to others, what comes
+    meanwhile is read at once, and a process that prints faster than its output is taken waits in
+    its own ``write``.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class OutputPipe:
         self._chunk_bytes = chunk_bytes
         self._tail = b""
         self._pause: asyncio.TimerHandle | None = None
+        #: By how much reading is ahead of its share, and when that was so.
+        self._ahead_s, self._read_at = 0.0, 0.0
         self._loop = asyncio.get_running_loop()
         self._read_fd, self._write_fd = os.pipe() if read_fd is None else (read_fd, -1)
         os.set_blocking(self._read_fd, False)
@@ -111,6 +114,7 @@ class OutputPipe:
             self._end()
 
     def _read(self) -> None:
+        begun = time.monotonic()
         try:
             data = os.read(self._read_fd, self._chunk_bytes)
         except (BlockingIOError, InterruptedError):
@@ -121,12 +125,15 @@ class OutputPipe:
             self.close()
             return
         self._tail = (self._tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
-        begun = time.monotonic()
         self._hand_on(data)
-        took_s = time.monotonic() - begun
-        if took_s > _FREE_S and not self.ended.is_set():
+        now = time.monotonic()
+        # What passed between two readings was the others'.
+        paid_s = (begun - self._read_at) * _SHARE / (1 - _SHARE)
+        self._ahead_s = max(self._ahead_s - paid_s, 0.0) + now - begun
+        self._read_at = now
+        if self._ahead_s > _FREE_S and not self.ended.is_set():
             self._loop.remove_reader(self._read_fd)
-            self._pause = self._loop.call_later(took_s * (1 / _SHARE - 1), self.go_on)
+            self._pause = self._loop.call_later(self._ahead_s * (1 / _SHARE - 1), self.go_on)
 
     def _end_pause(self) -> None:
         if self._pause is not None:

@@ -4,7 +4,11 @@ import asyncio
 import os
 import threading
 import time
+from types import SimpleNamespace
 
+import pytest
+
+from trunkline.runtimes.process import output
 from trunkline.runtimes.process.output import OutputPipe
 
 
@@ -16,12 +20,12 @@ async def test_a_flood_that_is_dear_to_take_waits_in_its_own_write() -> None:
         nonlocal busy_s
         begun = time.monotonic()
         # As long as it takes to sort out so many short lines.
-        time.sleep(0.01)
+        time.sleep(0.005)
         taken.extend(data)
         busy_s += time.monotonic() - begun
 
     pipe = OutputPipe(take, chunk_bytes=4096)
-    flood = bytes(range(256)) * 1024
+    flood = bytes(range(256)) * 256
 
     def print_all() -> None:
         view = memoryview(flood)
@@ -36,8 +40,55 @@ async def test_a_flood_that_is_dear_to_take_waits_in_its_own_write() -> None:
     pipe.close_write_end()
     await pipe.ended.wait()
     assert bytes(taken) == flood
-    # Each reading is followed by four times as long for the others; the last by nothing.
-    assert busy_s / (time.monotonic() - begun) < 0.3
+    # Each reading is followed by nine times as long for the others; the last by nothing.
+    assert busy_s / (time.monotonic() - begun) < 0.15
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What a pipe takes for the time; it moves when a test says so."""
+    now = [1000.0]
+    monkeypatch.setattr(output, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+async def some_turns() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_a_flood_in_drops_is_taken_by_the_bucket(clock: list[float]) -> None:
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        # Too short to matter; all of them together aren't.
+        clock[0] += 0.0001
+        taken.append(data)
+
+    pipe = OutputPipe(take)
+    for _ in range(60):
+        os.write(pipe.write_fd, b"x")
+        await some_turns()
+    pipe.close_write_end()
+    await pipe.ended.wait()
+    assert b"".join(taken) == b"x" * 60
+    assert len(taken) < 30
+
+
+async def test_what_is_printed_now_and_then_is_taken_at_once(clock: list[float]) -> None:
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        clock[0] += 0.0001
+        taken.append(data)
+
+    pipe = OutputPipe(take)
+    for number in range(60):
+        os.write(pipe.write_fd, b"%d" % number)
+        await some_turns()
+        assert len(taken) == number + 1
+        clock[0] += 0.001
+    pipe.close()
 
 
 async def test_one_that_is_held_in_its_pause_goes_on_when_it_is_told() -> None:
