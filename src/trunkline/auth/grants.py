@@ -124,10 +124,11 @@ class Grants:
         self, permission: Permission, project: ProjectName, agent: AgentName | None = None
     ) -> bool:
         """Tell whether they allow something for an agent; with None, for the whole project."""
-        return any(
-            permission in PERMISSIONS[grant.role] and grant.covers(project, agent)
-            for grant in self.all
-        )
+        # A loop, and not any(): each call and each connection asks this.
+        for grant in self.all:
+            if permission in PERMISSIONS[grant.role] and grant.covers(project, agent):
+                return True
+        return False
 
     def allow_somewhere(self, permission: Permission, project: ProjectName) -> bool:
         """Tell whether they allow something for the project, or for any agent in it."""

@@ -78,8 +78,11 @@ class Rate:
             RateLimitedError: If there were too many.
         """
         if self._per_s:
-            key = self._counts_as(key)
-            self._set(key, self._checked(key))
+            key, now = self._counts_as(key), self._clock()
+            left = self._left_at(now, key)
+            if left < 1:
+                raise self._refusal(left)
+            self._set(key, left, now)
 
     def check(self, key: str) -> None:
         """Refuse if there were too many.
@@ -87,37 +90,34 @@ class Rate:
         Raises:
             RateLimitedError: If there were.
         """
-        if self._per_s:
-            self._checked(self._counts_as(key))
+        if self._per_s and (left := self._left_at(self._clock(), self._counts_as(key))) < 1:
+            raise self._refusal(left)
 
-    def _checked(self, key: str) -> float:
-        left = self._now_left(key)
-        if left < 1:
-            raise RateLimitedError(
-                f"{self._whose} asks too often: {self._per_s:g} a second may be "
-                f"({self._setting}); try again later",
-                retry_after_s=math.ceil((1 - left) / self._per_s),
-            ).by_limit(self._setting)
-        return left
+    def _refusal(self, left: float) -> RateLimitedError:
+        return RateLimitedError(
+            f"{self._whose} asks too often: {self._per_s:g} a second may be "
+            f"({self._setting}); try again later",
+            retry_after_s=math.ceil((1 - left) / self._per_s),
+        ).by_limit(self._setting)
 
     def count(self, key: str) -> None:
         """Count one, whether or not there were too many."""
         if self._per_s:
-            key = self._counts_as(key)
-            self._set(key, self._now_left(key))
+            key, now = self._counts_as(key), self._clock()
+            self._set(key, self._left_at(now, key), now)
 
-    def _set(self, key: str, left: float) -> None:
-        self._left[key] = max(left - 1, 0.0), self._clock()
+    def _set(self, key: str, left: float, now: float) -> None:
+        self._left[key] = max(left - 1, 0.0), now
         self._left.move_to_end(key)
         if len(self._left) > _MAX_REMEMBERED:
             self._left.popitem(last=False)
 
-    def _now_left(self, key: str) -> float:
+    def _left_at(self, now: float, key: str) -> float:
         found = self._left.get(key)
         if found is None:
             return self._most
         left, at = found
-        return min(left + (self._clock() - at) * self._per_s, self._most)
+        return min(left + (now - at) * self._per_s, self._most)
 
     def __len__(self) -> int:
         return len(self._left)
@@ -139,12 +139,12 @@ class SharedRate(Rate):
         #: When each bucket is full again: all there is to know of it.
         self._full_at = full_at
 
-    def _set(self, key: str, left: float) -> None:
+    def _set(self, key: str, left: float, now: float) -> None:
         missing = min(self._most - left + 1, self._most)
-        self._full_at.set(key, self._clock() + missing / self._per_s)
+        self._full_at.set(key, now + missing / self._per_s)
 
-    def _now_left(self, key: str) -> float:
-        return self._most - max(self._full_at.get(key) - self._clock(), 0.0) * self._per_s
+    def _left_at(self, now: float, key: str) -> float:
+        return self._most - max(self._full_at.get(key) - now, 0.0) * self._per_s
 
 
 class Rates:

@@ -10,8 +10,8 @@ a token among the subprotocols, behind a sentinel that is all the answer ever na
 import base64
 import binascii
 import re
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from trunkline.gateway.requests import UpgradeRequest
 from trunkline.protocol.errors import AuthenticationError, InvalidRequestError
@@ -26,8 +26,7 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9_-]+")
 _TOKEN: Final = re.compile(r"[!-~]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(NamedTuple):
     """What an upgrade brought to be let in.
 
     Attributes:
@@ -48,7 +47,10 @@ def take_out(request: UpgradeRequest) -> tuple[UpgradeRequest, Carried]:
         InvalidRequestError: If it brings more than one.
         AuthenticationError: If what stands behind a sentinel isn't base64.
     """
-    query, tickets = _from_query(request.query)
+    query = request.query
+    tickets: list[str] = []
+    if QUERY_TICKET in query or "%" in query:
+        query, tickets = _from_query(query)
     if not tickets and request.header(_PROTOCOLS) is None:
         # As programs do it.
         return request, Carried(request.header(b"authorization") or None)
@@ -103,8 +105,6 @@ def with_ticket(request: UpgradeRequest, ticket: str) -> UpgradeRequest:
 
 
 def _from_query(query: str) -> tuple[str, list[str]]:
-    if QUERY_TICKET not in query and "%" not in query:
-        return query, []
     pairs = query.split("&")
     prefix = f"{QUERY_TICKET}="
     # A ticket has no character that anybody would write as %XX; its name might be.

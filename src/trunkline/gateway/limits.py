@@ -110,9 +110,10 @@ class Tally:
         Raises:
             TooManyConnectionsError: If there are as many as may be.
         """
-        if self._most and self._counts.get(key, 0) >= self._most:
+        number = self._counts.get(key, 0)
+        if 0 < self._most <= number:
             raise self._refusal()
-        self.count(key)
+        self._counts[key] = number + 1
 
     def count(self, key: Hashable) -> None:
         """Count one more, also if there are as many as may be."""

@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httptools
 
@@ -28,6 +28,7 @@ MARKING: Final = frozenset({headers.REQUEST_ID, TRACEPARENT, TRACESTATE})
 _FORWARDED: Final = (headers.FORWARDED_TO_AGENT | headers.WEBSOCKET_HANDSHAKE) - (
     MARKING | {"content-length"}
 )
+_USERS: Final = frozenset(name.encode() for name in headers.USER_IDENTITY_NAMES)
 _KEY: Final = b"sec-websocket-key"
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -39,15 +40,17 @@ class Fields:
     What else they come to is found out when it is first asked for.
     """
 
-    __slots__ = ("_forwarded", "marking", "pairs", "texts")
+    __slots__ = ("_forwarded", "is_sound", "marking", "names_user", "pairs", "texts")
 
-    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, pairs: list[tuple[bytes, bytes]], *, is_sound: bool = False) -> None:
         """Take them.
 
         Args:
             pairs: Names in lower case, and values.
+            is_sound: Whether a handshake that has them is known to be right, by whatever key.
         """
         self.pairs = pairs
+        self.is_sound = is_sound
         #: Their values as texts; several are joined as a list (RFC 9110 section 5.3).
         self.texts: dict[bytes, str] = {}
         texts = self.texts
@@ -56,6 +59,8 @@ class Fields:
             texts[name] = f"{texts[name]}, {text}" if name in texts else text
         #: Those that say what the request is known by.
         self.marking = [pair for pair in pairs if pair[0] in _MARKING]
+        #: Whether one of them says whom the request is made for.
+        self.names_user = not _USERS.isdisjoint(texts)
         self._forwarded: bytes | None = None
 
     @property
@@ -102,13 +107,6 @@ class UpgradeRequest:
     query: str
     fields: Fields
     own: Mapping[bytes, bytes] = field(default_factory=dict)
-    _texts: dict[bytes, str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        # A dozen of them are asked for.
-        self._texts = self.fields.texts
-        if self.own:
-            self._texts = self._texts | {n: v.decode("latin-1") for n, v in self.own.items()}
 
     @classmethod
     def of_target(
@@ -146,7 +144,8 @@ class UpgradeRequest:
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value; several are joined as a list (RFC 9110 section 5.3)."""
-        return self._texts.get(name)
+        own = self.own.get(name)
+        return self.fields.texts.get(name) if own is None else own.decode("latin-1")
 
     def with_headers(self, pairs: list[tuple[bytes, bytes]]) -> "UpgradeRequest":
         """Return the request with other header fields."""
@@ -159,8 +158,8 @@ class UpgradeRequest:
         return self.fields.forwarded + (b"%b: %b\r\n" % (_KEY, key) if key is not None else b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+# Not a dataclass: one that is frozen takes twice as long to make.
+class Marks(NamedTuple):
     """What a request is known by, in logs and in traces.
 
     Attributes:
@@ -174,15 +173,20 @@ class Marks:
     def headers(self) -> list[tuple[str, str]]:
         """Return the headers that tell them to the agent."""
         told = [(headers.REQUEST_ID, self.request_id), (TRACEPARENT, self.trace.parent)]
-        return told + ([(TRACESTATE, self.trace.state)] if self.trace.state else [])
+        if self.trace.state:
+            told.append((TRACESTATE, self.trace.state))
+        return told
 
 
-def marks_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> Marks:
+def marks_of(raw_headers: Sequence[tuple[bytes, bytes]]) -> Marks:
     """Return what a request is known by.
 
     Args:
         raw_headers: Its headers, names in lower case.
     """
+    if not raw_headers:
+        # Nobody has marked it, as few do.
+        return Marks(*_begun())
     given: dict[bytes, list[str]] = {}
     for name, value in raw_headers:
         if name in _MARKING:
@@ -191,11 +195,17 @@ def marks_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> Marks:
     states = [state for state in given.get(_TRACESTATE, ()) if state.isascii()]
     trace = joined(given.get(_TRACEPARENT, ()), states)
     if trace is None:
-        drawn = os.urandom(_TRACE_BYTES + _SPAN_BYTES).hex()
-        trace = begun(drawn[: 2 * _TRACE_BYTES], drawn[2 * _TRACE_BYTES :])
+        _, trace = _begun()
     if len(ids) == 1 and _REQUEST_ID.fullmatch(ids[0]):
         return Marks(ids[0], trace)
     return Marks(trace.trace_id, trace)
+
+
+def _begun() -> tuple[str, TraceContext]:
+    """Return a new trace's id, and the trace."""
+    drawn = os.urandom(_TRACE_BYTES + _SPAN_BYTES).hex()
+    trace_id = drawn[: 2 * _TRACE_BYTES]
+    return trace_id, begun(trace_id, drawn[2 * _TRACE_BYTES :])
 
 
 def marks_in(scope: MutableMapping[str, Any]) -> Marks:

@@ -10,7 +10,9 @@ import re
 import string
 from typing import Final, NamedTuple
 
+from trunkline.gateway.handshake import KEY, check_handshake
 from trunkline.gateway.requests import Fields, UpgradeRequest
+from trunkline.protocol.errors import TrunklineError
 
 #: A target that is a path and perhaps a query, of characters that nobody reads in two ways.
 _REQUEST_LINE: Final = re.compile(
@@ -19,7 +21,6 @@ _REQUEST_LINE: Final = re.compile(
 #: How what is a request's own is announced, as nearly everybody writes it.
 _KEY_LINES: Final = (b"\r\nSec-WebSocket-Key: ", b"\r\nsec-websocket-key: ")
 _TOKEN_LINES: Final = (b"\r\nAuthorization: ", b"\r\nauthorization: ")
-_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _BEARER: Final = b"Bearer "
 _TOKEN_CHARACTERS: Final = string.ascii_letters.encode() + string.digits.encode() + b"-._~+/="
 _END: Final = b"\r\n\r\n"
@@ -57,7 +58,7 @@ def cut(data: bytes) -> Cut | None:
     # With the end of the line before them, and with that of the last.
     lines = data[line.end() : end + 2]
     key, token = _value(lines, _KEY_LINES), _value(lines, _TOKEN_LINES)
-    if key is None or not _KEY.fullmatch(shown := lines[key]):
+    if key is None or not KEY.fullmatch(shown := lines[key]):
         return None
     size = end + len(_END)
     path, query = line[1], line[2] or b""
@@ -113,7 +114,18 @@ class SeenHeads:
         if len(self._kept) >= _MAX_KEPT:
             # The one that was kept first. What comes often is soon kept again.
             del self._kept[next(iter(self._kept))]
-        self._kept[head.common] = Fields([pair for pair in pairs if pair[0] not in _OWN])
+        self._kept[head.common] = Fields(
+            [pair for pair in pairs if pair[0] not in _OWN], is_sound=_is_sound(request)
+        )
 
     def __len__(self) -> int:
         return len(self._kept)
+
+
+def _is_sound(request: UpgradeRequest) -> bool:
+    # What a head is looked up by has a GET and a key that is one, as this has.
+    try:
+        check_handshake(request)
+    except TrunklineError:
+        return False
+    return True

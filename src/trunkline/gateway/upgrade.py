@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import os
-import re
 from typing import Any
 
 from trunkline.auth.caller import Caller, acting_for
 from trunkline.auth.grants import Permission
 from trunkline.auth.identity import Identity
 from trunkline.gateway import carriage, routes, upstream
+from trunkline.gateway.handshake import check_handshake
 from trunkline.gateway.leases import Lease
 from trunkline.gateway.lifetimes import close_revoked
 from trunkline.gateway.limits import Place
@@ -27,14 +27,12 @@ from trunkline.protocol.errors import (
     NotFoundError,
     TrunklineError,
     UnavailableError,
-    UpgradeRequiredError,
 )
 from trunkline.protocol.ids import SessionKey
 from trunkline.sessions.directory import new_session_id
 from trunkline.sessions.elsewhere import SessionElsewhereError
 
 _log = logging.getLogger("trunkline.gateway")
-_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _MAX_EARLY_BYTES = 64 * 1024
 _SWITCHING = 101
 #: Headers of an answer that are the platform's; an agent's of the same name are dropped.
@@ -153,7 +151,7 @@ class Upgrade(asyncio.Protocol):
         self._sentinel = carried.sentinel
         caller, bound_to = await self._admit(request, carried)
         self._caller = caller
-        _check_handshake(request)
+        check_handshake(request)
         self._place.take_address(self._client)
         target = routes.match_websocket(
             request.path,
@@ -319,17 +317,3 @@ def _check_ticket(target: routes.Target, key: SessionKey) -> None:
         raise AuthenticationError("the ticket is for another agent")
     if target.session_id not in (None, key.session_id):
         raise AuthenticationError("the ticket is for another session")
-
-
-def _check_handshake(request: UpgradeRequest) -> None:
-    # RFC 6455 section 4.2.1.
-    if request.method != "GET":
-        raise InvalidRequestError("a WebSocket upgrade is a GET request")
-    if request.header(b"transfer-encoding") or request.header(b"content-length") not in (None, "0"):
-        # Its bytes would be read as frames.
-        raise InvalidRequestError("a WebSocket upgrade has no body")
-    if request.header(b"sec-websocket-version") != "13":
-        raise UpgradeRequiredError("the WebSocket version must be 13")
-    key = request.header(b"sec-websocket-key")
-    if key is None or not _KEY.fullmatch(key.encode("latin-1")):
-        raise InvalidRequestError("Sec-WebSocket-Key must be 16 bytes in base64")

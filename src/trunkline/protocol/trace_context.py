@@ -7,8 +7,7 @@ section 3.2), and a trace begun in its place.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -19,8 +18,7 @@ _FORBIDDEN_VERSION = "ff"
 _FLAGS = "01"
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """What a request carries of its trace.
 
     Attributes:

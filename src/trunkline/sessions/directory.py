@@ -126,8 +126,9 @@ class SessionDirectory:
         Raises:
             SessionElsewhereError: Naming that one.
         """
-        if record.holder is not None and (record.holder != self._node or self.is_passed_on):
-            raise SessionElsewhereError(record.key, record.holder)
+        holder = record.holder
+        if holder is not None and (holder != self._node or self.is_passed_on):
+            raise SessionElsewhereError(record.key, holder)
 
     # Making and using
 
@@ -160,7 +161,10 @@ class SessionDirectory:
         called = await self._store.find_called(key)
         agent = _enabled(called.agent, key)
         owner = caller.owner_of(agent.endpoint)
-        record, version = await self._live(called.session, owner), called.version
+        record, version = called.session, called.version
+        # What runs somewhere is live, whoever's it is.
+        if record is None or record.holder is None or record.status is SessionStatus.DELETING:
+            record = await self._live(record, owner)
         if record is None:
             version = await select_version(self._store, agent)
             check_protocol(agent, version, protocol)

@@ -26,6 +26,8 @@ class Gate:
     def __init__(self, node: NodeId) -> None:
         self._node = node
         self._phase = Phase.OPEN
+        #: Whether that is how far it has come: nothing has to wait, or is refused.
+        self.is_open = True
         self._changed = asyncio.Event()
 
     @property
@@ -36,6 +38,7 @@ class Gate:
     @phase.setter
     def phase(self, phase: Phase) -> None:
         self._phase = phase
+        self.is_open = phase is Phase.OPEN
         self._changed.set()
         self._changed = asyncio.Event()
 

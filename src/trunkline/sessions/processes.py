@@ -130,17 +130,20 @@ class SessionProcesses:
             TrunklineError: If it can't be started.
         """
         self.refuse_if_closing()
-        await self.leaving.gate.pass_use(record.key)
+        if not self.leaving.gate.is_open:
+            await self.leaving.gate.pass_use(record.key)
         slot = self._slot_of(record)
         slot.leases += 1
         slot.stop_idle_clock()
         slot.wake("a request")
         slot.idle_timeout_s = self._idle_timeout_of(version)
-        try:
-            instance = await self._running(slot, record, version)
-        except BaseException:
-            self._returned(slot)
-            raise
+        instance = slot.instance
+        if instance is None or slot.stopping is not None:
+            try:
+                instance = await self._running(slot, record, version)
+            except BaseException:
+                self._returned(slot)
+                raise
         self.uses.note(record.key)
         if slot.version_record is not version and slot.version_record != version:
             slot.version_record = version
@@ -225,8 +228,6 @@ class SessionProcesses:
     # Starting
 
     async def _running(self, slot: Slot, record: SessionRecord, version: VersionRecord) -> Instance:
-        if slot.instance is not None and slot.stopping is None:
-            return slot.instance
         await self.leaving.gate.pass_change(slot.key)
         if slot.instance is not None and slot.stopping is None:
             return slot.instance

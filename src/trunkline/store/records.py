@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -93,10 +93,13 @@ class VersionRecord:
     launch: Mapping[str, Any] | None = None
     """How the runtime starts it, once it is active."""
 
-    @property
-    def protocols(self) -> frozenset[str]:
-        """The protocols its definition declares."""
-        return frozenset(p["protocol"] for p in self.definition.get("protocol_versions", ()))
+    protocols: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The protocols its definition declares."""
+
+    def __post_init__(self) -> None:
+        # Made once: each call asks for them, and a record is remembered.
+        declared = self.definition.get("protocol_versions", ())
+        object.__setattr__(self, "protocols", frozenset(p["protocol"] for p in declared))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,16 @@
 """Heads that are looked up instead of parsed: the same is found in them, and nothing else."""
 
 import asyncio
+import contextlib
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from fuzz.front_door import FrontDoorHarness
+from trunkline.gateway.handshake import check_handshake
 from trunkline.gateway.requests import UpgradeRequest
 from trunkline.gateway.seen_heads import SeenHeads, cut
+from trunkline.protocol.errors import TrunklineError
 
 KEY, OTHER_KEY = b"dGhlIHNhbXBsZSBub25jZQ==", b"A+/z" * 5 + b"AA=="
 FIELDS = [
@@ -55,6 +58,39 @@ def test_another_key_token_and_target_are_found() -> None:
     assert found.header(b"authorization") == "Bearer other_"
     assert found.forwarded == b"user-agent: me\r\nsec-websocket-key: " + OTHER_KEY + b"\r\n"
     assert parts.size == len(head(*changes, target=b"/else"))
+
+
+@pytest.mark.parametrize(
+    ("more", "is_sound"),
+    [
+        ([(b"Sec-WebSocket-Version", b"13")], True),
+        ([(b"Sec-WebSocket-Version", b"13"), (b"Content-Length", b"0")], True),
+        ([], False),
+        ([(b"Sec-WebSocket-Version", b"12")], False),
+        ([(b"Sec-WebSocket-Version", b"13"), (b"Content-Length", b"1")], False),
+        ([(b"Sec-WebSocket-Version", b"13"), (b"Transfer-Encoding", b"chunked")], False),
+    ],
+)
+def test_a_handshake_is_checked_again_unless_one_with_the_same_fields_was_right(
+    more: list[tuple[bytes, bytes]], is_sound: bool
+) -> None:
+    lines = b"".join(b"%b: %b\r\n" % pair for pair in more)
+    parts = cut(head().removesuffix(b"\r\n") + lines + b"\r\n")
+    assert parts is not None
+    request = UpgradeRequest.of_target(
+        b"GET", b"/ws", [*pairs(), *((name.lower(), value) for name, value in more)]
+    )
+    seen = SeenHeads()
+    seen.keep(parts, request)
+    found = seen.find(parts)
+    assert found is not None
+    assert found.fields.is_sound is is_sound
+    assert not found.with_headers(found.headers).fields.is_sound
+    for each in (request, found):
+        with contextlib.ExitStack() as stack:
+            if not is_sound:
+                stack.enter_context(pytest.raises(TrunklineError))
+            check_handshake(each)
 
 
 def test_another_field_is_another_head() -> None:

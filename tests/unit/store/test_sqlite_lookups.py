@@ -1,12 +1,14 @@
 """Rows looked up in the event loop: what is kept, and that nothing is kept that has changed."""
 
+import dataclasses
+import datetime as dt
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from trunkline.protocol.ids import AgentName, NodeId, ProjectName
+from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId
 from trunkline.store.records import AgentRecord, NewVersion
 from trunkline.store.sql.store import SqlStore
 from trunkline.store.sqlite import lookups
@@ -43,6 +45,16 @@ async def found(store: SqlStore) -> AgentRecord:
 async def test_what_has_not_changed_is_the_same(store: SqlStore) -> None:
     first = await found(store)
     assert await found(store) is first
+
+
+async def test_what_a_commit_has_not_changed_is_the_same_record(store: SqlStore) -> None:
+    first, version = await found(store), await store.find_version(PROJECT, AGENT, VersionId("1"))
+    await store.add_node(NodeId("n"), dt.datetime.now(dt.UTC), "http://x")
+    assert await found(store) is first
+    assert version is not None
+    assert await store.find_version(PROJECT, AGENT, VersionId("1")) is version
+    await store.update_agent(PROJECT, AGENT, is_enabled=False)
+    assert await found(store) == dataclasses.replace(first, is_enabled=False)
 
 
 async def test_what_this_process_commits_is_seen_at_once(store: SqlStore) -> None:

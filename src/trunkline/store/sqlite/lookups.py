@@ -70,6 +70,9 @@ class Lookups:
         )
         self._db.row_factory = sqlite3.Row
         self._statements = Statements(self._db, sql)
+        # Made once: it is asked at each look.
+        self._version_cursor = self._db.cursor()
+        self._version_cursor.row_factory = None
         self._version = 0
         self._kept: dict[Hashable, Any] = {}
 
@@ -81,7 +84,7 @@ class Lookups:
         """
         try:
             # This connection never writes, so it is told of everybody's commits.
-            (version,) = self._db.execute("pragma data_version").fetchone()
+            (version,) = self._version_cursor.execute("pragma data_version").fetchone()
             if version != self._version or len(self._kept) >= _MAX_KEPT:
                 self._version = version
                 self._kept.clear()
