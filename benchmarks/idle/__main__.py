@@ -2,17 +2,21 @@
 
 Run as ``python -m benchmarks.idle``. Callers come to some sessions of an agent that answers, and
 stay; the agent's host pings them, and they answer. When all are there, and again after a while, a
-part of them asks something. A process may have so many descriptors (``ulimit -Hn``), and a
-connection takes two of the one that relays it, so there are several workers, and several processes
-of callers.
+part of them asks something. At the end the platform is told to stop: everybody is to hear 1001
+within `drain_timeout_s`, and the platform to be gone soon after. A process may have so many
+descriptors (``ulimit -Hn``), and a connection takes two of the one that relays it, so there are
+several workers, and several processes of callers.
 """
 
 import argparse
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
@@ -27,6 +31,7 @@ from benchmarks.support.processes import (
 )
 from benchmarks.support.report import console, machine, table
 from tests.support.platform import Platform
+from trunkline.gateway.settings import GatewaySettings
 
 AGENT = """kind: hosted
 name: voice
@@ -46,6 +51,9 @@ SETTINGS = {
 }
 #: Less than the usual limit of descriptors, and than there are ports for one address.
 _CALLERS_EACH = 7000
+DRAIN_S = GatewaySettings().drain_timeout_s
+#: What isn't over by then isn't going to be.
+_END_LIMIT_S = 120.0
 _OPEN = re.compile(r"^trunkline_connections(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
@@ -54,6 +62,11 @@ def connections(platform: Platform) -> int:
     opener = build_opener(ProxyHandler({}))
     with opener.open(f"{platform.url}/metrics", timeout=60) as answer:
         return round(sum(float(n) for n in _OPEN.findall(answer.read().decode())))
+
+
+def _gone_at(platform: Platform) -> float:
+    platform.wait(_END_LIMIT_S)
+    return time.monotonic()
 
 
 def main() -> int:
@@ -105,6 +118,12 @@ def main() -> int:
         time.sleep(options.rest_s)
         grown = [memory_of(pid) - was for pid, was in zip(gateway, before, strict=True)]
         second = [child.ask(every=options.every) for child in groups]
+        told_at = time.monotonic()
+        platform.signal(signal.SIGTERM)
+        with ThreadPoolExecutor(1) as waiting:
+            gone = waiting.submit(_gone_at, platform)
+            ends = [child.ask(end=_END_LIMIT_S) for child in groups]
+            gone_s = gone.result() - told_at
     out = console()
     out.print(
         table(
@@ -127,8 +146,20 @@ def main() -> int:
             sum(each[what] for each in answers) for what in ("asked", "answered", "ended")
         )
         out.print(f"{name}: {asked}, answered: {answered}, ended: {ended}")
-    is_whole = at_once == options.connections and all(
-        each["asked"] == each["answered"] and not each["ended"] for each in (*first, *second)
+    heard: Counter[str] = sum((Counter(each["codes"]) for each in ends), Counter())
+    heard_s = max(each["told_at"] for each in ends) - told_at
+    out.print(
+        f"told to stop: {heard['1001']} of {options.connections} heard 1001, the last after "
+        f"{heard_s:.1f} s ({DRAIN_S:g} s is the limit); gone after {gone_s:.1f} s"
+        + "".join(f"; {code}: {n}" for code, n in heard.items() if code != "1001")
+    )
+    is_whole = heard["1001"] == options.connections and heard_s <= DRAIN_S
+    is_whole = (
+        is_whole
+        and at_once == options.connections
+        and all(
+            each["asked"] == each["answered"] and not each["ended"] for each in (*first, *second)
+        )
     )
     return 0 if is_whole else 1
 

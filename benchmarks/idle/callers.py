@@ -3,21 +3,27 @@
 Run with a port, a path, a token, how many callers there are and among how many sessions they are
 spread. They come one after the other; a line on standard output
 says that all are there. Then each line of JSON on standard input, ``{"every": N}``, has each N-th
-of them ask, and is answered with how many were, and how many are gone.
+of them ask, and is answered with how many were, and how many are gone. ``{"end": S}`` waits at
+most so long for all of them to be closed, and is answered with what they were told.
 """
 
+import contextlib
 import json
 import select
 import socket
 import sys
 import time
+from collections import Counter
+from typing import Any
 
 from benchmarks.support.frames import HEAD_END, masked_frame, plain_frame, upgrade_head
+from trunkline.protocol.close import encode_close
 
 _QUESTION = masked_frame(b"still there?")
 _ANSWER = plain_frame(b"still there?")
 _PING = b"\x89\x00"
 _PONG = b"\x8a\x80\0\0\0\0"
+_CLOSE = b"\x88"
 _TIMEOUT_S = 60.0
 _EVENTS = 4096
 
@@ -30,6 +36,9 @@ class Callers:
         self._socks: dict[int, socket.socket] = {}
         self._rest: dict[int, bytes] = {}
         self.ended = 0
+        #: By what each was told when it was closed.
+        self._codes: Counter[int] = Counter()
+        self._told_at = 0.0
 
     def add(self, port: int, head: bytes) -> None:
         """Make one more connection, with an upgrade's head."""
@@ -67,12 +76,30 @@ class Callers:
                 elif rest.startswith(_ANSWER):
                     answers += 1
                     rest = rest[len(_ANSWER) :]
-                elif _ANSWER.startswith(rest):
+                elif rest.startswith(_CLOSE) and len(rest) >= 4 and len(rest) >= 2 + rest[1]:
+                    self._take_close(sock, rest[2 : 2 + rest[1]])
+                    rest = rest[2 + rest[1] :]
+                elif _ANSWER.startswith(rest) or rest.startswith(_CLOSE):
                     break
                 else:
                     raise SystemExit(f"neither a ping nor the answer: {rest!r}")
             self._rest[file] = rest
         return answers
+
+    def _take_close(self, sock: socket.socket, payload: bytes) -> None:
+        code = int.from_bytes(payload[:2])
+        self._codes[code] += 1
+        self._told_at = time.monotonic()
+        # Both write at once if the platform has just given up waiting.
+        with contextlib.suppress(OSError):
+            sock.send(encode_close(code, mask=bytes(4)))
+
+    def until_ended(self, limit_s: float) -> dict[str, Any]:
+        """Wait until all of them are closed, at most so long."""
+        deadline = time.monotonic() + limit_s
+        while self.ended < len(self._socks) and time.monotonic() < deadline:
+            self.look(0.1)
+        return {"codes": self._codes, "told_at": self._told_at, "ended": self.ended}
 
     def ask(self, every: int) -> dict[str, int]:
         """Have some of them ask, and wait for the answers."""
@@ -108,7 +135,11 @@ def main() -> None:
             line = sys.stdin.readline()
             if not line:
                 return
-            print(json.dumps(callers.ask(json.loads(line)["every"])), flush=True)
+            told_to = json.loads(line)
+            if "end" in told_to:
+                print(json.dumps(callers.until_ended(told_to["end"])), flush=True)
+            else:
+                print(json.dumps(callers.ask(told_to["every"])), flush=True)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,10 @@ class FakeLease:
     def stay_awake(self, why: str) -> None:
         """Be awake as ever."""
 
-    def connection_ended(self, event: dict[str, Any]) -> None:
+    def connection_ended(self, event: dict[str, Any], words: str) -> None:
         self.log.connections.append(event)
+        self.log.event("ConnectionClosed", words)
+        self.release()
 
     async def wait_exited(self) -> ExitStatus:
         return await asyncio.shield(self._sessions.exited)

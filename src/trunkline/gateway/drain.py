@@ -7,8 +7,9 @@ enough that its close handshake fits into the time there is.
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from trunkline.gateway import upstream
 from trunkline.gateway.relayed import Relayed
@@ -18,6 +19,8 @@ from trunkline.runtimes.interface import Address
 
 _log = logging.getLogger("trunkline.gateway")
 _TICK_S = 0.05
+#: So long others may have to wait while many are closed.
+_TURN_S = 0.2
 _TELL_TIMEOUT_S = 1.0
 _TOLD_AT_ONCE = 64
 #: The part of the time that close handshakes get.
@@ -54,6 +57,9 @@ class Drain:
         )
         #: Since when an agent knows, by its address.
         self._told_at: dict[Address, float] = {}
+        #: When each connection is to be looked at again; one that is closed, never. With thousands
+        #: of them a look at each takes longer than there is between two.
+        self._due_at: dict[Relayed, float] = {}
 
     @property
     def left_s(self) -> float:
@@ -72,21 +78,48 @@ class Drain:
             if self._tells_agents:
                 await self._tell_agents()
         while self.left_s and (services.relayed or not self._is_quiet()):
-            now = time.monotonic()
-            is_over = now >= self._last_call
-            for relayed in tuple(services.relayed):
-                if is_over or self._is_idle(relayed, now):
-                    relayed.relay.drain()
+            await self._close(self._to_close(time.monotonic()))
             await asyncio.sleep(_TICK_S)
         for relayed in tuple(services.relayed):
             relayed.relay.abort()
 
-    def _is_idle(self, relayed: Relayed, now: float) -> bool:
+    async def _close(self, many: Sequence[Relayed]) -> None:
+        """Close connections, all clients first: an agent's end may take many times as long.
+
+        Where processors are short, the agents that have been told would hold up what tells the
+        other clients.
+        """
+        turned_at = time.monotonic()
+        for client_first in (True, False):
+            for relayed in many:
+                relayed.relay.drain(client_first=client_first)
+                if time.monotonic() - turned_at > _TURN_S:
+                    await asyncio.sleep(0)
+                    turned_at = time.monotonic()
+
+    def _to_close(self, now: float) -> Sequence[Relayed]:
+        """Return those that are to be closed now, and weren't before."""
+        is_over, due_at = now >= self._last_call, self._due_at
+        found = []
+        for relayed in self._services.relayed:
+            due = due_at.get(relayed, 0.0)
+            if due > now and not (is_over and due < math.inf):
+                continue
+            left_s = 0.0 if is_over else self._until_idle_s(relayed, now)
+            if left_s > 0:
+                due_at[relayed] = now + left_s
+            else:
+                due_at[relayed] = math.inf
+                found.append(relayed)
+        return found
+
+    def _until_idle_s(self, relayed: Relayed, now: float) -> float:
+        """Return how long nothing may go over it until it counts as idle."""
         # An agent that was told something may want to say something, too.
         address = relayed.agent.address
         told_at = self._told_at.get(address, 0.0) if address is not None else 0.0
         quiet_s = min(relayed.relay.quiet_s(now), now - told_at)
-        return quiet_s >= self._services.settings.drain_quiet_s
+        return self._services.settings.drain_quiet_s - quiet_s
 
     async def _tell_agents(self) -> None:
         room = asyncio.Semaphore(_TOLD_AT_ONCE)

@@ -40,8 +40,13 @@ class Held(Protocol):
     def stay_awake(self, why: str) -> None:
         """Have the agent go on, if it is frozen, and freeze it no more."""
 
-    def connection_ended(self, event: Mapping[str, Any]) -> None:
-        """Keep how a connection went, and count what went over it."""
+    def connection_ended(self, event: Mapping[str, Any], words: str) -> None:
+        """Keep how its connection went, count what went over it, and give it back.
+
+        Args:
+            event: What is kept.
+            words: The same for the session's log.
+        """
 
     def used_by(self, request_id: str, address: str, version: str, began_at: float) -> None:
         """Say which connection it is for, for whoever has to tell of its end otherwise.

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from trunkline.aio.passing import close_all
 from trunkline.aio.sockets import unsent_bytes
-from trunkline.gateway.carrier import Given, Taken
+from trunkline.gateway.carrier import Counters, Given, Taken
 from trunkline.gateway.moved import MovedLeg
 from trunkline.gateway.summary import Tally
 from trunkline.protocol.frames import FrameScanner
@@ -137,6 +137,13 @@ class Leg(asyncio.Protocol):
         if not self.peer.is_lost and not self.peer.is_held:
             self.peer.transport.resume_reading()
 
+    def count(self, counters: Counters) -> None:
+        """Keep what the pump has counted."""
+        self.bytes_read = counters.bytes_read
+        self.scanner.frames = counters.frames
+        self.scanner.controls = self.controls_before + counters.controls
+        self.peer.waiting_bytes = counters.waiting_bytes
+
     def note_activity(self, now: float) -> None:
         """Keep when bytes last came."""
         if self.bytes_read != self.bytes_seen:
@@ -147,6 +154,20 @@ class Leg(asyncio.Protocol):
         """Return for how long no bytes have come; None if none ever came."""
         self.note_activity(now)
         return now - self.active_at if self.bytes_read else None
+
+    def is_to_close(self, frame: bytes) -> bool:
+        """Send it nothing more of its peer's; return whether a close frame may be sent now.
+
+        One that may be sent later is kept until its peer's frame has ended.
+        """
+        source = self.peer.scanner
+        source.stop()
+        if self.is_lost or source.close is not None:
+            return False
+        if not source.is_between_frames:
+            self.close_due = frame
+            return False
+        return True
 
     @property
     def is_quiet(self) -> bool:

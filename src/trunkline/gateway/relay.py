@@ -17,11 +17,12 @@ from trunkline.gateway.leg import Leg, duplicates_of, tally_of
 from trunkline.gateway.moved import MovedLeg, MovedRelay
 from trunkline.gateway.overdue import TimeLimits
 from trunkline.gateway.settings import GatewaySettings
-from trunkline.gateway.summary import ClosedBy, Summary, Tally
+from trunkline.gateway.summary import ClosedBy, Summary, Tally, tell_nobody
 from trunkline.protocol.close import CloseCode, encode_close
 from trunkline.protocol.frames import FrameScanner
 from trunkline.sessions.suspension import Traffic
 
+_RESTARTING = "the platform is restarting; connect again with the same session id"
 #: Who ended a connection, if nobody can be told.
 _UNKNOWN = ClosedBy.NETWORK, int(CloseCode.ABNORMAL), "", ""
 
@@ -37,6 +38,7 @@ class Relay:
         "_doze",
         "_ended",
         "_explain_loss",
+        "_for_agent",
         "_has_ended",
         "_is_closing",
         "_is_encrypted",
@@ -92,6 +94,8 @@ class Relay:
         self._has_ended = False
         self._unsent_bytes: int | None = None
         self._was_cut = False
+        #: The close frame that the agent hasn't got yet, while its client has one.
+        self._for_agent: bytes | None = None
         self._ended: tuple[ClosedBy, int, str, str] | None = None
         self.downstream = Leg(self, downstream, FrameScanner(settings.max_frame_bytes))
         self.upstream = Leg(self, upstream, FrameScanner(settings.max_frame_bytes))
@@ -224,10 +228,7 @@ class Relay:
                 leg.waiting_bytes = 0 if leg.is_lost else leg.transport.get_write_buffer_size()
             return
         for leg, counters in zip(legs, self._carried.counters(), strict=True):
-            leg.bytes_read = counters.bytes_read
-            leg.scanner.frames = counters.frames
-            leg.scanner.controls = leg.controls_before + counters.controls
-            leg.peer.waiting_bytes = counters.waiting_bytes
+            leg.count(counters)
 
     def _take_back(self) -> None:
         """Go on in the event loop with what the pump had at hand."""
@@ -343,25 +344,31 @@ class Relay:
         self.quiet_s(time.monotonic())
         return tally_of(self.downstream, self.upstream, self._times.started_at)
 
-    def drain(self) -> None:
-        """Close because the platform is told to stop. Twice is fine."""
-        self.close(
-            CloseCode.GOING_AWAY,
-            "the platform is restarting; connect again with the same session id",
-            ClosedBy.DRAIN,
-        )
+    def drain(self, *, client_first: bool = False) -> None:
+        """Close because the platform is told to stop. Twice is fine.
+
+        Args:
+            client_first: Leave the agent to a second call, or to the client's end.
+        """
+        self._begin_close(CloseCode.GOING_AWAY, _RESTARTING, ClosedBy.DRAIN)
+        if not client_first:
+            self._close_agent()
 
     def abort(self) -> None:
         """Cut both connections."""
         self._rouse("the connection's end")
         self._take_back()
-        self._was_cut = True
+        self._was_cut, self._for_agent = True, None
         for leg in (self.downstream, self.upstream):
             if not leg.is_lost:
                 leg.transport.abort()
 
     def close(self, code: int, reason: str, by: ClosedBy, *, limit: str = "") -> None:
         """Close both connections with a close frame between frames. Twice is fine."""
+        self._begin_close(code, reason, by, limit)
+        self._close_agent()
+
+    def _begin_close(self, code: int, reason: str, by: ClosedBy, limit: str = "") -> None:
         self._rouse("the connection's end")
         self._take_back()
         if self._is_closing:
@@ -369,17 +376,14 @@ class Relay:
         self._is_closing = True
         self._note(by, code, reason, limit)
         self._start_timer()
-        for leg in (self.downstream, self.upstream):
-            source = leg.peer.scanner
-            source.stop()
-            if leg.is_lost or source.close is not None:
-                continue
-            mask = secrets.token_bytes(4) if leg is self.upstream else None
-            frame = encode_close(code, reason, mask=mask)
-            if source.is_between_frames:
-                self._write_close(leg, frame)
-            else:
-                leg.close_due = frame
+        self._for_agent = encode_close(code, reason, mask=secrets.token_bytes(4))
+        if self.downstream.is_to_close(frame := encode_close(code, reason)):
+            self._write_close(self.downstream, frame)
+
+    def _close_agent(self) -> None:
+        frame, self._for_agent = self._for_agent, None
+        if frame is not None and not self._has_ended and self.upstream.is_to_close(frame):
+            self._write_close(self.upstream, frame)
 
     def _write_close(self, leg: Leg, frame: bytes) -> None:
         leg.close_due = None
@@ -415,6 +419,7 @@ class Relay:
         if leg is self.downstream:
             self._client_is_gone = True
             self._note(ClosedBy.NETWORK, CloseCode.ABNORMAL, "the client went away")
+            self._close_agent()
             self.upstream.transport.close()
         else:
             self._agent_gone()
@@ -481,20 +486,11 @@ class Relay:
             self._timer.cancel()
             self._timer = None
         by, code, reason, limit = self._ended or _UNKNOWN
-        on_end, self._on_end = self._on_end, _nobody
+        on_end, self._on_end = self._on_end, tell_nobody
         tally = tally_of(self.downstream, self.upstream, self._times.started_at)
-        end = Summary(
-            **tally.fields(),
-            by=by,
-            code=code,
-            reason=reason,
-            limit=limit,
-            was_cut=self._was_cut,
+        was_cut = self._was_cut
+        on_end(
+            Summary(**tally.fields(), by=by, code=code, reason=reason, limit=limit, was_cut=was_cut)
         )
-        on_end(end)
         for leg in (self.downstream, self.upstream):
             leg.let_go()
-
-
-def _nobody(summary: Summary) -> None:
-    """Stand for who was told of the end: it refers back to the relay."""

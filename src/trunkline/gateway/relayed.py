@@ -33,8 +33,8 @@ class Agent(Protocol):
     is_local: bool
     address: Address | None
 
-    def ended(self, event: Mapping[str, Any]) -> None:
-        """Keep how a connection to it ended."""
+    def ended(self, event: Mapping[str, Any], words: str) -> None:
+        """Keep how the connection to it ended, and give back what was held meanwhile."""
 
     def event(self, reason: str, message: str) -> None:
         """Write to the session's log."""
@@ -70,8 +70,8 @@ class LocalAgent:
         self.address: Address | None = hold.address
         self.version = version
 
-    def ended(self, event: Mapping[str, Any]) -> None:
-        self._hold.connection_ended(event)
+    def ended(self, event: Mapping[str, Any], words: str) -> None:
+        self._hold.connection_ended(event, words)
 
     def event(self, reason: str, message: str) -> None:
         self._hold.log.event(reason, message)
@@ -111,7 +111,7 @@ class RemoteAgent:
     def __init__(self, key: SessionKey) -> None:
         self.key = key
 
-    def ended(self, event: Mapping[str, Any]) -> None:
+    def ended(self, event: Mapping[str, Any], words: str) -> None:
         pass
 
     def event(self, reason: str, message: str) -> None:
@@ -312,9 +312,7 @@ class Relayed:
             at=dt.datetime.now(dt.UTC),
         )
         words = line_of(event)
-        agent.ended(event)
-        agent.event("ConnectionClosed", words)
-        agent.release()
+        agent.ended(event, words)
         _log.info("connection closed: session=%s %s", agent.key, words)
 
 

@@ -118,10 +118,17 @@ class Hold:
         """Have the agent go on, if it is frozen, and freeze it no more."""
         self._slot.end_suspension(why)
 
-    def connection_ended(self, event: Mapping[str, Any]) -> None:
-        """Keep how a connection went, and count what went over it."""
+    def connection_ended(self, event: Mapping[str, Any], words: str) -> None:
+        """Keep how its connection went, count what went over it, and give the lease back.
+
+        Args:
+            event: What is kept.
+            words: The same for the session's log.
+        """
         self._slot.ended.add(event)
         self.log.connections.append(event)
+        self.log.event("ConnectionClosed", words)
+        self.release()
 
     def used_by(self, request_id: str, address: str, version: str, began_at: float) -> None:
         """Do nothing: whoever relays the connection tells of its end, in this same process."""

@@ -8,11 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.integration.gateway.test_relay import agent, echo, echo_gateway
 from tests.support.gateway import Gateway, accept_upgrade, raw_agent, running_gateway
 from trunkline.agentserver import InvocationAgentServerHost
+from trunkline.gateway.drain import Drain
+from trunkline.gateway.leg import Leg
+from trunkline.gateway.relay import Relay
+from trunkline.gateway.relayed import Relayed
 from trunkline.runtimes.interface import Address
 
 CLOSE_1001 = b"\x03\xe9"
@@ -99,6 +104,59 @@ async def test_one_in_use_is_closed_when_it_falls_quiet() -> None:
             received = [message async for message in websocket]
             assert received == ["a", *"bbbbbbbbbb"]
         await gateway.serving
+
+
+async def test_all_clients_hear_of_it_before_any_agent_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, looks = [], 0
+    write_close, until_idle_s = Relay._write_close, Drain._until_idle_s
+
+    def note(relay: Relay, leg: Leg, frame: bytes) -> None:
+        told.append("client" if leg is relay.downstream else "agent")
+        write_close(relay, leg, frame)
+
+    def look(drain: Drain, relayed: Relayed, now: float) -> float:
+        nonlocal looks
+        looks += 1
+        return until_idle_s(drain, relayed, now)
+
+    monkeypatch.setattr(Relay, "_write_close", note)
+    monkeypatch.setattr(Drain, "_until_idle_s", look)
+    async with echo_gateway(drain_timeout_s=5, drain_quiet_s=0.5) as gateway:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(gateway.connect()) for _ in range(10)]
+            gateway.server.stop()
+            for client in clients:
+                await client.wait_closed()
+                assert client.close_code == 1001
+        await gateway.serving
+    assert told == ["client"] * 10 + ["agent"] * 10
+    # Not at each turn: with thousands of them that alone would take all the time there is.
+    assert looks <= 30
+
+
+@pytest.mark.parametrize("ends", ["answers", "vanishes"])
+async def test_an_agent_whose_client_ends_first_hears_of_it_all_the_same(ends: str) -> None:
+    codes: list[int | None] = []
+    ended = asyncio.Event()
+
+    async def listen(websocket: ServerConnection) -> None:
+        await websocket.wait_closed()
+        codes.append(websocket.close_code)
+        ended.set()
+
+    async with agent(listen) as address, running_gateway(address) as gateway:
+        async with gateway.connect() as client:
+            (relayed,) = gateway.services.relayed
+            relayed.relay.drain(client_first=True)
+            if ends == "vanishes":
+                client.transport.abort()
+            await client.wait_closed()
+            await ended.wait()
+        relayed.relay.drain()
+    assert codes == [1001]
+    assert gateway.sessions.ended[0]["closed_by"] == "drain"
 
 
 async def test_a_second_signal_does_not_wait() -> None:

@@ -196,8 +196,9 @@ class Desk:
             holding.hold.log.event(message["reason"], message["message"])
 
     def _ended(self, message: Mapping[str, Any]) -> None:
-        if (holding := self._held.get(message["lease"])) is not None:
-            holding.hold.connection_ended(message["event"])
+        if (holding := self._held.pop(message["lease"], None)) is not None:
+            event = message["event"]
+            holding.hold.connection_ended(event, line_of(event))
 
     def _failed(self, message: Mapping[str, Any]) -> None:
         self._services.errors.add(message["project"], message["agent"])
@@ -250,8 +251,7 @@ class Desk:
             at=dt.datetime.now(dt.UTC),
         )
         self._services.metrics.closes.labels(str(event["code"]), ClosedBy.NETWORK.value).inc()
-        hold.connection_ended(event)
-        hold.log.event("ConnectionClosed", line_of(event))
+        hold.connection_ended(event, line_of(event))
 
 
 def _found(record: Any) -> _Answer:

@@ -100,9 +100,12 @@ class RemoteLease:
             raise
         return ExitStatus(answer["code"], answer["signal"], answer["why"])
 
-    def connection_ended(self, event: Mapping[str, Any]) -> None:
-        """Have it kept how a connection went, and counted."""
-        self._main.tell("ended", lease=self._number, event=event)
+    def connection_ended(self, event: Mapping[str, Any], words: str) -> None:
+        """Have it kept how its connection went, and give it back."""
+        # In one message: when many end at once, each is work for both processes.
+        if self._is_held:
+            self._is_held = False
+            self._main.tell("ended", lease=self._number, event=event)
 
     def used_by(self, request_id: str, address: str, version: str, began_at: float) -> None:
         """Say which connection it is for, in case that this process ends without a word."""
