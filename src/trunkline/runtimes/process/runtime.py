@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from trunkline.aio.tasks import TaskOwner
+from trunkline.aio.threads import in_thread
 from trunkline.protocol.errors import SessionNotReadyError, UnavailableError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName, VersionId
 from trunkline.runtimes.interface import (
@@ -112,10 +113,12 @@ class ProcessRuntime:
             SandboxUnavailableError: If more is required. The runtime is closed then.
         """
         try:
-            await self.find_level()
+            level = await self.find_level()
         except BaseException:
             await self.aclose()
             raise
+        if level.ground is not None:
+            await in_thread(level.ground.cgroups.remove_forgotten)
         return self
 
     def use_doors(self, doors: Doors) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.runtimes.support import AGENT, wait_gone
+from trunkline.runtimes.process.runtime import ProcessRuntime
+from trunkline.runtimes.process.sandbox.cgroups import find_cgroups
+from trunkline.runtimes.process.settings import ProcessSettings
 
 PLATFORM = """
 import asyncio, json, os, sys
@@ -51,3 +55,10 @@ async def test_agent_dies_with_a_killed_platform(tmp_path: Path, loop: str, star
     platform.send_signal(signal.SIGKILL)
     await platform.wait()
     await wait_gone(pid)
+    # What it couldn't remove the next platform does that starts here, whosever it is.
+    groups = list(find_cgroups().groups(f"trunkline-node-{platform.pid}-"))
+    for group in groups:
+        os.utime(group, (0, 0))
+    settings = ProcessSettings(state_dir=tmp_path, run_dir=tmp_path / "run")
+    await (await ProcessRuntime(settings).opened()).aclose()
+    assert not [group for group in groups if group.exists()]

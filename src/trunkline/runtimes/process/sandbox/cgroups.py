@@ -25,6 +25,10 @@ _READ_BYTES = 16 * 1024
 #: How long the kernel may take to let go of a group whose last process has ended.
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_S = 0.01
+#: One is made moments before its first process joins it.
+_FORGOTTEN_AFTER_S = 600.0
+#: With what the name of every group begins.
+PREFIX = "trunkline-"
 CONTROLLERS = ("memory", "cpu", "pids")
 #: Version 1 counts processor time here, which may be mounted apart from what bounds it.
 _ACCOUNTING = "cpuacct"
@@ -112,13 +116,25 @@ class Cgroups:
 
     def remove_stale(self, prefix: str) -> None:
         """Remove empty groups whose names begin so: of platforms that were killed."""
+        for folder in self.groups(prefix):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def remove_forgotten(self) -> None:
+        """Remove empty groups that are old: of platforms whose stores are gone as well."""
+        for folder in self.groups(PREFIX):
+            with contextlib.suppress(OSError):
+                # The kernel keeps one that has processes. It may take it for younger than it is.
+                if time.time() - folder.stat().st_mtime > _FORGOTTEN_AFTER_S:  # noqa: TID251
+                    folder.rmdir()
+
+    def groups(self, prefix: str) -> Iterator[Path]:
+        """Return the folders of those whose names begin so."""
         places = [hierarchy.folder for hierarchy in self._hierarchies]
         if isinstance(self.freezer, FreezerPlace):
             places += [self.freezer.folder, self.freezer.accounting]
         for place in dict.fromkeys(places):
-            for folder in place.glob(f"{prefix}*"):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            yield from place.glob(f"{prefix}*")
 
     def thaw_stale(self, prefix: str) -> None:
         """Let those go on that were frozen when their platform was killed: they end then."""

@@ -1,5 +1,6 @@
 """How control groups are found, made and read: version 1 and 2 on recorded trees."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,20 @@ def test_version_2_is_read(tmp_path: Path) -> None:
     (folder / "cgroup.procs").write_text("")
     descriptors = group.open_to_join()
     assert len(descriptors) == 1
+
+
+def test_empty_groups_that_are_old_are_swept(tmp_path: Path) -> None:
+    own = v2_tree(tmp_path)
+    found = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,))
+    for name in ("trunkline-a-1", "trunkline-b-1", "trunkline-used-1", "somebodys"):
+        (own / name).mkdir()
+    # The kernel refuses to remove one with processes; here a file does.
+    (own / "trunkline-used-1" / "cgroup.procs").write_text("9\n")
+    for name in ("trunkline-a-1", "trunkline-used-1", "somebodys"):
+        os.utime(own / name, (0, 0))
+    found.remove_forgotten()
+    left = {folder.name for folder in own.iterdir() if folder.is_dir()}
+    assert left == {"platform", "trunkline-b-1", "trunkline-used-1", "somebodys"}
 
 
 def test_version_2_with_others_in_the_group_is_not_touched(tmp_path: Path) -> None:
