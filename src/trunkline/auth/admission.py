@@ -20,10 +20,26 @@ class Admission:
             AuthenticationError: If nobody can be told from them, or they were revoked.
             InvalidRequestError: If they name somebody to act for who can't be.
         """
-        caller = await self._verifier.identify(get("authorization"))
-        self.revocations.check(caller)
-        user = acting_for(get)
-        if user is not None:
-            caller = caller._replace(acting_for=user)
+        caller = speaking_for(await self.identify(get("authorization")), get)
         noted.caller_is(caller)
         return caller
+
+    async def identify(self, authorization: str | None) -> Caller:
+        """Return who sends an ``Authorization`` header, whomever else the request may name.
+
+        Raises:
+            AuthenticationError: If nobody can be told from it, or they were revoked.
+        """
+        caller = await self._verifier.identify(authorization)
+        self.revocations.check(caller)
+        return caller
+
+
+def speaking_for(caller: Caller, get: HeaderGetter) -> Caller:
+    """Return the caller of a request with these headers, who may name somebody to act for.
+
+    Raises:
+        InvalidRequestError: If they name somebody who can't be.
+    """
+    user = acting_for(get)
+    return caller if user is None else caller._replace(acting_for=user)

@@ -170,6 +170,12 @@ class Marks(NamedTuple):
     request_id: str
     trace: TraceContext
 
+    @property
+    def lines(self) -> str:
+        """The lines of :meth:`headers`."""
+        lines = f"{headers.REQUEST_ID}: {self.request_id}\r\n{TRACEPARENT}: {self.trace.parent}\r\n"
+        return lines + f"{TRACESTATE}: {state}\r\n" if (state := self.trace.state) else lines
+
     def headers(self) -> list[tuple[str, str]]:
         """Return the headers that tell them to the agent."""
         told = [(headers.REQUEST_ID, self.request_id), (TRACEPARENT, self.trace.parent)]

@@ -5,6 +5,7 @@ import logging
 import os
 from typing import Any
 
+from trunkline.auth.admission import speaking_for
 from trunkline.auth.caller import Caller, acting_for
 from trunkline.auth.grants import Permission
 from trunkline.auth.identity import Identity
@@ -33,6 +34,7 @@ from trunkline.sessions.directory import new_session_id
 from trunkline.sessions.elsewhere import SessionElsewhereError
 
 _log = logging.getLogger("trunkline.gateway")
+_FEATURES = headers.FOUNDRY_FEATURES.encode()
 _MAX_EARLY_BYTES = 64 * 1024
 _SWITCHING = 101
 #: Headers of an answer that are the platform's; an agent's of the same name are dropped.
@@ -146,7 +148,9 @@ class Upgrade(asyncio.Protocol):
         services.refuse_if_draining()
         services.rates.failures_by_address.check(self._client)
         services.rates.upgrades_by_address.take(self._client)
-        services.origins.check(request.header(b"origin"), request.header(b"host"))
+        origin = request.header(b"origin")
+        if origin is not None:
+            services.origins.check(origin, request.header(b"host"))
         request, carried = carriage.take_out(request)
         self._sentinel = carried.sentinel
         caller, bound_to = await self._admit(request, carried)
@@ -156,7 +160,7 @@ class Upgrade(asyncio.Protocol):
         target = routes.match_websocket(
             request.path,
             request.query,
-            request.header(headers.FOUNDRY_FEATURES.encode()),
+            request.header(_FEATURES),
             services.projects,
         )
         if bound_to is not None:
@@ -166,16 +170,14 @@ class Upgrade(asyncio.Protocol):
             session_id = target.session_id or new_session_id()
         self._session = key = SessionKey(target.project, target.agent, session_id)
         caller.require(Permission.USE, key.project, key.agent)
-        services.rates.upgrades_by_identity.take(caller.user.owner)
-        self._place.take_identity(caller.user.owner)
+        user = caller.user
+        services.rates.upgrades_by_identity.take(user.owner)
+        self._place.take_identity(user.owner)
         head = upstream.upgrade_head(
             target.query,
             request.forwarded,
-            [
-                (headers.USER_ID, services.pseudonyms.of(caller.user)),
-                (headers.CALL_ID, new_call_id()),
-                *self._marks.headers(),
-            ],
+            f"{headers.USER_ID}: {services.pseudonyms.of(user)}\r\n"
+            f"{headers.CALL_ID}: {new_call_id()}\r\n{self._marks.lines}",
         )
 
         async def ask(lease: Lease) -> upstream.Upgraded:
@@ -205,14 +207,17 @@ class Upgrade(asyncio.Protocol):
         self, request: UpgradeRequest, carried: carriage.Carried
     ) -> tuple[Caller, SessionKey | None]:
         def get(name: str) -> str | None:
-            return carried.authorization if name == "authorization" else _header(request, name)
+            return request.header(name.encode())
 
+        admission = self._services.admission
         if carried.ticket is None:
-            return await self._services.admission.admit(get), None
+            caller = await admission.identify(carried.authorization)
+            # Few name somebody, and which fields do so is known of those that came before.
+            return speaking_for(caller, get) if request.fields.names_user else caller, None
         if acting_for(get) is not None:
             raise InvalidRequestError("whoever made the ticket has said whom it is for")
         caller, key = await self._services.tickets.redeem(carried.ticket, request.header(b"origin"))
-        self._services.admission.revocations.check(caller)
+        admission.revocations.check(caller)
         return caller, key
 
     async def _for_peer(
@@ -306,10 +311,6 @@ def answer_head(head: bytes, key: SessionKey, request_id: str, sentinel: str | N
 
 def _is_protocol(line: bytes) -> bool:
     return line.partition(b":")[0].strip().lower() == b"sec-websocket-protocol"
-
-
-def _header(request: UpgradeRequest, name: str) -> str | None:
-    return request.header(name.encode())
 
 
 def _check_ticket(target: routes.Target, key: SessionKey) -> None:

@@ -93,21 +93,20 @@ class _Answer(asyncio.Protocol):
             self.head.exception()
 
 
-def upgrade_head(query: str, forwarded: bytes, injected: list[tuple[str, str]]) -> bytes:
+def upgrade_head(query: str, forwarded: bytes, injected: str) -> bytes:
     """Return the upgrade request the agent gets.
 
     Args:
         query: What the agent gets to see of the query.
         forwarded: The lines of the caller's header fields that it gets to see.
-        injected: The platform's own headers; none of the forwarded has the name of one.
+        injected: The lines of the platform's own headers, of which none is forwarded, too.
     """
-    lines = "".join([f"{name}: {value}\r\n" for name, value in injected])
     target = f"/invocations_ws?{query}" if query else "/invocations_ws"
     return b"GET %b HTTP/1.1\r\n%b%b%b\r\n" % (
         target.encode("latin-1"),
         _BEGINNING,
         forwarded,
-        lines.encode("latin-1"),
+        injected.encode("latin-1"),
     )
 
 
