@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from trunkline.gateway import upstream
@@ -77,25 +78,30 @@ class Drain:
             _log.info("draining: %d connections are open", len(services.relayed))
             if self._tells_agents:
                 await self._tell_agents()
-        while self.left_s and (services.relayed or not self._is_quiet()):
-            await self._close(self._to_close(time.monotonic()))
-            await asyncio.sleep(_TICK_S)
+        await self._close_all()
         for relayed in tuple(services.relayed):
+            # Who hasn't heard of it yet does now: late is better than never.
+            relayed.relay.drain()
             relayed.relay.abort()
 
-    async def _close(self, many: Sequence[Relayed]) -> None:
-        """Close connections, all clients first: an agent's end may take many times as long.
+    async def _close_all(self) -> None:
+        """Close connections, clients first: an agent's end may take many times as long.
 
         Where processors are short, the agents that have been told would hold up what tells the
         other clients.
         """
-        turned_at = time.monotonic()
-        for client_first in (True, False):
-            for relayed in many:
-                relayed.relay.drain(client_first=client_first)
-                if time.monotonic() - turned_at > _TURN_S:
+        agents: deque[Relayed] = deque()
+        while self.left_s and (self._services.relayed or not self._is_quiet()):
+            turns_at = time.monotonic() + _TURN_S
+            for relayed in self._to_close(time.monotonic()):
+                relayed.relay.drain(client_first=True)
+                agents.append(relayed)
+                if time.monotonic() > turns_at:
                     await asyncio.sleep(0)
-                    turned_at = time.monotonic()
+                    turns_at = time.monotonic() + _TURN_S
+            while agents and time.monotonic() < turns_at:
+                agents.popleft().relay.drain()
+            await asyncio.sleep(0 if agents else _TICK_S)
 
     def _to_close(self, now: float) -> Sequence[Relayed]:
         """Return those that are to be closed now, and weren't before."""
