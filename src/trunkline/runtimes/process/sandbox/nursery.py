@@ -203,6 +203,7 @@ class Nursery:
             # An empty home that doesn't last.
             links=(*seen.links, ("/tmp", views.HOME)),  # noqa: S108 - the sandbox's own
             files=(*seen.files, *_library()),
+            own_files=tuple(seen.own_files),
             tmp_bytes=self._ground.tmp_bytes,
             uid=uid,
             own_network=True,

@@ -99,6 +99,7 @@ class Shape:
             binds=tuple(seen.binds),
             links=tuple(seen.links),
             files=tuple(seen.files),
+            own_files=tuple(seen.own_files),
             tmp_bytes=self.tmp_bytes,
             uid=uid,
             own_network=self.own_network,

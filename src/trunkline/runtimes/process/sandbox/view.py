@@ -30,6 +30,7 @@ class View:
     binds: list[tuple[str, str, str]] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)
     files: list[tuple[str, str]] = field(default_factory=list)
+    own_files: list[tuple[str, str]] = field(default_factory=list)
 
 
 def view_of(
@@ -70,7 +71,7 @@ def _see_system(view: View, *, own_network: bool) -> None:
 
 
 def _see_accounts(view: View, uid: int) -> None:
-    view.files += [
+    view.own_files += [
         (
             "/etc/passwd",
             "root:x:0:0:root:/root:/usr/sbin/nologin\n"
@@ -78,6 +79,8 @@ def _see_accounts(view: View, uid: int) -> None:
             "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
         ),
         ("/etc/group", f"root:x:0:\nsession:x:{uid}:\nnogroup:x:65534:\n"),
+    ]
+    view.files += [
         ("/etc/hosts", "127.0.0.1 localhost session\n::1 localhost\n"),
         ("/etc/hostname", "session\n"),
     ]

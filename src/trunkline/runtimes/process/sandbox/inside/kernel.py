@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Mapping
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -34,8 +35,15 @@ _AT_EMPTY_PATH = 0x1000
 _OPEN_TREE_CLONE = 0x1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_FSOPEN_CLOEXEC = 0x1
+_FSMOUNT_CLOEXEC = 0x1
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIDFD_GETFD = 438
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -137,10 +145,14 @@ def _set_attributes(folder: int, path: bytes, flags: int, attributes: int, name:
     _checked(result, f"restrict {name}")
 
 
-def clone_mount(source: str, attributes: int) -> int:
+def clone_mount(source: str, attributes: int = 0) -> int:
     """Return what is at a place, with all mounted below it, as a mount of no place yet.
 
     It is an open file, the caller's to close.
+
+    Args:
+        source: The place.
+        attributes: What is added to those it has there.
     """
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
     tree: int = _libc.syscall(
@@ -151,12 +163,52 @@ def clone_mount(source: str, attributes: int) -> int:
     )
     if tree < 0:
         _checked(tree, f"clone {source}")
-    try:
-        _set_attributes(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, source)
-    except OSError:
-        os.close(tree)
-        raise
+    if attributes:
+        try:
+            _set_attributes(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, source)
+        except OSError:
+            os.close(tree)
+            raise
     return tree
+
+
+def new_mount(kind: str, attributes: int, options: Mapping[str, str]) -> int:
+    """Return a new file system as a mount of no place yet.
+
+    It is an open file, the caller's to close.
+    """
+    made: int = _libc.syscall(
+        ctypes.c_long(_SYS_FSOPEN), kind.encode(), ctypes.c_uint(_FSOPEN_CLOEXEC)
+    )
+    if made < 0:
+        _checked(made, f"a new {kind}")
+    try:
+        for name, value in options.items():
+            _configure(made, _FSCONFIG_SET_STRING, name.encode(), value.encode())
+        _configure(made, _FSCONFIG_CMD_CREATE, None, None)
+        tree: int = _libc.syscall(
+            ctypes.c_long(_SYS_FSMOUNT),
+            ctypes.c_int(made),
+            ctypes.c_uint(_FSMOUNT_CLOEXEC),
+            ctypes.c_uint(attributes),
+        )
+        if tree < 0:
+            _checked(tree, f"mount a new {kind}")
+    finally:
+        os.close(made)
+    return tree
+
+
+def _configure(made: int, command: int, name: bytes | None, value: bytes | None) -> None:
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_FSCONFIG),
+        ctypes.c_int(made),
+        ctypes.c_uint(command),
+        name,
+        value,
+        ctypes.c_int(0),
+    )
+    _checked(result, "make a file system")
 
 
 def attach_mount(tree: int, place: str) -> None:

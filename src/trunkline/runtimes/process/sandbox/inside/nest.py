@@ -16,13 +16,14 @@ import select
 import signal
 import socket
 import struct
+from dataclasses import dataclass
 from typing import NoReturn
 
 from trunkline.runtimes.process.sandbox.inside import kernel
 from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers, write_maps
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but, to_nowhere
 from trunkline.runtimes.process.sandbox.inside.messages import send
-from trunkline.runtimes.process.sandbox.inside.mounts import enter_view
+from trunkline.runtimes.process.sandbox.inside.mounts import add_own, new_proc
 from trunkline.runtimes.process.sandbox.inside.network import (
     new_network,
     set_up_network,
@@ -49,44 +50,49 @@ class _RefusedError(Exception):
     """What came out of the zygote isn't what was asked for."""
 
 
-def be_nest(
-    plan: Plan,
-    control: socket.socket,
-    nursery: socket.socket,
-    zygote: socket.socket,
-    resting: int | None,
-    files: list[int],
-) -> NoReturn:
+@dataclass(frozen=True)
+class Around:
+    """What a nest has of its nursery's."""
+
+    control: socket.socket
+    """To the platform."""
+    nursery: socket.socket
+    """To the nursery, which gets the agent's pidfd, its network, its view and the line to it."""
+    zygote: socket.socket
+    """To the zygote."""
+    common: int
+    """The mount namespace to copy."""
+    resting: int | None
+    """The program to become when all is done."""
+
+
+def be_nest(plan: Plan, around: Around, files: list[int]) -> NoReturn:
     """Make the sandbox, have the agent born in it, and stay.
 
     Args:
         plan: What to make.
-        control: The socket to the platform.
-        nursery: The socket to the nursery, which gets the agent's pidfd, its network, its view
-            and the line to it.
-        zygote: The socket to the zygote.
-        resting: The program to become when all is done.
+        around: What we have of the nursery's.
         files: The cgroups to join, and the line to who makes its network, if somebody else does.
     """
+    control, resting = around.control, around.resting
     try:
         kernel.die_with_parent(signal.SIGKILL)
         ours = [] if resting is None else [resting]
-        close_all_but(control.fileno(), nursery.fileno(), zygote.fileno(), *ours, *files)
+        lines = [each.fileno() for each in (control, around.nursery, around.zygote)]
+        close_all_but(*lines, around.common, *ours, *files)
         maker = take_line(plan, files)
-        kernel.unshare(
-            kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | new_network(plan)
-        )
+        kernel.unshare(kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | new_network(plan))
         set_up_network(plan, control, maker)
         socket.sethostname("session")
-        enter_view(plan)
-        line = _have_born(plan, zygote, files)
+        _enter_copy(around.common, plan)
+        line = _have_born(plan, around.zygote, files)
         wait_carried(plan, maker)
         known = [os.pidfd_open(AGENT_PID), line.fileno()]
         known += [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("net", "mnt")]
         kernel.hide_from_ptrace()
         give_up_powers(None, bytes.fromhex(plan.filter))
         # From here on the agent may be told whose it is: nothing in there can do more than it.
-        send(nursery, {"born": True}, *known)
+        send(around.nursery, {"born": True}, *known)
         if maker is not None:
             # Its end says that we have ended.
             maker.set_inheritable(True)
@@ -97,6 +103,18 @@ def be_nest(
         text = (error.strerror if isinstance(error, OSError) else "") or str(error)
         send(control, {"failed": text, "number": getattr(error, "errno", 0) or 0})
     os._exit(_NOT_RUN)
+
+
+def _enter_copy(common: int, plan: Plan) -> None:
+    """Move into a view of our own: a copy of the common one, and what is this session's alone."""
+    processes = new_proc()
+    try:
+        kernel.enter(common, kernel.CLONE_NEWNS)
+        os.close(common)
+        kernel.unshare(kernel.CLONE_NEWNS)
+        add_own(plan, processes)
+    finally:
+        os.close(processes)
 
 
 def _have_born(plan: Plan, zygote: socket.socket, cgroups: list[int]) -> socket.socket:

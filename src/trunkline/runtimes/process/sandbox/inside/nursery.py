@@ -39,12 +39,13 @@ import sys
 from typing import Any, NoReturn
 
 from trunkline.runtimes.process.sandbox.inside import kernel
+from trunkline.runtimes.process.sandbox.inside.common import CommonView
 from trunkline.runtimes.process.sandbox.inside.confine import enter_user_namespace, keep_entering
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but, to_nowhere
 from trunkline.runtimes.process.sandbox.inside.init import connect_for
 from trunkline.runtimes.process.sandbox.inside.messages import receive_plan, receive_with, send
 from trunkline.runtimes.process.sandbox.inside.mounts import MODES, enter_view
-from trunkline.runtimes.process.sandbox.inside.nest import AGENT_PID, be_nest
+from trunkline.runtimes.process.sandbox.inside.nest import AGENT_PID, Around, be_nest
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, decode, file_of
 from trunkline.runtimes.process.sandbox.inside.rest import program
 
@@ -129,6 +130,7 @@ class _Nursery:
         kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_SLAVE)
         self._own_network = os.open("/proc/self/ns/net", os.O_RDONLY)
         self._own_view = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+        self._common = CommonView()
 
     def run(self, cgroups: list[int], preload: dict[str, Any]) -> NoReturn:
         wake, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -196,7 +198,7 @@ class _Nursery:
             kernel.bring_loopback_up()
             socket.sethostname("session")
             # Of others it sees nothing there, though they are in its namespace.
-            enter_view(plan, proc_options="hidepid=2")
+            enter_view(plan, proc_options={"hidepid": "2"})
             to_nowhere(os.O_RDWR, 0, 1, 2)
             for number in (*_FOR_AGENTS, signal.SIGPIPE, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
@@ -261,6 +263,7 @@ class _Nursery:
     def _start_session(self, plan: Plan, control: socket.socket, files: list[int]) -> None:
         if self._zygote is None:
             raise OSError(0, "the zygote ended")
+        common = self._common.of(plan)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kernel.unshare(kernel.CLONE_NEWPID)
         try:
@@ -272,7 +275,8 @@ class _Nursery:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._zygote.setblocking(True)
-            be_nest(plan, control, theirs, self._zygote, self._resting, files)
+            around = Around(control, theirs, self._zygote, common, self._resting)
+            be_nest(plan, around, files)
         kernel.enter(self._own_space, kernel.CLONE_NEWPID)
         theirs.close()
         ours.setblocking(False)

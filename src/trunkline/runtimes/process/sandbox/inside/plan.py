@@ -21,6 +21,8 @@ class Plan:
     """Symbolic links: what they say, and their place."""
     files: tuple[tuple[str, str], ...]
     """Small files: place and text."""
+    own_files: tuple[tuple[str, str], ...]
+    """Those that others of the version have with another text."""
     tmp_bytes: int
     uid: int | None
     """The user to become; None: stay who we are, in a user namespace."""
@@ -51,7 +53,7 @@ class Plan:
 def decode(data: bytes) -> Plan:
     """Read what `Plan.encode` wrote."""
     values = json.loads(data)
-    for name in ("command", "binds", "links", "files", "places"):
+    for name in ("command", "binds", "links", "files", "own_files", "places"):
         values[name] = tuple(values[name])
     return Plan(**values)
 
