@@ -14,6 +14,10 @@
  * gives way between two sockets when another thread wants it, so Python waits for one send at most.
  * The sockets stay their owner's: he takes a pair back before he closes them.
  *
+ * A frame takes it microseconds, and waits for a processor for milliseconds where agents keep all of
+ * them busy. So it asks the kernel to go before ordinary threads (SCHED_RR), as long as it needs no
+ * more than a given share of one processor: beyond that it would take the agents' own time.
+ *
  * gateway/carrier.py is this module's only user. Without it the event loop does the same work. */
 
 #define PY_SSIZE_T_CLEAN
@@ -23,6 +27,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -32,12 +37,14 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
     HEAD_MAX = 10,      /* of a frame's header, what tells its length: RFC 6455 section 5.2 */
     EVENTS_AT_ONCE = 64,
     STACK_BYTES = 256 * 1024,
+    LOOKED_AT_MS = 100, /* how often it is looked at what share of a processor it needs */
     OPCODE = 0x0f,
     CONTROL = 0x8,
     CLOSE = 0x8,
@@ -80,6 +87,9 @@ typedef struct {
     bool is_running;
     bool is_stopping;
     pid_t owner;
+    double realtime_share;   /* of a processor; 0 is never */
+    bool is_realtime;        /* the thread's own */
+    struct timespec looked_at, used_then;
     int epoll_fd, wake_fd, notice_fd;
     uint64_t max_frame_bytes;
     size_t read_bytes;
@@ -274,14 +284,52 @@ static void handle(Pump *pump, const struct epoll_event *event)
         put_out(pump, pair, slot);
 }
 
+static double since(const struct timespec *then, const struct timespec *now)
+{
+    return (double)(now->tv_sec - then->tv_sec) + (double)(now->tv_nsec - then->tv_nsec) / 1e9;
+}
+
+static void set_realtime(Pump *pump, bool is_wanted)
+{
+    struct sched_param priority = {.sched_priority = is_wanted ? sched_get_priority_min(SCHED_RR) : 0};
+    /* Who may not have it isn't asked again: it is the operator's choice, and stays. */
+    if (pthread_setschedparam(pthread_self(), is_wanted ? SCHED_RR : SCHED_OTHER, &priority) == 0)
+        pump->is_realtime = is_wanted;
+    else
+        pump->realtime_share = 0;
+}
+
+/* Give the priority up when more than its share was needed lately, and take it again at half. */
+static void look_at_share(Pump *pump)
+{
+    struct timespec now, used;
+    /* Coarse: it is asked after every wait, and a few milliseconds don't matter. */
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    double passed = since(&pump->looked_at, &now);
+    if (passed < LOOKED_AT_MS / 1e3)
+        return;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    double share = since(&pump->used_then, &used) / passed;
+    pump->looked_at = now;
+    pump->used_then = used;
+    if (pump->is_realtime ? share > pump->realtime_share : share < pump->realtime_share / 2)
+        set_realtime(pump, !pump->is_realtime);
+}
+
 static void *run(void *argument)
 {
     Pump *pump = argument;
     struct epoll_event events[EVENTS_AT_ONCE];
+    if (pump->realtime_share > 0)
+        set_realtime(pump, true);
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &pump->looked_at);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &pump->used_then);
     pthread_mutex_lock(&pump->lock);
     while (!pump->is_stopping) {
         pthread_mutex_unlock(&pump->lock);
         int count = epoll_wait(pump->epoll_fd, events, EVENTS_AT_ONCE, -1);
+        if (pump->realtime_share > 0)
+            look_at_share(pump);
         pthread_mutex_lock(&pump->lock);
         for (int i = 0; i < count && !pump->is_stopping; i++) {
             while (atomic_load_explicit(&pump->wanted, memory_order_relaxed))
@@ -351,10 +399,12 @@ static void stop(Pump *pump)
 static int pump_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     Pump *pump = (Pump *)self;
-    static char *names[] = {"max_frame_bytes", "read_bytes", NULL};
+    static char *names[] = {"max_frame_bytes", "read_bytes", "realtime_share", NULL};
     unsigned long long max_frame_bytes;
     unsigned int read_bytes;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KI", names, &max_frame_bytes, &read_bytes))
+    double realtime_share = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KI|d", names, &max_frame_bytes, &read_bytes,
+                                     &realtime_share))
         return -1;
     if (pump->buffer != NULL) {
         PyErr_SetString(PyExc_ValueError, "a pump is made once");
@@ -362,6 +412,7 @@ static int pump_init(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     pump->max_frame_bytes = max_frame_bytes;
     pump->read_bytes = read_bytes;
+    pump->realtime_share = realtime_share;
     pump->free_slot = NO_SLOT;
     pump->owner = getpid();
     pump->buffer = malloc(HEAD_MAX + pump->read_bytes);

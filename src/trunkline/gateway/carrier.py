@@ -126,6 +126,7 @@ class Carrier:
         pump = Pump(
             max_frame_bytes=settings.max_frame_bytes,
             read_bytes=min(_READ_BYTES, settings.write_buffer_bytes),
+            realtime_share=settings.relay_realtime_share,
         )
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(pump.fileno(), self._tell)

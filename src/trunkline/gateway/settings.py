@@ -152,6 +152,13 @@ class GatewaySettings:
     It keeps at most 64 KiB of `write_buffer_bytes` per direction. Without it the event loop does
     the same at 1.3 to 1.6 times the cost."""
 
+    relay_realtime_share: float = 0.5
+    """Up to which share of one processor the compiled relay's thread goes before all ordinary
+    programs (`SCHED_RR`, the least real-time priority), where the platform may ask for that: as
+    root, with `CAP_SYS_NICE`, or with `ulimit -r 1`. A frame takes it microseconds, and a frame
+    that waits behind busy agents is milliseconds late. When it needs more, it is an ordinary
+    thread until it needs half of that. 0: it always is."""
+
     advertised_url: str = ""
     """Where the other processes of a platform that share its store reach this one, such as
     `http://10.0.0.5:8080`. Empty: the address it listens on. They pass callers' tokens on to it,
@@ -187,6 +194,8 @@ class GatewaySettings:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}")
+        if not 0 <= self.relay_realtime_share <= 1:
+            raise ValueError("relay_realtime_share must be between 0 and 1")
         if self.max_frame_bytes < _MAX_CONTROL_PAYLOAD:
             raise ValueError(
                 "max_frame_bytes must be at least 125: control frames may be that long"

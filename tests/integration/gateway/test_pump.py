@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -307,6 +308,81 @@ def test_closing_twice_is_fine_and_using_it_then_is_not() -> None:
             use()
     rig.close()
     assert len(threading.enumerate()) == threads
+
+
+def pump_threads() -> set[int]:
+    return {
+        int(thread)
+        for thread in os.listdir("/proc/self/task")
+        if Path(f"/proc/self/task/{thread}/comm").read_text() == "trunkline-pump\n"
+    }
+
+
+def can_be_realtime() -> bool:
+    """Try it with a thread, so that nothing else is touched."""
+    could: list[bool] = []
+
+    def attempt() -> None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        except PermissionError:
+            could.append(False)
+        else:
+            could.append(True)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return could[0]
+
+
+class RealtimePump:
+    """A pump of a test's own, whose thread it knows."""
+
+    def __init__(self, share: float) -> None:
+        before = pump_threads()
+        self.rig = Rig(Pump(max_frame_bytes=LIMIT, read_bytes=65536, realtime_share=share))
+        # A thread has its name a moment after it was made.
+        deadline = time.monotonic() + WAIT_S
+        while not (made := pump_threads() - before):
+            assert time.monotonic() < deadline
+        (self.thread,) = made
+
+    def carry(self) -> None:
+        self.rig.client.sendall(frame(b"0123456789"))
+        self.rig.read(len(frame(b"0123456789")))
+
+    @property
+    def policy(self) -> int:
+        return os.sched_getscheduler(self.thread)
+
+    def carry_until(self, policy: int, pause_s: float) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while self.policy != policy:
+            assert time.monotonic() < deadline, f"it stays at {self.policy}"
+            self.carry()
+            time.sleep(pause_s)
+
+    def close(self) -> None:
+        self.rig.close()
+        self.rig.pump.close()
+
+
+def test_it_goes_before_ordinary_threads_if_it_may_and_only_if_told() -> None:
+    told, untold = RealtimePump(0.5), RealtimePump(0)
+    with contextlib.closing(told), contextlib.closing(untold):
+        told.carry()
+        untold.carry()
+        assert told.policy == (os.SCHED_RR if can_be_realtime() else os.SCHED_OTHER)
+        assert untold.policy == os.SCHED_OTHER
+
+
+@pytest.mark.skipif(not can_be_realtime(), reason="nobody here may have a real-time priority")
+def test_it_is_an_ordinary_thread_while_it_needs_more_than_its_share() -> None:
+    # Fifty microseconds of every hundred milliseconds are its share.
+    with contextlib.closing(RealtimePump(0.0005)) as pump:
+        pump.carry_until(os.SCHED_OTHER, pause_s=0)
+        pump.carry_until(os.SCHED_RR, pause_s=0.3)
 
 
 def test_pairs_come_and_go_under_traffic_and_no_byte_is_lost(pump: Pump) -> None:
