@@ -132,7 +132,8 @@ class ProcessInstance:
         return ResourceUse() if self._box is None else self._box.resource_use()
 
     @property
-    def _is_forked(self) -> bool:
+    def is_forked(self) -> bool:
+        """Whether it was forked, and not started as a program."""
         return isinstance(self._child, ForkedChild)
 
     # Changing the process of the platform that looks after it
@@ -155,11 +156,11 @@ class ProcessInstance:
         files = [file for pipe in self._pipes if (file := pipe.read_fd) is not None]
         data = {
             "pid": self._child.pid,
-            "age_s": self._age_s(),
+            "age_s": self.age_s(),
             "stop_timeout_s": self.spec.stop_timeout_s,
             "pipes": [pipe.read_fd is not None for pipe in self._pipes],
             "environment": network_variables(self.spec.environment),
-            "is_forked": self._is_forked,
+            "is_forked": self.is_forked,
         }
         if self._box is not None:
             boxed = self._box.pass_on(self._address)
@@ -244,11 +245,10 @@ class ProcessInstance:
         self._address = address
         if self.spec.gives_way and self._limits is not None:
             self._limits.give_way()
+        where = "its Unix socket" if address.path is not None else f"port {address.port}"
         if self._box is not None:
             where = self._box.describe(address)
-        else:
-            where = "its Unix socket" if address.path is not None else f"port {address.port}"
-        self._logs.event("Ready", f"after {self._age_s() * 1000:.0f} ms, on {where}")
+        self._logs.event("Ready", f"after {self.age_s() * 1000:.0f} ms, on {where}")
 
     async def _poll_until_ready(self) -> Address | None:
         """Return where the agent is ready, or None if it ended or is being stopped."""
@@ -260,7 +260,7 @@ class ProcessInstance:
             self._appearances,
             self._news,
             is_over=lambda: self.is_over,
-            waited_s=self._age_s,
+            waited_s=self.age_s,
             timeout_s=self._settings.probe_timeout_s,
         )
 
@@ -283,7 +283,8 @@ class ProcessInstance:
             return ": it ran to its end without serving; does it end with app.run()?"
         return ""
 
-    def _age_s(self) -> float:
+    def age_s(self) -> float:
+        """Return for how long it has been there."""
         return self._loop.time() - self._started_at
 
     async def _live(self) -> ExitStatus:
@@ -299,7 +300,7 @@ class ProcessInstance:
                             ending = await self._spawn_boxed(self._box, resources)
                     except (OSError, SandboxFailedError) as error:
                         self._spawn_failure = reason_of(error)
-                        if self._is_forked:
+                        if self.is_forked:
                             self.fork_failure = self._spawn_failure
                         self._logs.event(
                             "NotReady", f"it couldn't be started: {self._spawn_failure}"
@@ -460,7 +461,7 @@ class ProcessInstance:
         self._last_line = stderr.last_line() or stdout.last_line()
         if self._box is not None and self._limits is not None:
             status = await self._finish_box(self._box, self._limits, status)
-        self._logs.event("Exited", f"{status}, after {self._age_s():.1f} s")
+        self._logs.event("Exited", f"{status}, after {self.age_s():.1f} s")
         return status
 
     async def _finish_box(self, box: Box, limits: LimitWatch, status: ExitStatus) -> ExitStatus:

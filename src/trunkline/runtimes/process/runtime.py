@@ -148,12 +148,13 @@ class ProcessRuntime:
         return await self._builder.build(source, log)
 
     async def start(self, spec: InstanceSpec, logs: LogSink) -> ProcessInstance:
-        if self._is_closed:
-            msg = "the platform is shutting down: it starts no agents"
-            raise UnavailableError(msg)
+        self._refuse_if_closed()
         ground = (await self.find_level()).ground
         while True:
             box = None if ground is None else self._box(ground, spec, logs)
+            if box is not None:
+                await self._nurseries.coming(spec, self._environment_in(box))
+                self._refuse_if_closed()
             instance = ProcessInstance(
                 spec,
                 logs,
@@ -176,8 +177,14 @@ class ProcessRuntime:
                 raise
             else:
                 if box is not None:
-                    self._nurseries.prepare(box, spec, self._environment_in(box))
+                    took_s = None if instance.is_forked else instance.age_s()
+                    self._nurseries.prepare(box, spec, self._environment_in(box), took_s=took_s)
                 return instance
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            msg = "the platform is shutting down: it starts no agents"
+            raise UnavailableError(msg)
 
     async def warm_up(self, spec: InstanceSpec) -> StartStatus:
         """Make what sessions of a version are forked from, if they can be; return how it went."""

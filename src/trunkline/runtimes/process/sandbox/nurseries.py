@@ -2,11 +2,13 @@
 
 A version's first session is started as a program. When it is ready the version's zygote is made,
 for those that come after: not earlier, because two interpreters that import the same beside each
-other take twice as long, and a caller waits for one of them. It is nobody else's, and is ended when
-no session was forked from it for a while.
+other take twice as long, and a caller waits for one of them. For the same reason who comes while it
+is made waits for it, if it isn't long in coming. It is nobody else's, and is ended when no session
+was forked from it for a while.
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,6 +36,10 @@ from trunkline.runtimes.process.settings import ProcessSettings
 START_VARIABLE = "TRUNKLINE_START"
 _OPEN_TIMEOUT_S = 120.0
 _MAX_LEFT_OUT = 8
+#: A zygote is waited for this many times as long as its version takes to start as a program, since
+#: its making began: beside it, a program would take about that. Never for more than this share of
+#: the time that an agent may take to be ready.
+_WAIT_STARTS, _WAIT_SHARE = 2.0, 0.25
 #: How long the zygote of an agent's other version may go unused once a newer one has one: who
 #: deploys all the time, as `trunkline run` does, would have one for each.
 _REPLACED_IDLE_S = 60.0
@@ -58,6 +64,10 @@ class _Version:
     left_out: dict[str, str] = field(default_factory=dict)
     nursery: Nursery | None = None
     making: asyncio.Task[None] | None = None
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when making it has come to something, or to nothing at the first attempt."""
+    took_s: float = 0.0
+    """How long its last session took that was started as a program."""
     shape: Shape | None = None
     """What its last session's sandbox was like."""
     reason: str = ""
@@ -94,6 +104,18 @@ class Nurseries:
         self._adopted: dict[int, tuple[Child, asyncio.Task[int]]] = {}
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
+
+    async def coming(
+        self, spec: InstanceSpec, environment_of: Callable[[InstanceSpec], Mapping[str, str]]
+    ) -> None:
+        """Wait for a version's zygote, if it is being made and that is the sooner way to start."""
+        version = self._version(spec, environment_of)
+        if version is None or version.making is None:
+            return
+        wait_s = min(version.took_s * _WAIT_STARTS, spec.ready_timeout_s * _WAIT_SHARE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(version.made_at + wait_s):
+                await version.tried.wait()
 
     def take(
         self,
@@ -134,11 +156,22 @@ class Nurseries:
         box: Box,
         spec: InstanceSpec,
         environment_of: Callable[[InstanceSpec], Mapping[str, str]],
+        *,
+        took_s: float | None = None,
     ) -> None:
-        """Begin to make what the next session of a version is forked by: one is ready."""
+        """Begin to make what the next session of a version is forked by: one is ready.
+
+        Args:
+            box: That one's sandbox.
+            spec: The agent.
+            environment_of: Returns the whole environment of an agent.
+            took_s: How long it took, if it was started as a program.
+        """
         version = self._version(spec, environment_of)
         if version is None:
             return
+        if took_s is not None:
+            version.took_s = took_s
         version.shape = box.shape
         if version.nursery is not None:
             version.nursery.keep_ahead(version.shape, self._ahead)
@@ -234,6 +267,7 @@ class Nurseries:
         at = _script_at(spec)
         assert at is not None
         version.used_at = version.made_at = self._loop.time()
+        version.tried.clear()
         seed = Seed(
             launch=spec.launch,
             script_at=at,
@@ -263,6 +297,7 @@ class Nurseries:
                 except LeftOutError as error:
                     await nursery.aclose()
                     version.left_out[error.module] = error.reason
+                    version.tried.set()
                     if len(version.left_out) > _MAX_LEFT_OUT:
                         version.reason = f"more than {_MAX_LEFT_OUT} modules can't be preloaded"
                         return
@@ -279,6 +314,7 @@ class Nurseries:
                     return
         finally:
             version.making = None
+            version.tried.set()
 
     @property
     def ahead(self) -> int:

@@ -400,6 +400,40 @@ async def test_a_program_ends_as_it_does_anywhere(
         assert b"".join(outputs[1].values()).decode() == said
 
 
+#: The numbers that the system gives a program and a fork in a sandbox; a zygote's is higher.
+_PROGRAM, _FORK = 2, 3
+
+
+async def test_who_comes_while_the_zygote_is_made_is_forked_from_it(agents: Agents) -> None:
+    """A program beside it would take as long, and have it take longer."""
+    slow = "import time; time.sleep(0.5)"
+    spec = agents.spec("import os, slow; serve(os.getpid())", modules={"slow": slow})
+    assert await agents.find(spec) == _PROGRAM
+    assert agents.status(spec).reason == "its zygote is being made"
+    others = [agents.find(agents.again(spec)) for _ in range(3)]
+    assert await asyncio.gather(*others) == [_FORK] * 3
+
+
+async def test_a_zygote_that_is_long_in_coming_is_not_waited_for(agents: Agents) -> None:
+    slow = "import os, time\nif os.getpid() > 10: time.sleep(60)"
+    spec = agents.spec("import os, slow; serve(os.getpid())", modules={"slow": slow})
+    for _ in range(2):
+        assert await agents.find(agents.again(spec)) == _PROGRAM
+    assert agents.status(spec).reason == "its zygote is being made"
+
+
+async def test_a_zygote_that_is_made_anew_without_a_module_is_not_waited_for(
+    agents: Agents,
+) -> None:
+    spec = agents.spec(
+        "import bad, os, slow; serve(os.getpid())",
+        modules={"bad": "file = open('/etc/hostname')", "slow": "import time; time.sleep(0.5)"},
+    )
+    found = [await agents.find(agents.again(spec)) for _ in range(2)]
+    assert found == [_PROGRAM] * 2
+    assert "bad" in agents.status(spec).left_out
+
+
 async def test_a_session_ends_with_its_agent_and_others_go_on(agents: Agents) -> None:
     spec = agents.spec("serve(None)")
     await agents.warm_up(spec)
