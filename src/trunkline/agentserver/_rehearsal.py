@@ -1,4 +1,4 @@
-"""Starts and ends a host of no agent's, in an interpreter that is to be forked, or was.
+"""Starts and ends a host of no agent's, in an interpreter that is to be forked.
 
 What a process does for the first time takes longer, and where it was forked, it takes memory of its
 own: code is made quick when it has run a few times, caches are filled, and pages that were shared
@@ -43,11 +43,8 @@ class UnexpectedAnswerError(Exception):
     """The host said something else than any host does."""
 
 
-def rehearse(*, is_to_be_forked: bool) -> None:
+def rehearse() -> None:
     """Start a host, ask it whether it is ready, exchange a frame with it, and stop it.
-
-    Args:
-        is_to_be_forked: Whether nothing may stay open. What uvloop is made of keeps a pipe.
 
     Raises:
         Exception: Whatever stands in the way.
@@ -56,14 +53,14 @@ def rehearse(*, is_to_be_forked: bool) -> None:
     is_quiet, logging.root.disabled = logging.root.disabled, True
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _serve(os.path.join(folder, "s"), may_use_uvloop=not is_to_be_forked)
+            _serve(os.path.join(folder, "s"))
     finally:
         logging.root.disabled = is_quiet
         logs.log.handlers[:] = handlers
         logs.log.setLevel(level)
 
 
-def _serve(path: str, *, may_use_uvloop: bool) -> None:
+def _serve(path: str) -> None:
     host = InvocationAgentServerHost(telemetry=False)
 
     @host.ws_handler
@@ -74,8 +71,8 @@ def _serve(path: str, *, may_use_uvloop: bool) -> None:
     logs.write_to_stderr()
     with listening("", 0, path) as sock:
         server = host.server_of(sock)
-        factory = server.config.get_loop_factory() if may_use_uvloop else None
-        with asyncio.Runner(loop_factory=factory) as runner:
+        # Not with uvloop: what that is made of keeps a pipe.
+        with asyncio.Runner() as runner:
             runner.run(_play(server, sock, path))
 
 

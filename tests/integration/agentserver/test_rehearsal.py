@@ -27,15 +27,10 @@ def traces() -> tuple[object, ...]:
     )
 
 
-@pytest.mark.parametrize("is_to_be_forked", [True, False])
-def test_a_rehearsal_leaves_nothing(
-    is_to_be_forked: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_rehearsal_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    # What uvloop opens once stays.
-    _rehearsal.rehearse(is_to_be_forked=is_to_be_forked)
     before = traces()
-    _rehearsal.rehearse(is_to_be_forked=is_to_be_forked)
+    _rehearsal.rehearse()
     assert traces() == before
     assert list(tmp_path.iterdir()) == []
 
@@ -50,5 +45,5 @@ def test_a_host_that_cannot_listen_is_no_rehearsal(
     monkeypatch.setattr(_server.AgentServer, "startup", refuse)
     before = traces()
     with pytest.raises((ExceptionGroup, asyncio.TimeoutError)):
-        _rehearsal.rehearse(is_to_be_forked=True)
+        _rehearsal.rehearse()
     assert traces() == before

@@ -38,7 +38,17 @@ _NURSE = (
 #: Where the zygote finds its own program.
 _LIBRARY = "/run/zygote"
 _PACKAGE = "trunkline/runtimes/process/sandbox/inside"
-_MODULES = ("kernel", "confine", "density", "descriptors", "installed", "preload", "zygote")
+_MODULES = (
+    "kernel",
+    "confine",
+    "density",
+    "descriptors",
+    "installed",
+    "pages",
+    "preload",
+    "trial",
+    "zygote",
+)
 _START = f"""import sys
 if {_LIBRARY!r} not in sys.path:
     sys.path.insert(0, {_LIBRARY!r})

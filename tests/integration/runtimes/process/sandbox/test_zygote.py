@@ -679,3 +679,65 @@ async def test_a_fork_made_ahead_that_ended_is_nobodys(agents: Agents) -> None:
     await fork.ending
     assert await agents.find(spec) == 1
     assert not fork.directory.exists()
+
+
+def own_mib(pid: int) -> float:
+    """Return how much memory a process shares with no other."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+
+#: Stands for a host whose sessions write to much memory that they share, until they answer.
+HOST = """
+    import os, socket
+    MEMORY = bytearray(b"x") * (8 << 20)
+    def serve_two():
+        server = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+        for answer in ANSWERS:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+                if b" 101 " in answer:
+                    connection.sendall(b"\\x89\\0" + b"\\x81\\2" + connection.recv(4096)[6:])
+                    os.read(os.pipe()[0], 1)
+    class InvocationAgentServerHost:
+        def ws_handler(self, handler):
+            self.handler = handler
+        def run(self):
+            MEMORY[::4096] = b"y" * len(MEMORY[::4096])
+            serve_two()
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "own"),
+    [
+        ([b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\n\r\n"], 8.0),
+        ([b"HTTP/1.1 500 Internal Server Error\r\n\r\n"], 0.0),
+        ([b""], 0.0),
+        ([], 0.0),
+    ],
+)
+async def test_a_fork_made_ahead_has_the_memory_its_session_writes_to(
+    agents: Agents, answers: list[bytes], own: float
+) -> None:
+    """A session of nobody's was tried in the zygote's sandbox, if it could be."""
+    spec = agents.spec(
+        """
+        import trunkline.agentserver as host
+        private = sum(
+            int(line.split()[1]) for line in open("/proc/self/smaps_rollup")
+            if line.startswith("Private_")
+        )
+        serve([private / 1024, host.MEMORY.count(b"x") == len(host.MEMORY)])
+        """,
+    )
+    package = Path(spec.launch.environment["PYTHONPATH"]) / "trunkline" / "agentserver"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"ANSWERS = {answers!r}\n" + textwrap.dedent(HOST))
+    status = await agents.warm_up(spec)
+    assert "trunkline.agentserver" in status.preloaded
+    private, is_untouched = await agents.find(spec)
+    assert own <= private < own + 7
+    assert is_untouched

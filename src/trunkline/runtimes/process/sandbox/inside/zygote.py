@@ -28,6 +28,7 @@ import threading
 import time
 import types
 import wsgiref.handlers
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from trunkline.runtimes.process.sandbox.inside import kernel
@@ -35,12 +36,14 @@ from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers
 from trunkline.runtimes.process.sandbox.inside.density import take_free_places
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but
 from trunkline.runtimes.process.sandbox.inside.installed import remember_installed
+from trunkline.runtimes.process.sandbox.inside.pages import Ranges
 from trunkline.runtimes.process.sandbox.inside.preload import (
     LeftOutError,
     Preloaded,
     is_alone,
     preload,
 )
+from trunkline.runtimes.process.sandbox.inside.trial import written_by_a_session
 
 _LINE = 3
 _MAX_BYTES = 64 * 1024
@@ -88,15 +91,23 @@ def main(library: str) -> NoReturn:
     gc.disable()
     try:
         loaded = preload(script, folder, order["left_out"])
-        if not all(_play_host(is_to_be_forked=True) for _ in range(_REHEARSALS)):
+        if not all(_play_host() for _ in range(_REHEARSALS)):
             raise LeftOutError(_REHEARSAL, "a host that ends leaves threads or open files")
     except LeftOutError as error:
         line.send(json.dumps({"left_out": [error.module, error.reason]}).encode())
         os._exit(0)
     code = _compiled(script)
     _prepare()
+
+    def play(environment: Mapping[str, str], code: types.CodeType) -> NoReturn:
+        given = {"command": order["command"], "working_dir": order["folder"]}
+        close_all_but()
+        _become(given | {"environment": environment}, loaded, order["script_at"])
+        _run(script, code)
+
+    written = written_by_a_session(play)
     line.send(json.dumps({"modules": loaded.modules, "reads": loaded.reads}).encode())
-    given = _serve(line)
+    given = _serve(line, written)
     line.detach()
     _become(given, loaded, order["script_at"])
     _run(script, code)
@@ -138,48 +149,49 @@ def _prepare() -> None:
     gc.freeze()
 
 
-def _rehearse() -> None:
+def _rehearse(written: Ranges) -> None:
     """Do what any session does for the first time, while nobody waits for one.
 
     What it writes to isn't shared any more then, and that takes longer than what it does.
     """
+    written.make_own()
     time.tzset()
     wsgiref.handlers.read_environ()
     _draw_anew()
-    if not _play_host(is_to_be_forked=False):
-        os._exit(1)
-    gc.collect()
 
 
-def _play_host(*, is_to_be_forked: bool) -> bool:
+def _play_host() -> bool:
     """Start and end trunkline's host if the program has it; tell whether nothing is left of it."""
     if (rehearsal := sys.modules.get(_REHEARSAL)) is None:
         return True
     before = set(os.listdir("/proc/self/fd"))
     # Whatever is wrong there, a session is to tell its author.
     with contextlib.suppress(Exception):
-        rehearsal.rehearse(is_to_be_forked=is_to_be_forked)
-    # What is open in a child that isn't forked again stays of use.
-    is_left = is_to_be_forked and set(os.listdir("/proc/self/fd")) != before
-    return not is_left and is_alone()
+        rehearsal.rehearse()
+    return set(os.listdir("/proc/self/fd")) == before and is_alone()
 
 
-def _serve(line: socket.socket) -> dict[str, Any]:
-    """Have children; in each, return what it is to be."""
+def _serve(line: socket.socket, written: Ranges) -> dict[str, Any]:
+    """Have children; in each, return what it is to be.
+
+    Args:
+        line: Says of what.
+        written: What a session writes to.
+    """
     while True:
         data, files, _, _ = socket.recv_fds(line, _MAX_BYTES, _MAX_DESCRIPTORS)
         if not data:
             os._exit(0)
         child = os.fork()
         if child == 0:
-            return _enter(json.loads(data), list(files))
+            return _enter(json.loads(data), list(files), written)
         for descriptor in files:
             os.close(descriptor)
         # It ends at once: it has its own child in another namespace.
         os.waitpid(child, 0)
 
 
-def _enter(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
+def _enter(request: dict[str, Any], files: list[int], written: Ranges) -> dict[str, Any]:
     nest = socket.socket(fileno=files[0])
     spaces, cgroups = files[1 : len(_SPACES) + 1], files[len(_SPACES) + 1 :]
     try:
@@ -198,7 +210,7 @@ def _enter(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
     nest.send(b"born")
     data, told, _, _ = socket.recv_fds(nest, _MAX_BYTES, _TOLD)
     if data == _WAIT:
-        _rehearse()
+        _rehearse(written)
         _, told, _, _ = socket.recv_fds(nest, _MAX_BYTES, _TOLD)
     if len(told) != _TOLD:
         os._exit(127)
