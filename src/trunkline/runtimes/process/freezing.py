@@ -35,9 +35,11 @@ class BoxFreezer:
     def let_end(self) -> None:
         """Let it take a signal: a frozen process takes none, not even the one that kills.
 
-        Nor does one soon that gets a processor only when nobody else wants it.
+        Nor does one soon that gets a processor only when nobody else wants it, or hardly any.
         """
         self.thaw()
+        if (limits := self._limits()) is not None:
+            limits.let_end()
         if self._box.gives_way:
             self._box.give_way(to_others=False)
 

@@ -440,8 +440,7 @@ class Box:
     @property
     def is_frozen(self) -> bool:
         """Whether nothing of it runs."""
-        freezer = None if self._group is None else self._group.freezer
-        return freezer is not None and freezer.is_frozen
+        return bool(self._group and self._group.freezer and self._group.freezer.is_frozen)
 
     def doing(self) -> Doing:
         """Return what it does of its own accord."""
@@ -467,12 +466,13 @@ class Box:
         return self._group is not None and self._group.gives_way
 
     def give_way(self, *, to_others: bool) -> bool:
-        """Have it get a processor only when nobody else wants it, or like the others.
-
-        Returns:
-            Whether that could be done.
-        """
+        """As :meth:`Group.give_way`."""
         return self._group is not None and self._group.give_way(to_others=to_others)
+
+    def bound_cpu(self, cpu: float) -> None:
+        """As :meth:`Group.bound_cpu`."""
+        if self._group is not None:
+            self._group.bound_cpu(cpu)
 
     async def finish(self) -> Usage:
         """Remove what is left once its processes have ended; return what it used. Twice is fine."""

@@ -209,10 +209,7 @@ class Group:
         """
         for folder in self.folders:
             with contextlib.suppress(OSError):
-                # It is there or it isn't: the kernel makes it.
-                descriptor = os.open(folder / "cpu.idle", os.O_WRONLY | os.O_CLOEXEC)
-                with os.fdopen(descriptor, "w") as file:
-                    file.write("1" if to_others else "0")
+                _write(f"{folder}/cpu.idle", "1" if to_others else "0", os.O_WRONLY)
                 if not to_others:
                     self._restore_weight(folder)
                 return True
@@ -224,6 +221,13 @@ class Group:
         cpu = read((folder / name).read_text())
         file, weight = _weight(self.version, cpu)
         (folder / file).write_text(weight)
+
+    def bound_cpu(self, cpu: float) -> None:
+        """Have its processes use no more than so many processors from now on."""
+        name, text = _quota(self.version, cpu)
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                _write(f"{folder}/{name}", text, os.O_WRONLY | os.O_TRUNC)
 
     def remove(self) -> None:
         """Remove it; all that were in it have ended. Twice is fine."""
@@ -277,34 +281,27 @@ def _measured(facts: Mapping[str, float], name: str) -> Measured | None:
     return None if used is None or limit is None else Measured(used=used, limit=limit)
 
 
-_COUNTERS: Mapping[int, Mapping[str, Mapping[str, str]]] = {
-    1: {
-        "memory.oom_control": {"oom_kill": "memory_kills"},
-        "pids.events": {"max": "refused_forks"},
-        "cpu.stat": {"nr_periods": "periods", "nr_throttled": "throttled_periods"},
-    },
-    2: {
-        "memory.events": {"oom_kill": "memory_kills"},
-        "pids.events": {"max": "refused_forks"},
-        "cpu.stat": {"nr_periods": "periods", "nr_throttled": "throttled_periods"},
-    },
+_OOM_KILLS = {"oom_kill": "memory_kills"}
+_OTHERS = {
+    "pids.events": {"max": "refused_forks"},
+    "cpu.stat": {"nr_periods": "periods", "nr_throttled": "throttled_periods"},
 }
-_COUNTERS = {**_COUNTERS, 0: {}}
+_COUNTERS: Mapping[int, Mapping[str, Mapping[str, str]]] = {
+    0: {},
+    1: {"memory.oom_control": _OOM_KILLS, **_OTHERS},
+    2: {"memory.events": _OOM_KILLS, **_OTHERS},
+}
 
 
 def _values(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
-    quota = str(max(int(limits.cpu * _PERIOD_US), _MIN_QUOTA_US))
     memory = str(limits.memory_bytes)
     writes: Mapping[str, tuple[tuple[str, str], ...]]
     if hierarchy.version == 1:
         writes = {
-            "memory": (
-                ("memory.limit_in_bytes", memory),
-                ("memory.memsw.limit_in_bytes", memory),
-            ),
+            "memory": (("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", memory)),
             "cpu": (
                 ("cpu.cfs_period_us", str(_PERIOD_US)),
-                ("cpu.cfs_quota_us", quota),
+                _quota(1, limits.cpu),
                 _weight(1, limits.cpu),
             ),
             "pids": (("pids.max", str(limits.pids)),),
@@ -317,14 +314,19 @@ def _values(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
                 ("memory.swap.max", "0"),
                 ("memory.oom.group", "1"),
             ),
-            "cpu": (
-                ("cpu.max", f"{quota} {_PERIOD_US}"),
-                _weight(2, limits.cpu),
-            ),
+            "cpu": (_quota(2, limits.cpu), _weight(2, limits.cpu)),
             "pids": (("pids.max", str(limits.pids)),),
         }
     for controller in hierarchy.controllers:
         yield from writes.get(controller, ())
+
+
+def _quota(version: int, cpu: float) -> tuple[str, str]:
+    """Return the file and the text that bound a group's processor time."""
+    quota = max(int(cpu * _PERIOD_US), _MIN_QUOTA_US)
+    if version == 1:
+        return "cpu.cfs_quota_us", str(quota)
+    return "cpu.max", f"{quota} {_PERIOD_US}"
 
 
 def _weight(version: int, cpu: float) -> tuple[str, str]:
@@ -336,10 +338,12 @@ def _weight(version: int, cpu: float) -> tuple[str, str]:
 
 # Such files are read and written for every agent, all the time: without what `open` brings along,
 # that takes a fifth of the time.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
-def _write(path: str, text: str) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+def _write(path: str, text: str, flags: int = _NEW) -> None:
+    # Some are there or they aren't: the kernel makes them.
+    file = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
         os.write(file, text.encode())
     finally:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from trunkline.aio.threads import in_thread
 from trunkline.runtimes.process.sandbox.cgroups import Limits, Usage
+from trunkline.runtimes.process.sandbox.forks import Bounded, ForkWatch
 from trunkline.runtimes.process.sandbox.processors import Processors, ProcessorWatch
 
 _log = logging.getLogger("trunkline.runtimes")
@@ -33,7 +34,7 @@ def size_words(size: int) -> str:
     return f"{size} bytes"
 
 
-class Watched(Processors, Protocol):
+class Watched(Processors, Bounded, Protocol):
     """A running agent, as far as its limits go."""
 
     @property
@@ -82,6 +83,7 @@ class LimitWatch:
             may_yield=may_yield,
             tell=lambda message: self._say("cpu", "CpuLimit", message),
         )
+        self._forks = ForkWatch(watched, watched.limits.cpu)
         self._told: set[str] = set()
         #: None until it was measured; what is empty needn't be.
         self._home_bytes_at_start: int | None = 0 if _is_empty(self._folders) else None
@@ -121,6 +123,10 @@ class LimitWatch:
         """Have it get a processor only when nobody else wants it, until it has paused."""
         self._processors.give_way()
 
+    def let_end(self) -> None:
+        """Leave it the processors it may use from now on: it is to end."""
+        self._forks.let_end()
+
     def pause(self) -> None:
         """Look no more for now: it is frozen, and uses nothing."""
         self._may_look.clear()
@@ -141,7 +147,18 @@ class LimitWatch:
                 f"it may have no more than {self._limits.pids} processes and threads "
                 "(TRUNKLINE_PROCESS_PIDS_MAX); it was refused another",
             )
-        self._processors.look(usage)
+        self._forks.look(usage.refused_forks - seen.refused_forks)
+        if self._forks.is_held:
+            self._say(
+                "pids",
+                "ProcessLimit",
+                "it goes on starting processes that it is refused, and gets a hundredth of a "
+                "processor until it stops",
+                key="forks",
+            )
+        else:
+            # Being held isn't wanting more than it may have.
+            self._processors.look(usage)
 
     @property
     def memory_words(self) -> str:
@@ -185,9 +202,9 @@ class LimitWatch:
             )
             self._end(signal.SIGKILL)
 
-    def _say(self, limit: str, reason: str, message: str) -> None:
-        if limit not in self._told:
-            self._told.add(limit)
+    def _say(self, limit: str, reason: str, message: str, *, key: str = "") -> None:
+        if (key or limit) not in self._told:
+            self._told.add(key or limit)
             self._tell(limit, reason, message)
 
 

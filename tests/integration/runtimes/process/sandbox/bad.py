@@ -19,6 +19,15 @@ def fork_bomb():
     print("refused", flush=True)
 
 
+def fork_again_and_again():
+    while True:
+        try:
+            if os.fork() == 0:
+                time.sleep(600)
+        except OSError:
+            pass
+
+
 def hog_memory():
     kept = []
     while True:

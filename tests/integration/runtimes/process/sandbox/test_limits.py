@@ -103,6 +103,17 @@ async def test_fork_bomb(bad: Bad) -> None:
     assert bad.limits == ["pids"]
 
 
+async def test_a_fork_bomb_that_goes_on_hardly_gets_a_processor(bad: Bad) -> None:
+    instance = await bad.start("fork_again_and_again")
+    box = instance._box  # type: ignore[attr-defined]
+    slowed = "a hundredth of a processor until it stops"
+    await bad.sink.wait_until(lambda: slowed in bad.sink.events[-1][1])
+    assert box.resource_use().cpu.limit == 0.01
+    # It has its processors again for its end, however many it is: that isn't killed, it ends.
+    assert await instance.stop() == ExitStatus(signal=15)
+    assert bad.limits == ["pids", "pids"]
+
+
 async def test_processors(bad: Bad) -> None:
     instance = await bad.start("spin", cpu=0.1)
     told = await bad.wait_told("CpuLimit")

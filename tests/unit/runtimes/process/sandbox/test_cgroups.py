@@ -260,3 +260,29 @@ def test_a_group_gives_way_and_gets_its_weight_back(tmp_path: Path, version: int
     assert group.give_way(to_others=False)
     assert not group.gives_way
     assert weight.read_text() == held == ("1536" if version == 1 else "150")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_groups_processor_time_is_bounded_anew(tmp_path: Path, version: int) -> None:
+    if version == 2:
+        v2_tree(tmp_path)
+        group = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,)).make("g", LIMITS)
+    else:
+        mounted = f"cgroup {tmp_path} cgroup rw,cpu 0 0\n"
+        group = find_cgroups(mounts=mounted, own="1:cpu:/\n").make("g", LIMITS)
+    (folder,) = group.folders
+    file = folder / ("cpu.cfs_quota_us" if version == 1 else "cpu.max")
+    before = file.read_text()
+    group.bound_cpu(0.01)
+    assert file.read_text() == ("1000" if version == 1 else "1000 100000")
+    group.bound_cpu(LIMITS.cpu)
+    assert file.read_text() == before == ("150000" if version == 1 else "150000 100000")
+
+
+def test_what_a_machine_does_not_bound_is_not_made_up(tmp_path: Path) -> None:
+    group = find_cgroups(mounts=f"cgroup {tmp_path} cgroup rw,pids 0 0\n", own="1:pids:/\n").make(
+        "g", LIMITS
+    )
+    group.bound_cpu(0.01)
+    (folder,) = group.folders
+    assert not (folder / "cpu.cfs_quota_us").exists()

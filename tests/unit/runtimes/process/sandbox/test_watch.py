@@ -23,6 +23,8 @@ class Agent:
         self.folders = (home,)
         self.limits = Limits(cpu=1, memory_bytes=1, pids=1, home_bytes=_BLOCK)
         self.periods = 1
+        self.refused = 0
+        self.cpu_bounds: list[float] = []
         self._left = looks
         self._looks = 0
         self._between = between
@@ -39,13 +41,18 @@ class Agent:
         self._looks += 1
         if self._looks > self._left:
             self.has_seen_enough.set()
-        return Usage(periods=self.periods)
+        return Usage(periods=self.periods, refused_forks=self.refused)
+
+    def bound_cpu(self, cpu: float) -> None:
+        self.cpu_bounds.append(cpu)
 
 
-async def looked_at(agent: Agent) -> tuple[LimitWatch, list[signal.Signals]]:
+async def looked_at(
+    agent: Agent, tell: Callable[[str, str, str], None] = lambda *_: None
+) -> tuple[LimitWatch, list[signal.Signals]]:
     """Watch one until it was looked at as often as it wants, or is ended."""
     ended: list[signal.Signals] = []
-    limits = LimitWatch(agent, tell=lambda *_: None, end=ended.append)
+    limits = LimitWatch(agent, tell=tell, end=ended.append)
     running = asyncio.ensure_future(limits.run(0.0, asyncio.Lock()))
     seen = asyncio.ensure_future(agent.has_seen_enough.wait())
     await asyncio.wait((running, seen), return_when=asyncio.FIRST_COMPLETED)
@@ -112,3 +119,23 @@ async def test_a_home_that_was_full_before_may_be_started(tmp_path: Path) -> Non
 
 def fill(home: Path) -> None:
     (home / "full").write_bytes(b"x" * 2 * _BLOCK)
+
+
+async def test_one_that_goes_on_being_refused_processes_is_told_that_it_is_slowed_down(
+    tmp_path: Path,
+) -> None:
+    refused_at = {1: 1, 3: 500, 4: 2, 5: 2}
+
+    def fork(look: int) -> None:
+        agent.refused += refused_at.get(look, 0)
+
+    agent = Agent(tmp_path, 9, fork)
+    told: list[tuple[str, str, str]] = []
+    await looked_at(agent, lambda *each: told.append(each))
+    assert agent.cpu_bounds == [0.01, 1]
+    assert [(limit, reason) for limit, reason, _ in told] == [("pids", "ProcessLimit")] * 2
+    assert told[0][2].endswith("it was refused another")
+    assert told[1][2] == (
+        "it goes on starting processes that it is refused, and gets a hundredth of a processor "
+        "until it stops"
+    )
