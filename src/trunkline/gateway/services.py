@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trunkline.aio.deadlines import Deadlines
+from trunkline.aio.light import Lookout
 from trunkline.aio.shared_counts import SharedCounts
 from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.admission import Admission
@@ -53,6 +54,8 @@ class GatewayServices:
     answers_due: Deadlines = field(init=False)
     """What agents have to answer an upgrade in."""
     carrier: Carrier = field(init=False)
+    lookout: Lookout = field(default_factory=Lookout)
+    """Watches the connections to agents that the carrier is to have, or had."""
     origins: Origins = field(init=False)
     limits: ConnectionLimits = field(init=False)
     sweep: Sweep = field(init=False)

@@ -184,7 +184,13 @@ class Upgrade(asyncio.Protocol):
             # Only here it is known that the session is the caller's, and which one it is.
             self._session = lease.key
             self._place.take_session(lease.key)
-            return await upstream.upgrade(lease.address, head, services.answers_due)
+            return await upstream.upgrade(
+                lease.address,
+                head,
+                services.answers_due,
+                # The compiled pump is to have it for nearly all of its life.
+                lookout=services.lookout if self._is_for_pump else None,
+            )
 
         is_named = bound_to is not None or target.session_id is not None
         try:
@@ -202,6 +208,11 @@ class Upgrade(asyncio.Protocol):
                 self._pass_refusal(upgraded)
         else:
             self._start_relay(LocalAgent(lease, lease.version.version), upgraded)
+
+    @property
+    def _is_for_pump(self) -> bool:
+        is_encrypted = self._transport.get_extra_info("ssl_object") is not None
+        return self._services.carrier.is_available and not is_encrypted
 
     async def _admit(
         self, request: UpgradeRequest, carried: carriage.Carried

@@ -1,18 +1,26 @@
 """Connects to an agent, or to another process of the platform, and brings an upgrade to its 101."""
 
 import asyncio
+import errno
 import functools
+import os
 import re
-from dataclasses import dataclass
-from typing import cast
+import socket
+from typing import Final, NamedTuple, cast
 
 from trunkline.aio.deadlines import Deadlines
+from trunkline.aio.light import LightTransport, Lookout
 from trunkline.protocol.errors import NotFoundError, UpstreamError
 from trunkline.runtimes.interface import Address
 
+#: How nearly every answer begins. Others may be as good, and are looked at.
+_ACCEPTED: Final = b"HTTP/1.1 101 "
 _HEAD_END = b"\r\n\r\n"
 _BEGINNING = b"host: agent\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
+#: The agent's queue of connections is full. Of a Unix socket nobody tells when it isn't any more.
+_TRY_AGAIN: Final = (errno.EAGAIN, errno.EALREADY)
+_FULL_QUEUE_S: Final = 0.005
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)", re.IGNORECASE)
 
 
@@ -20,8 +28,7 @@ class ConnectError(UpstreamError):
     """The agent's socket refused the connection: its process has ended or is ending."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upgraded:
+class Upgraded(NamedTuple):
     """A connection after the answer to an upgrade.
 
     Attributes:
@@ -64,10 +71,16 @@ class _Answer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
-        self._buffer += data
-        end = self._buffer.find(_HEAD_END)
-        is_over = len(self._buffer) > _MAX_HEAD_BYTES
-        if not is_over and (end < 0 or len(self._buffer) < self._whole(end)):
+        came: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            came = self._buffer
+        end = came.find(_HEAD_END)
+        is_over = len(came) > _MAX_HEAD_BYTES
+        if not is_over and (end < 0 or len(came) < self._whole(came, end)):
+            # An answer that comes in one piece, as nearly all do, is never kept here.
+            if came is data:
+                self._buffer += data
             return
         self._transport.pause_reading()
         if self.head.done():
@@ -75,14 +88,14 @@ class _Answer(asyncio.Protocol):
         if end < 0:
             self.head.set_exception(UpstreamError("the agent's response head has no end"))
             return
-        head = bytes(self._buffer[:end])
-        self.head.set_result((head, bytes(self._buffer[end + len(_HEAD_END) :])))
+        self.head.set_result((bytes(came[:end]), bytes(came[end + len(_HEAD_END) :])))
 
-    def _whole(self, end: int) -> int:
-        head = bytes(self._buffer[:end])
-        is_wanted = self._takes_refusals and head[9:12] != b"101"
-        announced = _LENGTH.search(head) if is_wanted else None
-        return end + len(_HEAD_END) + (int(announced[1]) if announced else 0)
+    def _whole(self, came: bytes | bytearray, end: int) -> int:
+        whole = end + len(_HEAD_END)
+        if not self._takes_refusals or came[9:12] == b"101":
+            return whole
+        announced = _LENGTH.search(bytes(came[:end]))
+        return whole + (int(announced[1]) if announced else 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.head.done():
@@ -139,20 +152,40 @@ class Connection:
             raise
 
 
-async def _connect_agent(address: Address, answer: _Answer) -> asyncio.Transport:
-    """Connect to an agent.
+async def _connect_agent(address: Address) -> socket.SocketType:
+    """Connect to an agent, in most cases without waiting for anything.
 
     Raises:
         ConnectError: If nobody listens there.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        if address.path is not None:
-            return (await loop.create_unix_connection(lambda: answer, address.path))[0]
+    place: str | tuple[str, int]
+    if address.path is not None:
+        family, place = socket.AF_UNIX, address.path
+    else:
         assert address.port is not None
-        return (await loop.create_connection(lambda: answer, "127.0.0.1", address.port))[0]
+        family, place = socket.AF_INET, ("127.0.0.1", address.port)
+    # Not its subclass in Python: that takes longer to make than to connect.
+    connected = socket.SocketType(family, socket.SOCK_STREAM)
+    try:
+        connected.setblocking(False)
+        if family is socket.AF_INET:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        error = connected.connect_ex(place)
+        if error == errno.EINPROGRESS:
+            # On loopback the other side has answered by the time that this is said.
+            error = connected.connect_ex(place)
+        while error in _TRY_AGAIN:
+            await asyncio.sleep(_FULL_QUEUE_S)
+            error = connected.connect_ex(place)
+        if error:
+            raise OSError(error, os.strerror(error))
     except OSError as exc:
+        connected.close()
         raise ConnectError("the agent isn't listening; it may be ending") from exc
+    except BaseException:
+        connected.close()
+        raise
+    return connected
 
 
 async def connect_peer(host: str, port: int) -> Connection:
@@ -166,13 +199,23 @@ async def connect_peer(host: str, port: int) -> Connection:
     return Connection(*await loop.create_connection(answer, host, port))
 
 
-async def upgrade(address: Address, head: bytes, due: Deadlines) -> Upgraded:
+async def _transport_of(connected: socket.SocketType, answer: _Answer) -> asyncio.Transport:
+    """Leave a connection to the event loop."""
+    loop = asyncio.get_running_loop()
+    known = socket.socket(connected.family, connected.type, fileno=connected.detach())
+    return (await loop.connect_accepted_socket(lambda: answer, known))[0]
+
+
+async def upgrade(
+    address: Address, head: bytes, due: Deadlines, *, lookout: Lookout | None = None
+) -> Upgraded:
     """Send an upgrade to an agent and wait for its 101.
 
     Args:
         address: Where it listens.
         head: The upgrade's head.
         due: In what time that has to be done.
+        lookout: Watches the connection, if the event loop will have little to do with it.
 
     Raises:
         ConnectError: If nobody listens there.
@@ -182,17 +225,23 @@ async def upgrade(address: Address, head: bytes, due: Deadlines) -> Upgraded:
     answer = _Answer(head)
     try:
         with due.limit():
-            connection = Connection(await _connect_agent(address, answer), answer)
-            upgraded = await connection.answer()
+            connected = await _connect_agent(address)
+            transport: asyncio.Transport
+            if lookout is None:
+                transport = await _transport_of(connected, answer)
+            else:
+                transport = LightTransport(connected, answer, lookout)
+            upgraded = await Connection(transport, answer).answer()
     except TimeoutError:
         raise UpstreamError(
             f"the agent didn't answer the upgrade in {due.delay_s:g} s (connect_timeout_s)"
         ).by_limit("connect_timeout_s") from None
-    try:
-        _check_status(upgraded.status)
-    except BaseException:
-        upgraded.transport.abort()
-        raise
+    if not upgraded.head.startswith(_ACCEPTED):
+        try:
+            _check_status(upgraded.status)
+        except BaseException:
+            upgraded.transport.abort()
+            raise
     return upgraded
 
 

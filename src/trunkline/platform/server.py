@@ -247,6 +247,7 @@ class Server(uvicorn.Server):
             await super().shutdown(sockets)
         finally:
             self._services.carrier.close()
+            self._services.lookout.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -15,10 +15,11 @@ import pytest
 
 from tests.integration.gateway.test_relay import agent, echo
 from tests.support.gateway import NEW_PATH, Gateway, accept_upgrade, running_gateway
+from trunkline.aio.light import LightTransport, Lookout
 from trunkline.aio.passing import PassingError, close_all
 from trunkline.gateway import carrier
 from trunkline.gateway.carrier import Carrier
-from trunkline.gateway.moved import MovedRelay, arrive
+from trunkline.gateway.moved import Arrival, MovedRelay, arrive
 from trunkline.gateway.moving import Departure, Entrance
 from trunkline.gateway.relay import Relay
 from trunkline.gateway.settings import GatewaySettings
@@ -35,12 +36,25 @@ class Place:
     """Stands for a process: its relays share a carrier."""
 
     carrier: Carrier = field(default_factory=lambda: Carrier(GatewaySettings()))
+    lookout: Lookout = field(default_factory=Lookout)
     ended: asyncio.Future[Summary] = field(default_factory=asyncio.Future)
+
+    def close(self) -> None:
+        self.carrier.close()
+        self.lookout.close()
 
     async def relay(
         self, downstream: socket.socket, upstream: socket.socket, moved: MovedRelay | None = None
     ) -> Relay:
-        arrivals = [await arrive(sock.detach()) for sock in (downstream, upstream)]
+        client = await arrive(downstream.detach())
+        server = Arrival()
+        if moved is None and carrier.IS_BUILT:
+            # As the gateway connects to an agent.
+            upstream.setblocking(False)
+            LightTransport(upstream, server, self.lookout)
+        else:
+            server = await arrive(upstream.detach())
+        arrivals = (client, server)
 
         async def explain() -> str:
             return "it is a test"
@@ -113,8 +127,8 @@ async def test_connections_move_inside_a_frame_and_count_on() -> None:
     summary = await second.ended
     assert not first.ended.done()
     assert (summary.frames_in, summary.bytes_in, summary.frames_out) == (3, 3 * len(FRAME), 1)
-    first.carrier.close()
-    second.carrier.close()
+    first.close()
+    second.close()
 
 
 async def test_what_a_slow_reader_has_yet_to_get_moves_too() -> None:
@@ -147,8 +161,8 @@ async def test_what_a_slow_reader_has_yet_to_get_moves_too() -> None:
     client.close()
     agent.close()
     assert (await second.ended).frames_in == count + 1
-    first.carrier.close()
-    second.carrier.close()
+    first.close()
+    second.close()
 
 
 @pytest.mark.usefixtures("relay_of")
@@ -195,7 +209,7 @@ async def test_without_descriptors_it_stays_where_it_is_and_moves_later(
     relay.leave()
     client.close()
     agent.close()
-    place.carrier.close()
+    place.close()
 
 
 @pytest.mark.usefixtures("relay_of")
@@ -231,7 +245,7 @@ async def test_what_nobody_took_over_goes_on_as_if_nothing_had_been() -> None:
     agent.close()
     summary = await place.ended
     assert (summary.frames_in, summary.bytes_in, summary.frames_out) == (6, 6 * len(FRAME), 2)
-    place.carrier.close()
+    place.close()
 
 
 async def test_what_a_slow_reader_has_yet_to_get_comes_back_too() -> None:
@@ -257,7 +271,7 @@ async def test_what_a_slow_reader_has_yet_to_get_comes_back_too() -> None:
     client.close()
     agent.close()
     assert (await place.ended).frames_in == count
-    place.carrier.close()
+    place.close()
 
 
 class Way:

@@ -1,0 +1,207 @@
+"""A transport that the loop has little to do with does what any transport does."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from trunkline.aio.light import LightTransport, Lookout
+
+
+class Told(asyncio.Protocol):
+    """Keeps what it is told."""
+
+    def __init__(self, *, stays_open: bool = False) -> None:
+        self.stays_open = stays_open
+        self.transport: Any = None
+        self.data = bytearray()
+        self.ends = 0
+        self.is_full = False
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self.changed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self.changed.set()
+
+    def eof_received(self) -> bool:
+        self.ends += 1
+        self.changed.set()
+        return self.stays_open
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(exc)
+
+    async def wait_for(self, data: bytes) -> None:
+        while self.data != data:
+            await self.changed.wait()
+            self.changed.clear()
+
+
+@contextlib.contextmanager
+def connected(protocol: Told) -> Iterator[tuple[LightTransport, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    with theirs:
+        transport = LightTransport(ours, protocol, Lookout())
+        assert protocol.transport is transport
+        yield transport, theirs
+        transport.abort()
+
+
+async def read(sock: socket.socket, size: int) -> int:
+    got = 0
+    while got < size:
+        part = await asyncio.get_running_loop().sock_recv(sock, 65536)
+        assert part, "it ended"
+        got += len(part)
+    return got
+
+
+async def test_what_comes_is_told_unless_reading_is_paused() -> None:
+    told = Told()
+    with connected(told) as (transport, theirs):
+        theirs.send(b"one")
+        await told.wait_for(b"one")
+        transport.pause_reading()
+        transport.pause_reading()
+        assert not transport.is_reading()
+        theirs.send(b"two")
+        await asyncio.sleep(0.01)
+        assert told.data == b"one"
+        transport.resume_reading()
+        transport.resume_reading()
+        await told.wait_for(b"onetwo")
+
+
+async def test_a_slow_reader_is_told_of_and_gets_everything_before_the_end() -> None:
+    told, size = Told(), 3_000_000
+    with connected(told) as (transport, theirs):
+        transport.set_write_buffer_limits(high=100_000)
+        transport.write(b"x" * size)
+        transport.write(b"y" * 10)
+        assert told.is_full
+        waiting = transport.get_write_buffer_size()
+        assert 100_000 < waiting < size
+        assert await read(theirs, size - 10_000) >= size - 10_000
+        assert not told.is_full
+        transport.write(b"z" * size)
+        assert told.is_full
+        transport.close()
+        transport.write(b"too late")
+        assert transport.is_closing()
+        left = 0
+        while part := await asyncio.get_running_loop().sock_recv(theirs, 65536):
+            left += len(part)
+        assert left >= size
+        assert await told.lost is None
+        assert transport.get_write_buffer_size() == 0
+
+
+@pytest.mark.parametrize("stays_open", [True, False])
+async def test_an_end_is_told_once_and_closes_unless_it_may_stay(stays_open: bool) -> None:
+    told = Told(stays_open=stays_open)
+    with connected(told) as (transport, theirs):
+        theirs.shutdown(socket.SHUT_WR)
+        while not told.ends:
+            await told.changed.wait()
+            told.changed.clear()
+        if stays_open:
+            transport.resume_reading()
+            transport.write(b"hi")
+            assert await read(theirs, 2) == 2
+            assert not transport.is_closing()
+            transport.close()
+        assert await told.lost is None
+        assert told.ends == 1
+
+
+async def test_an_abort_drops_what_waits_and_is_told_of_later() -> None:
+    told = Told()
+    with connected(told) as (transport, theirs):
+        transport.write(b"x" * 3_000_000)
+        transport.abort()
+        transport.abort()
+        assert not told.lost.done()
+        assert await told.lost is None
+        transport.resume_reading()
+        transport.close()
+        with contextlib.suppress(BlockingIOError):
+            while theirs.recv(65536):
+                pass
+
+
+@pytest.mark.parametrize("who", ["the reader", "the writer"])
+async def test_a_connection_that_is_reset_is_lost_with_the_cause(who: str) -> None:
+    told = Told()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        ours.setblocking(False)
+        theirs, _ = server.accept()
+        transport = LightTransport(ours, told, Lookout())
+        if who == "the writer":
+            transport.pause_reading()
+            transport.write(b"x" * 20_000_000)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        assert isinstance(await told.lost, ConnectionError)
+        transport.write(b"nothing")
+
+
+async def test_a_protocol_that_fails_loses_its_connection_only() -> None:
+    class Failing(Told):
+        def data_received(self, data: bytes) -> None:
+            raise RuntimeError("no")
+
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    told = Failing()
+    with connected(told) as (_, theirs):
+        theirs.send(b"x")
+        assert isinstance(await told.lost, RuntimeError)
+    assert len(said) == 1
+
+
+async def test_one_that_ends_another_keeps_it_from_being_read() -> None:
+    lookout, calls = Lookout(), []
+    pairs = [socket.socketpair() for _ in range(2)]
+    done = asyncio.Event()
+
+    def read_one(one: int) -> None:
+        calls.append(one)
+        for ours, _ in pairs:
+            lookout.discard(ours.fileno())
+        done.set()
+
+    for number, (ours, theirs) in enumerate(pairs):
+        lookout.add(ours.fileno(), lambda number=number: read_one(number))
+        theirs.send(b"x")
+    await done.wait()
+    await asyncio.sleep(0.01)
+    assert len(calls) == 1
+    lookout.close()
+    # It may be used again, and one that is used isn't closed.
+    again = asyncio.Event()
+    lookout.add(pairs[0][0].fileno(), again.set)
+    lookout.close()
+    await again.wait()
+    lookout.discard(pairs[0][0].fileno())
+    lookout.close()
+    lookout.close()
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
