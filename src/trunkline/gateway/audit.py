@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from trunkline.auth.caller import Caller
 from trunkline.protocol.errors import RateLimitedError, TrunklineError
@@ -25,6 +25,19 @@ _FORGET_EVERY_S: Final = 3600.0
 #: Whoever asks too often is recorded so often, whatever they send.
 _TOO_OFTEN_EVERY_S: Final = 1.0
 _MAX_TOLD: Final = 10_000
+
+
+class _Noted(NamedTuple):
+    """An entry before it is written: the record is made with others, out of the way."""
+
+    at: dt.datetime
+    number: int
+    action: str
+    status: int
+    place: tuple[str | None, str | None, str | None]
+    caller: Caller | None
+    address: str
+    request_id: str
 
 
 class KeepsAudit(Protocol):
@@ -49,7 +62,7 @@ class AuditTrail:
         """
         self._store = store
         self._kept_for = kept_for
-        self._waiting: deque[AuditRecord] = deque()
+        self._waiting: deque[_Noted] = deque()
         self._has_some = asyncio.Event()
         self._forget_at = 0.0
         # Others write at the same microsecond, and so does this.
@@ -85,25 +98,33 @@ class AuditTrail:
         ):
             return
         now = dt.datetime.now(dt.UTC)
-        record = AuditRecord(
-            entry_id=f"{rfc3339(now)}-{self._name}-{next(self._numbers)}",
-            at=now,
-            project=place[0],
-            agent=place[1],
-            session_id=place[2],
-            action=action,
-            status=status,
+        noted = _Noted(now, next(self._numbers), action, status, place, caller, address, request_id)
+        if len(self._waiting) >= _MAX_WAITING:
+            _log.error(
+                "the store is too slow for the audit log; this isn't in it: %s",
+                self._record_of(noted),
+            )
+            return
+        self._waiting.append(noted)
+        self._has_some.set()
+
+    def _record_of(self, noted: _Noted) -> AuditRecord:
+        project, agent, session_id = noted.place
+        caller = noted.caller
+        return AuditRecord(
+            entry_id=f"{rfc3339(noted.at)}-{self._name}-{noted.number}",
+            at=noted.at,
+            project=project,
+            agent=agent,
+            session_id=session_id,
+            action=noted.action,
+            status=noted.status,
             identity=caller.identity.owner if caller is not None else None,
             acting_for=caller.acting_for if caller is not None else None,
             credential=caller.credential if caller is not None else None,
-            address=address,
-            request_id=request_id,
+            address=noted.address,
+            request_id=noted.request_id,
         )
-        if len(self._waiting) >= _MAX_WAITING:
-            _log.error("the store is too slow for the audit log; this isn't in it: %s", record)
-            return
-        self._waiting.append(record)
-        self._has_some.set()
 
     def _was_told(self, who: str) -> bool:
         # Refusing somebody is cheap, and writing it down isn't: a flood must not be one of entries.
@@ -129,7 +150,7 @@ class AuditTrail:
             return
         self._has_some.clear()
         while self._waiting:
-            some = [self._waiting[n] for n in range(min(len(self._waiting), _AT_ONCE))]
+            some = [self._record_of(noted) for noted in itertools.islice(self._waiting, _AT_ONCE)]
             try:
                 await self._store.add_audit(some)
             except TrunklineError as exc:

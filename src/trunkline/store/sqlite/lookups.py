@@ -2,9 +2,12 @@
 
 A reader of a file with write-ahead logging waits for nobody, and a row by its key takes it
 microseconds where a thread's help takes fifty. What was found is kept until anybody, of whatever
-process, has committed something: SQLite tells that for less than a look.
+process, has committed something. SQLite tells that for less than a look, and is asked once in a
+turn of the event loop: what is done in a turn was asked for before it began, so whoever asks after
+a commit gets what it left.
 """
 
+import asyncio
 import functools
 import re
 import sqlite3
@@ -74,6 +77,7 @@ class Lookups:
         self._version_cursor = self._db.cursor()
         self._version_cursor.row_factory = None
         self._version = 0
+        self._is_fresh = False
         self._kept: dict[Hashable, Any] = {}
 
     def look(self, at: Hashable, work: Callable[[Db], _T]) -> _T:
@@ -83,17 +87,29 @@ class Lookups:
             BusyError: If it can't be looked at without waiting.
         """
         try:
-            # This connection never writes, so it is told of everybody's commits.
-            (version,) = self._version_cursor.execute("pragma data_version").fetchone()
-            if version != self._version or len(self._kept) >= _MAX_KEPT:
-                self._version = version
-                self._kept.clear()
+            if not self._is_fresh:
+                self._refresh()
             found: _T = self._kept.get(at, _NOTHING)
             if found is _NOTHING:
+                if len(self._kept) >= _MAX_KEPT:
+                    self._kept.clear()
                 found = self._kept[at] = work(self._statements)
         except sqlite3.OperationalError as exc:
             raise BusyError from exc
         return found
+
+    def _refresh(self) -> None:
+        # Many upgrades may come in one turn, and asking costs each what all else of a look does.
+        # This connection never writes, so it is told of everybody's commits.
+        (version,) = self._db.execute("pragma data_version").fetchone()
+        if version != self._version:
+            self._version = version
+            self._kept.clear()
+        self._is_fresh = True
+        asyncio.get_running_loop().call_soon(self._age)
+
+    def _age(self) -> None:
+        self._is_fresh = False
 
     def close(self) -> None:
         """Close the connection. Twice is fine."""
