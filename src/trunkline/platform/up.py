@@ -353,6 +353,7 @@ async def _open_heart(
     ).opened()
     stack.push_async_callback(runtime.aclose)
     metrics.forks_ahead.set_function(lambda: runtime.forks_ahead)
+    metrics.starts_waiting.set_function(lambda: runtime.starts_waiting)
     sessions = SessionDirectory(
         settings.sessions,
         store=store,

@@ -69,6 +69,11 @@ class Metrics:
             "Sessions kept ready for callers who name none; they are nobody's yet.",
             registry=registry,
         )
+        self.starts_waiting = Gauge(
+            "trunkline_starts_waiting",
+            "Agents that wait for their turn to be started: TRUNKLINE_PROCESS_STARTS_AT_ONCE.",
+            registry=registry,
+        )
         self.forks_ahead = Gauge(
             "trunkline_forks_ahead",
             "Sandboxes made with a fork in each, for sessions to come; they are nobody's yet.",
@@ -98,7 +103,7 @@ class Metrics:
         )
         self.session_start_seconds = Histogram(
             "trunkline_session_start_seconds",
-            "Seconds from the start of a session's process until it was ready or had failed.",
+            "Seconds from when a session was to start until its process was ready or had failed.",
             buckets=_START_BUCKETS,
             registry=registry,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,7 +49,10 @@ from trunkline.runtimes.process.sandbox.policy import (
 )
 from trunkline.runtimes.process.sandbox.spare import Spares
 from trunkline.runtimes.process.settings import ProcessSettings
+from trunkline.runtimes.process.turns import Turn, Turns
 from trunkline.runtimes.process.variables import agent_environment
+
+_LONGEST_TURN_S = 1.0
 
 
 class _NoLog:
@@ -92,6 +96,9 @@ class ProcessRuntime:
         self._finding = asyncio.Lock()
         self._measuring = asyncio.Lock()
         self._appearances = Appearances()
+        # One more than there are processors, as a start waits for disks and others now and then.
+        at_once = settings.starts_at_once or (os.cpu_count() or 1) + 1
+        self._turns = Turns(at_once, _LONGEST_TURN_S)
         self._settings = settings
         self._keeper = keeper
         self._tasks = TaskOwner()
@@ -150,11 +157,24 @@ class ProcessRuntime:
     async def start(self, spec: InstanceSpec, logs: LogSink) -> ProcessInstance:
         self._refuse_if_closed()
         ground = (await self.find_level()).ground
+        box = None if ground is None else self._box(ground, spec, logs)
+        with await self._turn(spec, box):
+            self._refuse_if_closed()
+            return await self._start(spec, logs, box)
+
+    async def _turn(self, spec: InstanceSpec, box: Box | None) -> Turn:
+        """Wait until it is a session's turn to start, and until there is what it is forked from."""
         while True:
-            box = None if ground is None else self._box(ground, spec, logs)
             if box is not None:
                 await self._nurseries.coming(spec, self._environment_in(box))
-                self._refuse_if_closed()
+            turn = await self._turns.take()
+            # It may be in the making by now, and isn't waited for at others' cost.
+            if box is None or not self._nurseries.is_coming(spec, self._environment_in(box)):
+                return turn
+            turn.end()
+
+    async def _start(self, spec: InstanceSpec, logs: LogSink, box: Box | None) -> ProcessInstance:
+        while True:
             instance = ProcessInstance(
                 spec,
                 logs,
@@ -171,6 +191,8 @@ class ProcessRuntime:
                     raise
                 # As a program it may well start, and if not, what that says helps its author.
                 self._nurseries.give_up(spec, instance.fork_failure)
+                assert box is not None, "only what has a sandbox is forked"
+                box = self._box(box.ground, spec, logs)
             except BaseException:
                 # Nobody else knows this process. If this wait is cancelled too, the stop goes on.
                 await instance.stop()
@@ -234,6 +256,11 @@ class ProcessRuntime:
         if box is not None and box.interface_pid is not None:
             box.adopt_interface(self._keeper.adopt(box.interface_pid))
         return instance
+
+    @property
+    def starts_waiting(self) -> int:
+        """How many agents wait for their turn to be started."""
+        return self._turns.waiting
 
     @property
     def forks_ahead(self) -> int:

@@ -94,6 +94,11 @@ class ProcessSettings:
     until it has paused: so that conversations beside it don't wait for it. Turn it off where other
     programs than agents keep the machine busy, and agents compute for long."""
 
+    starts_at_once: int = 0
+    """How many agents may be starting at once; who comes then waits for a turn, first come, first
+    served. More than there are processors for are all slower, and no more of them are ready in
+    a second. A turn ends when the agent is ready, or after a second: what takes longer may be
+    waiting for something else. 0: one more than the machine has processors."""
     start: str = "zygote"
     """How sandboxed agents are started: `zygote` forks them from an interpreter of their
     version's that has done its imports; `spawn` starts each as a program. A definition's variable
@@ -128,9 +133,9 @@ class ProcessSettings:
         if self.start not in _STARTS:
             msg = f"start is {self.start!r}; give zygote or spawn"
             raise ValueError(msg)
-        if self.forks_ahead < 0:
-            msg = "forks_ahead must be 0 or more"
-            raise ValueError(msg)
+        for name in ("forks_ahead", "starts_at_once"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more")
         for network in self.egress_private:
             ip_network(network, strict=False)
         if not 1 <= self.uid_first < self.uid_first + self.uid_count < 2**32 - 1:

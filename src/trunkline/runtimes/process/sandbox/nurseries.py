@@ -110,12 +110,25 @@ class Nurseries:
     ) -> None:
         """Wait for a version's zygote, if it is being made and that is the sooner way to start."""
         version = self._version(spec, environment_of)
-        if version is None or version.making is None:
-            return
+        if version is not None and (until := self._comes_until(version, spec)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await version.tried.wait()
+
+    def is_coming(
+        self, spec: InstanceSpec, environment_of: Callable[[InstanceSpec], Mapping[str, str]]
+    ) -> bool:
+        """Return whether there is something to wait for in `coming`."""
+        version = self._version(spec, environment_of)
+        return version is not None and self._comes_until(version, spec) is not None
+
+    def _comes_until(self, version: _Version, spec: InstanceSpec) -> float | None:
+        """Return how long to wait for a version's zygote at most; None: not at all."""
+        if version.making is None or version.tried.is_set():
+            return None
         wait_s = min(version.took_s * _WAIT_STARTS, spec.ready_timeout_s * _WAIT_SHARE)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(version.made_at + wait_s):
-                await version.tried.wait()
+        until = version.made_at + wait_s
+        return until if self._loop.time() < until else None
 
     def take(
         self,

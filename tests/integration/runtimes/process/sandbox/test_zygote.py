@@ -434,6 +434,40 @@ async def test_a_zygote_that_is_made_anew_without_a_module_is_not_waited_for(
     assert "bad" in agents.status(spec).left_out
 
 
+async def test_starts_take_turns_and_one_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
+    agents = Agents(tmp_path, starts_at_once=1)
+    spec = agents.spec(
+        "import os, time; serve(None) if 'HANG' not in os.environ else time.sleep(60)"
+    )
+    hanging = replace(agents.again(spec), environment={"HANG": "1"})
+    try:
+        stuck = asyncio.create_task(agents.runtime.start(hanging, RecordingSink()))
+        ready: list[int] = []
+
+        async def come(number: int) -> None:
+            await agents.find(agents.again(spec))
+            ready.append(number)
+
+        async with asyncio.timeout(30):
+            async with asyncio.TaskGroup() as group:
+                for number in range(3):
+                    group.create_task(come(number))
+                for _ in range(500):
+                    if agents.runtime.starts_waiting == 3:
+                        break
+                    await asyncio.sleep(0.01)
+                else:
+                    pytest.fail("they don't wait for their turns")
+        assert ready == [0, 1, 2]
+        assert agents.runtime.starts_waiting == 0
+        assert not stuck.done()
+        stuck.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stuck
+    finally:
+        await agents.runtime.aclose()
+
+
 async def test_a_session_ends_with_its_agent_and_others_go_on(agents: Agents) -> None:
     spec = agents.spec("serve(None)")
     await agents.warm_up(spec)
