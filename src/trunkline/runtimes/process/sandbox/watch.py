@@ -20,6 +20,9 @@ _MEASURING_SHARE = 0.1
 #: Of one that hasn't run, it is measured once in so many looks.
 _STILL_LOOKS = 10
 _BLOCK_BYTES = 512
+#: Disk that is about to be full is measured so many times between two looks.
+_HURRIED = 10
+_LEAST_S = 0.001
 #: Deeper than any tree that people make.
 _MAX_DEPTH = 100
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -87,6 +90,10 @@ class LimitWatch:
         self._told: set[str] = set()
         #: None until it was measured; what is empty needn't be.
         self._home_bytes_at_start: int | None = 0 if _is_empty(self._folders) else None
+        #: How much it had when it was measured last, and when that was.
+        self._home_bytes, self._measured_at, self._next_measure = 0, 0.0, 0.0
+        #: Whether it has more than it may, or would before the next look.
+        self._is_nearly_full = False
         self._may_look = asyncio.Event()
         self._may_look.set()
         self.killed_for = ""
@@ -99,8 +106,8 @@ class LimitWatch:
             interval_s: How often.
             measuring: Held while disk is measured, so that one thread does it for all agents.
         """
-        loop = asyncio.get_running_loop()
-        next_measure, still_looks = 0.0, 0
+        still_looks = 0
+        self._measured_at = asyncio.get_running_loop().time()
         if self._home_bytes_at_start is not None:
             # Nothing is to be seen yet, and its first caller waits.
             await asyncio.sleep(interval_s)
@@ -111,13 +118,31 @@ class LimitWatch:
             # Where the kernel counts, one that hasn't run has written next to nothing.
             is_still = usage == before and usage.periods > 0
             still_looks = still_looks + 1 if is_still else 0
-            if loop.time() >= next_measure and still_looks % _STILL_LOOKS == 0:
-                async with measuring:
-                    begun = loop.time()
-                    sizes = await in_thread(lambda: [measure(each) for each in self._folders])
-                self._measured(sizes)
-                next_measure = loop.time() + (loop.time() - begun) / _MEASURING_SHARE
-            await asyncio.sleep(interval_s)
+            if still_looks % _STILL_LOOKS == 0:
+                await self._look_at_disk(interval_s, measuring)
+            rests = _HURRIED
+            while self._is_urgent and not still_looks and rests > 1:
+                rests -= 1
+                await asyncio.sleep(interval_s / _HURRIED)
+                await self._look_at_disk(interval_s, measuring)
+            await asyncio.sleep(interval_s * rests / _HURRIED)
+
+    @property
+    def _is_urgent(self) -> bool:
+        return self._is_nearly_full and not self.killed_for
+
+    async def _look_at_disk(self, interval_s: float, measuring: asyncio.Lock) -> None:
+        """Measure what it has on disk, unless that was done a moment ago and takes long."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._next_measure:
+            return
+        async with measuring:
+            begun = loop.time()
+            sizes = await in_thread(lambda: [measure(each) for each in self._folders])
+        now = loop.time()
+        self._measured(sizes, interval_s / max(now - self._measured_at, _LEAST_S))
+        self._measured_at = now
+        self._next_measure = now + (now - begun) / _MEASURING_SHARE
 
     def give_way(self) -> None:
         """Have it get a processor only when nobody else wants it, until it has paused."""
@@ -175,7 +200,8 @@ class LimitWatch:
         self.look(usage)
         return self.killed_for
 
-    def _measured(self, sizes: Sequence[int | None]) -> None:
+    def _measured(self, sizes: Sequence[int | None], times_to_look: float) -> None:
+        """Judge what it has on disk, which may grow so many times as much until the next look."""
         known = [size for size in sizes if size is not None]
         if len(known) < len(sizes):
             self.killed_for = (
@@ -186,7 +212,9 @@ class LimitWatch:
             return
         size = sum(known)
         if self._home_bytes_at_start is None:
-            self._home_bytes_at_start = size
+            self._home_bytes_at_start = self._home_bytes = size
+        grown, self._home_bytes = size - self._home_bytes, size
+        self._is_nearly_full = size + grown * times_to_look > self._limits.home_bytes
         # One that was over it before may be started, so that it can tidy up.
         if size > max(self._limits.home_bytes, self._home_bytes_at_start):
             self.killed_for = (

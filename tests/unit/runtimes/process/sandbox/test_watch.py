@@ -48,12 +48,15 @@ class Agent:
 
 
 async def looked_at(
-    agent: Agent, tell: Callable[[str, str, str], None] = lambda *_: None
+    agent: Agent,
+    tell: Callable[[str, str, str], None] = lambda *_: None,
+    *,
+    interval_s: float = 0.0,
 ) -> tuple[LimitWatch, list[signal.Signals]]:
     """Watch one until it was looked at as often as it wants, or is ended."""
     ended: list[signal.Signals] = []
     limits = LimitWatch(agent, tell=tell, end=ended.append)
-    running = asyncio.ensure_future(limits.run(0.0, asyncio.Lock()))
+    running = asyncio.ensure_future(limits.run(interval_s, asyncio.Lock()))
     seen = asyncio.ensure_future(agent.has_seen_enough.wait())
     await asyncio.wait((running, seen), return_when=asyncio.FIRST_COMPLETED)
     for task in (running, seen):
@@ -139,3 +142,50 @@ async def test_one_that_goes_on_being_refused_processes_is_told_that_it_is_slowe
         "it goes on starting processes that it is refused, and gets a hundredth of a processor "
         "until it stops"
     )
+
+
+async def looks_and_measurements(
+    home: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], *, runs: bool = True
+) -> tuple[int, int]:
+    """Have a home be of such sizes when it is measured; return how often it and its agent are
+    looked at until the third look is due, or it is ended."""
+    looks = measurements = 0
+
+    def between(_look: int) -> None:
+        nonlocal looks
+        looks += 1
+        agent.periods += runs
+
+    def measured(_home: Path) -> int:
+        nonlocal measurements
+        measurements += 1
+        return sizes[min(measurements, len(sizes)) - 1]
+
+    (home / "file").touch()
+    monkeypatch.setattr(watch, "measure", measured)
+    monkeypatch.setattr(watch, "_MEASURING_SHARE", float("inf"))
+    agent = Agent(home, 2, between)
+    await looked_at(agent, interval_s=0.1)
+    return looks, measurements
+
+
+async def test_a_disk_that_is_about_to_be_full_is_measured_between_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # At the second look it has nearly all that it may have, and twice as much as before.
+    sizes = [_BLOCK // 2, _BLOCK - 1, 2 * _BLOCK]
+    assert await looks_and_measurements(tmp_path, monkeypatch, sizes) == (2, 3)
+    # One that grows slowly has time, and one that is as full as before needn't be hurried for.
+    for sizes in ([_BLOCK // 2, _BLOCK // 2 + 1, _BLOCK // 2 + 2], [_BLOCK]):
+        looks, measurements = await looks_and_measurements(tmp_path, monkeypatch, sizes)
+        assert measurements <= looks == 3
+
+
+async def test_one_that_was_over_it_before_is_measured_between_looks_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = [2 * _BLOCK]
+    looks, measurements = await looks_and_measurements(tmp_path, monkeypatch, over)
+    assert (looks, measurements // 10) == (3, 2)
+    looks, measurements = await looks_and_measurements(tmp_path, monkeypatch, over, runs=False)
+    assert (looks, measurements) == (3, 10)
