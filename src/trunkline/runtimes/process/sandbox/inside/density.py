@@ -1,10 +1,16 @@
-"""Has what a process allocates from here on lie together, instead of between what is there.
+"""Has what a process writes to from here on lie together, instead of between what is there.
 
 A page is shared with a fork until one of them writes to it. Importing leaves small free places all
 over the heap; a fork that puts its objects there gets a page of its own for each few of them.
 Here these places are taken, for good.
+
+Running code writes to it, too: it is counted who uses it, and Python adapts it to what it meets. So
+the code that a fork will run is moved out of all that was imported with it.
 """
 
+import gc
+import types
+from collections.abc import Container
 from itertools import pairwise, repeat
 
 #: Python's own allocator has a class of blocks for each of these sizes, in pools of 16 KiB or less.
@@ -29,6 +35,42 @@ def take_free_places() -> None:
         _take_pools(size)
     for size in _LARGER:
         _take_chunks(size)
+
+
+def gather_code(run: Container[int]) -> None:
+    """Move code to beside each other, and beside nothing else.
+
+    A function has the same code as before, at another place. What it was stays where it was: a
+    hole there would be filled with what is written to.
+
+    Args:
+        run: The ids of the code that is run.
+    """
+    functions = [
+        each
+        for each in gc.get_objects()
+        if type(each) is types.FunctionType and id(each.__code__) in run
+    ]
+    if not functions:
+        return
+    take_free_places()
+    moved: dict[int, types.CodeType] = {}
+    for function in functions:
+        _taken.append(function.__code__)
+        function.__code__ = _moved(function.__code__, run, moved)
+
+
+def _moved(
+    code: types.CodeType, run: Container[int], moved: dict[int, types.CodeType]
+) -> types.CodeType:
+    if (known := moved.get(id(code))) is None:
+        # What it makes functions of is in there.
+        constants = tuple(
+            _moved(each, run, moved) if type(each) is types.CodeType and id(each) in run else each
+            for each in code.co_consts
+        )
+        known = moved[id(code)] = code.replace(co_consts=constants)
+    return known
 
 
 def _take_pools(size: int) -> None:

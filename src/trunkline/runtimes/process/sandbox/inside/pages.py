@@ -5,8 +5,7 @@ looking at one of Python's objects does. Getting a page then takes longer than w
 """
 
 import mmap
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from trunkline.runtimes.process.sandbox.inside import kernel
 
@@ -16,35 +15,14 @@ Range = tuple[int, int]
 _ENTRY_BYTES = 8
 #: A page that is there, is no file's, and is in no other process's memory.
 _PRESENT, _OF_A_FILE, _ITS_ALONE = 1 << 63, 1 << 61, 1 << 56
-_RANGE = struct.Struct("QQ")
 
 
-class Ranges:
-    """Places in memory, kept where a fork can write them down, and outside of what is learnt of."""
-
-    _MOST_BYTES = 256 * 1024
-
-    def __init__(self) -> None:
-        self._noted = mmap.mmap(-1, self._MOST_BYTES)
-
-    def note(self, ranges: list[Range]) -> None:
-        """Write them down, as many as there is room for."""
-        for at, place in zip(range(0, self._MOST_BYTES, _RANGE.size), ranges, strict=False):
-            _RANGE.pack_into(self._noted, at, *place)
-
-    def __iter__(self) -> Iterator[Range]:
-        for start, size in _RANGE.iter_unpack(self._noted):
-            if size == 0:
-                return
-            yield start, size
-
-    def make_own(self) -> None:
-        """Get the pages there of our own, before they are written to, and forget which they are."""
-        for start, size in self:
-            if not kernel.populate(start, size):
-                # It is an older kernel, or there is no more memory to be had.
-                break
-        self._noted.close()
+def make_own(ranges: Iterable[Range]) -> None:
+    """Get pages of our own, before they are written to."""
+    for start, size in ranges:
+        if not kernel.populate(start, size):
+            # It is an older kernel, or there is no more memory to be had.
+            return
 
 
 def writable() -> list[Range]:

@@ -1,4 +1,4 @@
-"""Has a session of nobody's run in a fork of a zygote's, to learn what a session writes to.
+"""Has a session of nobody's run in a fork of a zygote's, to learn what a session does to memory.
 
 It is what any session of the program's host is until its first frame: the host is made, set up and
 served, answers that it is ready, and sends a frame back. It runs none of the author's code, has no
@@ -7,19 +7,22 @@ and connections and all, ends with it: it is killed, and no session is forked fr
 """
 
 import contextlib
+import mmap
 import os
 import signal
 import socket
+import struct
 import sys
 import tempfile
+import threading
 import time
 import types
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 from trunkline.runtimes.process.sandbox.inside import kernel
-from trunkline.runtimes.process.sandbox.inside.pages import Ranges, writable, written_by
+from trunkline.runtimes.process.sandbox.inside.pages import Range, writable, written_by
 
 #: Runs a program of that code with that environment as a session, in a process of its own.
 Play = Callable[[Mapping[str, str], types.CodeType], NoReturn]
@@ -63,30 +66,97 @@ _UPGRADE = (
 _FRAME, _ECHO = b"\x81\x82\0\0\0\0hi", b"\x81\x02hi"
 
 
-def written_by_a_session(play: Play) -> Ranges:
-    """Return what a session of this process's host writes to; nothing, if that can't be said.
+class Noted:
+    """Numbers that a fork writes down for where it was forked, outside of what it is tried for."""
 
-    This process does nothing meanwhile, so that sessions find it as the one did that was tried.
+    _MOST_BYTES = 256 * 1024
+    _NUMBER = struct.Struct("Q")
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self._MOST_BYTES)
+        self._end = 0
+
+    def add(self, *numbers: int) -> None:
+        """Write some down; what there is no room for is left out."""
+        for number in numbers[: (self._MOST_BYTES - self._end) // self._NUMBER.size]:
+            self._NUMBER.pack_into(self._memory, self._end, number)
+            self._end += self._NUMBER.size
+
+    def __iter__(self) -> Iterator[int]:
+        for (number,) in self._NUMBER.iter_unpack(self._memory):
+            if number == 0:
+                return
+            yield number
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Return them by twos."""
+        numbers = iter(self)
+        return zip(numbers, numbers, strict=False)
+
+    def forget(self) -> None:
+        """Have no memory for them any more."""
+        self._memory.close()
+
+
+def code_of_a_session(play: Play) -> Noted:
+    """Return where the code is that a session of this process's host runs.
 
     Args:
         play: Runs a program, in a fork of this process.
     """
-    written = Ranges()
+    noted = Noted()
+    seen: set[int] = set()
+
+    def see(frame: types.FrameType, event: str, _: object) -> None:
+        where = id(frame.f_code)
+        if event == "call" and where not in seen:
+            seen.add(where)
+            noted.add(where)
+
+    def play_seen(environment: Mapping[str, str], code: types.CodeType) -> NoReturn:
+        threading.setprofile(see)
+        sys.setprofile(see)
+        play(environment, code)
+
+    _try(play_seen, lambda _session, _mapped: None)
+    return noted
+
+
+def written_by_a_session(play: Play) -> Noted:
+    """Return what a session of this process's host writes to: where each begins, and its bytes.
+
+    Args:
+        play: Runs a program, in a fork of this process.
+    """
+    noted = Noted()
+
+    def note(session: int, mapped: list[Range]) -> None:
+        for place in written_by(session, mapped):
+            noted.add(*place)
+
+    _try(play, note)
+    return noted
+
+
+def _try(play: Play, look: Callable[[int, list[Range]], None]) -> None:
+    """Have a session, and look at it; if it can't be had, there is nothing to see.
+
+    This process does nothing meanwhile, so that sessions find it as the one did that was tried.
+    """
     host = next((name for name in _HOSTS if name in sys.modules), None)
     if host is None:
-        return written
+        return
     observer = os.fork()
     if observer == 0:
         try:
             kernel.die_with_parent(signal.SIGKILL)
-            _observe(host, play, written)
+            _observe(host, play, look)
         finally:
             os._exit(0)
     os.waitpid(observer, 0)
-    return written
 
 
-def _observe(host: str, play: Play, written: Ranges) -> None:
+def _observe(host: str, play: Play, look: Callable[[int, list[Range]], None]) -> None:
     """Have the session, and be its caller.
 
     Raises:
@@ -106,7 +176,7 @@ def _observe(host: str, play: Play, written: Ranges) -> None:
             play(environment, code)
         try:
             _talk(session, path)
-            written.note(written_by(session, mapped))
+            look(session, mapped)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 # And what it has started.

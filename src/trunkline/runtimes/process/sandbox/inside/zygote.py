@@ -33,17 +33,21 @@ from typing import Any, NoReturn
 
 from trunkline.runtimes.process.sandbox.inside import kernel
 from trunkline.runtimes.process.sandbox.inside.confine import give_up_powers
-from trunkline.runtimes.process.sandbox.inside.density import take_free_places
+from trunkline.runtimes.process.sandbox.inside.density import gather_code, take_free_places
 from trunkline.runtimes.process.sandbox.inside.descriptors import close_all_but
 from trunkline.runtimes.process.sandbox.inside.installed import remember_installed
-from trunkline.runtimes.process.sandbox.inside.pages import Ranges
+from trunkline.runtimes.process.sandbox.inside.pages import make_own
 from trunkline.runtimes.process.sandbox.inside.preload import (
     LeftOutError,
     Preloaded,
     is_alone,
     preload,
 )
-from trunkline.runtimes.process.sandbox.inside.trial import written_by_a_session
+from trunkline.runtimes.process.sandbox.inside.trial import (
+    Noted,
+    code_of_a_session,
+    written_by_a_session,
+)
 
 _LINE = 3
 _MAX_BYTES = 64 * 1024
@@ -91,6 +95,16 @@ def main(library: str) -> NoReturn:
     gc.disable()
     try:
         loaded = preload(script, folder, order["left_out"])
+
+        def play(environment: Mapping[str, str], code: types.CodeType) -> NoReturn:
+            close_all_but()
+            given = {"environment": environment, "command": order["command"]}
+            _become(given | {"working_dir": folder}, loaded, order["script_at"])
+            _run(script, code)
+
+        run = code_of_a_session(play)
+        gather_code(frozenset(run))
+        run.forget()
         if not all(_play_host() for _ in range(_REHEARSALS)):
             raise LeftOutError(_REHEARSAL, "a host that ends leaves threads or open files")
     except LeftOutError as error:
@@ -98,13 +112,6 @@ def main(library: str) -> NoReturn:
         os._exit(0)
     code = _compiled(script)
     _prepare()
-
-    def play(environment: Mapping[str, str], code: types.CodeType) -> NoReturn:
-        given = {"command": order["command"], "working_dir": order["folder"]}
-        close_all_but()
-        _become(given | {"environment": environment}, loaded, order["script_at"])
-        _run(script, code)
-
     written = written_by_a_session(play)
     line.send(json.dumps({"modules": loaded.modules, "reads": loaded.reads}).encode())
     given = _serve(line, written)
@@ -149,12 +156,13 @@ def _prepare() -> None:
     gc.freeze()
 
 
-def _rehearse(written: Ranges) -> None:
+def _rehearse(written: Noted) -> None:
     """Do what any session does for the first time, while nobody waits for one.
 
     What it writes to isn't shared any more then, and that takes longer than what it does.
     """
-    written.make_own()
+    make_own(written.pairs())
+    written.forget()
     time.tzset()
     wsgiref.handlers.read_environ()
     _draw_anew()
@@ -171,7 +179,7 @@ def _play_host() -> bool:
     return set(os.listdir("/proc/self/fd")) == before and is_alone()
 
 
-def _serve(line: socket.socket, written: Ranges) -> dict[str, Any]:
+def _serve(line: socket.socket, written: Noted) -> dict[str, Any]:
     """Have children; in each, return what it is to be.
 
     Args:
@@ -191,7 +199,7 @@ def _serve(line: socket.socket, written: Ranges) -> dict[str, Any]:
         os.waitpid(child, 0)
 
 
-def _enter(request: dict[str, Any], files: list[int], written: Ranges) -> dict[str, Any]:
+def _enter(request: dict[str, Any], files: list[int], written: Noted) -> dict[str, Any]:
     nest = socket.socket(fileno=files[0])
     spaces, cgroups = files[1 : len(_SPACES) + 1], files[len(_SPACES) + 1 :]
     try:
