@@ -15,6 +15,7 @@ from pathlib import Path
 
 import uvloop
 
+from trunkline.aio.garbage import collect_seldom
 from trunkline.auth.admission import Admission
 from trunkline.auth.caller import Caller
 from trunkline.auth.issuer import DevelopmentIssuer
@@ -173,6 +174,8 @@ def main() -> None:
     parser.add_argument("--state-dir", type=Path, required=True)
     options = parser.parse_args()
     set_up_logging()
+    # As the platform's own processes do.
+    collect_seldom()
     uvloop.run(serve(options.upstream, options.state_dir))
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from trunkline.aio.garbage import collect_seldom
 from trunkline.aio.passing import Passing, PassingError
 from trunkline.platform.arrival import Predecessor
 from trunkline.platform.inherited import die_with, inherited
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except PassingError as exc:
             sys.stderr.write(f"error: no process could be replaced: {exc}\n")
             return 1
+    collect_seldom()
     return run_up(
         UpOptions(
             host=given.host,

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from trunkline import config
 from trunkline.aio.channel import Channel, Message
+from trunkline.aio.garbage import collect_seldom
 from trunkline.aio.passing import close_all
 from trunkline.aio.shared_counts import SharedCounts
 from trunkline.aio.tasks import TaskOwner
@@ -337,6 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listener=inherited(listener),
         shared=counts,
     )
+    collect_seldom()
     try:
         settings = load_settings(config.environment(), given.state_dir)
         uvloop.run(_run(options, settings))
