@@ -9,28 +9,20 @@ tokens and whatever sandbox the machine has.
 import argparse
 import asyncio
 import re
-import shutil
 import sys
-import tempfile
 import time
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx2
 from websockets.asyncio.client import ClientConnection
 
 from benchmarks.neighbours.agents import VOICE
+from benchmarks.support.platforms import deploy, running
 from benchmarks.support.processes import exit_on_sigterm, raise_file_limit
 from benchmarks.support.report import console, machine, table
 from tests.support.platform import Platform
 
-AGENT = """kind: hosted
-name: voice
-protocols:
-  - protocol: invocations_ws
-    version: 1.0.0
-"""
 SETTINGS = {
     "TRUNKLINE_SESSIONS_MAX_RUNNING": "0",
     "TRUNKLINE_SESSIONS_READY_TIMEOUT_S": "300",
@@ -107,18 +99,9 @@ def main() -> int:
     options = parser.parse_args()
     exit_on_sigterm()
     raise_file_limit()
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
     settings = SETTINGS | {"TRUNKLINE_PROCESS_START": options.start}
-    platform = Platform(folder / "state", **settings)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(platform.stop)
-        platform.start()
-        place = folder / "voice"
-        place.mkdir()
-        (place / "agent.yaml").write_text(AGENT)
-        (place / "main.py").write_text(VOICE)
-        platform.deploy(place)
+    with running(**settings) as platform:
+        deploy(platform, "voice", VOICE)
         crowd = asyncio.run(gather(platform, platform.token(), options.sessions, options.at_once))
     out = console()
     waits = [part(crowd.waits_ms, share) for share in (0.0, 0.5, 0.99)]

@@ -10,18 +10,16 @@ several workers, and several processes of callers.
 
 import argparse
 import re
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from benchmarks.neighbours.agents import VOICE
+from benchmarks.support.platforms import deploy, running
 from benchmarks.support.processes import (
     Child,
     Children,
@@ -33,12 +31,6 @@ from benchmarks.support.report import console, machine, table
 from tests.support.platform import Platform
 from trunkline.gateway.settings import GatewaySettings
 
-AGENT = """kind: hosted
-name: voice
-protocols:
-  - protocol: invocations_ws
-    version: 1.0.0
-"""
 SETTINGS = {
     "TRUNKLINE_GATEWAY_MAX_CONNECTIONS": "0",
     "TRUNKLINE_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "0",
@@ -79,17 +71,11 @@ def main() -> int:
     options = parser.parse_args()
     exit_on_sigterm()
     raise_file_limit()
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
-    platform = Platform(folder / "state", "--workers", str(options.workers), **SETTINGS)
-    with Children(folder) as children:
-        children.callback(shutil.rmtree, folder, ignore_errors=True)
-        children.callback(platform.stop)
-        platform.start()
-        place = folder / "voice"
-        place.mkdir()
-        (place / "agent.yaml").write_text(AGENT)
-        (place / "main.py").write_text(VOICE)
-        platform.deploy(place)
+    with (
+        running("--workers", str(options.workers), **SETTINGS) as platform,
+        Children(platform.state_dir.parent) as children,
+    ):
+        deploy(platform, "voice", VOICE)
         url = urlsplit(platform.websocket_url("voice"))
         path, token = f"{url.path}?{url.query}", platform.token("--expires-in", "3600")
 

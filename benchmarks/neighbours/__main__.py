@@ -15,30 +15,22 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import statistics
 import sys
-import tempfile
 import urllib.request
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from benchmarks.neighbours.agents import BAD, VOICE
+from benchmarks.support.platforms import deploy, running
 from benchmarks.support.processes import Child, Children, exit_on_sigterm
 from benchmarks.support.report import console, machine, table
 from tests.support.platform import Platform
 
-AGENT = """kind: hosted
-name: NAME
-protocols:
-  - protocol: invocations_ws
-    version: 1.0.0
-resources:
+RESOURCES = """resources:
   cpu: "1"
-  memory: MEMORY
+  memory: 512Mi
 """
 MIB = 1024**2
 SETTINGS = {
@@ -103,14 +95,6 @@ class Phases:
         return statistics.median(phase[what] for phase in phases) / 1000
 
 
-def deploy(platform: Platform, folder: Path, name: str, source: str, memory: str) -> None:
-    place = folder / name
-    place.mkdir(parents=True)
-    (place / "agent.yaml").write_text(AGENT.replace("NAME", name).replace("MEMORY", memory))
-    (place / "main.py").write_text(source)
-    platform.deploy(place)
-
-
 async def speak(load: Child, seconds: float) -> dict[str, float]:
     """Speak for some seconds; return the latencies."""
     answer = await asyncio.to_thread(load.ask, do="pace", interval_ms=20, seconds=seconds)
@@ -162,16 +146,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each phase")
     options = parser.parse_args()
     exit_on_sigterm()
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
-    platform = Platform(folder / "state", **SETTINGS)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(platform.stop)
-        children = stack.enter_context(Children(folder))
-        platform.start()
+    with running(**SETTINGS) as platform, Children(platform.state_dir.parent) as children:
         token = platform.token()
-        deploy(platform, folder, "voice", VOICE, "512Mi")
-        deploy(platform, folder, "bad", BAD, "512Mi")
+        deploy(platform, "voice", VOICE, RESOURCES)
+        deploy(platform, "bad", BAD, RESOURCES)
         load = children.start_python("load", "benchmarks.support.load")
         os.sched_setscheduler(load.pid, os.SCHED_RR, os.sched_param(1))
         url = platform.websocket_url("voice", "voice")

@@ -9,27 +9,19 @@ callers', and how late the callers' own process was: on few cores it waits with 
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.neighbours.agents import VOICE
 from benchmarks.reload.callers import Callers, Heard
+from benchmarks.support.platforms import deploy, running
 from benchmarks.support.processes import exit_on_sigterm, raise_file_limit
 from benchmarks.support.report import console, machine, table
 from tests.support.platform import Platform, clean_environment
 
-AGENT = """kind: hosted
-name: voice
-protocols:
-  - protocol: invocations_ws
-    version: 1.0.0
-"""
 SETTINGS = {
     "TRUNKLINE_RATES_UPGRADES_PER_ADDRESS": "0",
     "TRUNKLINE_RATES_UPGRADES_PER_IDENTITY": "0",
@@ -86,21 +78,12 @@ def main() -> int:
     options = parser.parse_args()
     exit_on_sigterm()
     raise_file_limit()
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
-    platform = Platform(folder / "state", **SETTINGS)
     quiet: list[Heard] = []
     started: list[Heard] = []
     reloaded: list[Heard] = []
     pauses_ms = []
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(platform.stop)
-        platform.start()
-        place = folder / "voice"
-        place.mkdir()
-        (place / "agent.yaml").write_text(AGENT)
-        (place / "main.py").write_text(VOICE)
-        platform.deploy(place)
+    with running(**SETTINGS) as platform, ExitStack() as stack:
+        deploy(platform, "voice", VOICE)
         url = urlsplit(platform.websocket_url("voice"))
         assert url.port is not None
         callers = Callers(

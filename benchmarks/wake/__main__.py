@@ -8,27 +8,19 @@ agent is awake, so what waking adds can be read off.
 import argparse
 import asyncio
 import re
-import shutil
 import statistics
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
-from pathlib import Path
 
 import httpx2
 
 from benchmarks.neighbours.agents import VOICE
+from benchmarks.support.platforms import deploy, running
 from benchmarks.support.processes import exit_on_sigterm
 from benchmarks.support.report import console, machine, ratio, table
 from tests.support.platform import Platform
 
-AGENT = """kind: hosted
-name: voice
-protocols:
-  - protocol: invocations_ws
-    version: 1.0.0
-environment_variables:
+SUSPENDED = """environment_variables:
   - name: TRUNKLINE_SUSPEND_AFTER_S
     value: "0.2"
 """
@@ -78,17 +70,8 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=50, help="how often it is frozen")
     options = parser.parse_args()
     exit_on_sigterm()
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
-    platform = Platform(folder / "state")
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(platform.stop)
-        platform.start()
-        place = folder / "voice"
-        place.mkdir()
-        (place / "agent.yaml").write_text(AGENT)
-        (place / "main.py").write_text(VOICE)
-        platform.deploy(place)
+    with running() as platform:
+        deploy(platform, "voice", VOICE, SUSPENDED)
         frozen, awake = asyncio.run(measure(platform, platform.token(), options.times))
     rows = [
         (words, *(part(values, share) for share in (0.0, 0.5, 0.99)))
