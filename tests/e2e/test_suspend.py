@@ -1,12 +1,15 @@
 """A session with nothing to do is frozen, and goes on as if nothing had been."""
 
 import asyncio
+import json
 import os
+import random
 import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -128,6 +131,36 @@ async def test_two_connections_wake_together_and_a_new_one_wakes_them(
         async with platform.connect(dozer, "two", token=token) as third:
             assert await ask(third, "z") == "z"
     assert "Woken: by a request" in platform.events(dozer, "two")
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(60, marks=pytest.mark.long)])
+async def test_bursts_that_meet_it_falling_asleep_are_answered_once_and_in_order(
+    platform: Platform, dozer: str, token: str, http: httpx2.AsyncClient, rounds: int
+) -> None:
+    chance = random.Random(rounds)
+    async with (
+        platform.connect(dozer, "bursts", token=token) as one,
+        platform.connect(dozer, "bursts", token=token) as other,
+    ):
+        process = await ask(one, "who")
+        await until_frozen(http)
+        thaws = await metric(http, "trunkline_session_thaws_total")
+
+        async def burst(websocket: Any, number: int) -> None:
+            # Long ones are under way in parts when it wakes.
+            texts = [f"{number} {n} " + "x" * chance.choice((0, 100, 100_000)) for n in range(12)]
+            for text in texts:
+                await websocket.send(text)
+            for text in texts:
+                assert json.loads(await websocket.recv()) == text
+
+        for number in range(rounds):
+            asked = (one, other) if number % 2 else (one,)
+            await asyncio.gather(*(burst(websocket, number) for websocket in asked))
+            # It is frozen half a second after the last word, as exactly as timers are.
+            await asyncio.sleep(chance.uniform(0.45, 0.75))
+        assert await ask(one, "who") == await ask(other, "who") == process
+        assert await metric(http, "trunkline_session_thaws_total") > thaws
 
 
 async def test_a_request_wakes_it(

@@ -180,4 +180,5 @@ async def main():
     )  # fmt: skip
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -82,29 +82,35 @@ def breaches(found: dict[str, Any]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def as_root(root: Path, start: str) -> dict[str, Any]:
-    place = root / f"root-{start}"
+    return driven_by_root(root / f"root-{start}", "direct_drive.py", start)
+
+
+def driven_by_root(place: Path, program: str, start: str) -> dict[str, Any]:
     place.mkdir()
     package = str(Path(trunkline.__file__).parents[1])
     return in_the_world(
-        place, sys.executable, "-I", str(HERE / "direct_drive.py"), package, str(place / "w"),
+        place, sys.executable, "-I", str(HERE / program), package, str(place / "w"),
         sys.executable, start, tun="yes",
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def as_ordinary_user(root: Path, start: str) -> dict[str, Any]:
-    place = root / f"user-{start}"
+    return driven_by_an_ordinary_user(root / f"user-{start}", "direct_drive.py", start)
+
+
+def driven_by_an_ordinary_user(place: Path, program: str, start: str) -> dict[str, Any]:
     (place / "w").mkdir(parents=True)
     package = place / "package"
     shutil.copytree(Path(trunkline.__file__).parent, package / "trunkline")
     shutil.copytree(Path(packaging.__file__).parent, package / "packaging")
-    for name in ("direct_drive.py", "direct_probes.py", "world.py"):
+    for name in ("direct_drive.py", "direct_ends.py", "direct_probes.py", "world.py"):
         shutil.copy(HERE / name, place / name)
     subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
     os.chown(place / "w", ORDINARY_UID, ORDINARY_UID)
     return in_the_world(
         place, "setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups",
-        "--", SYSTEM_PYTHON, "-I", str(place / "direct_drive.py"), str(package), str(place / "w"),
+        "--", SYSTEM_PYTHON, "-I", str(place / program), str(package), str(place / "w"),
         SYSTEM_PYTHON, start,
     )  # fmt: skip
 
@@ -186,6 +192,19 @@ def carrier_of(instance: Instance) -> int:
     pid: int = instance._box._interface.pid  # type: ignore[attr-defined]
     assert Path(f"/proc/{pid}/comm").read_text() == "slirp4netns\n"
     return pid
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("who", ["root", "ordinary user"])
+def test_nothing_is_left_however_it_ends(root: Path, start: str, who: str) -> None:
+    driven = driven_by_root if who == "root" else driven_by_an_ordinary_user
+    found = driven(root / f"ends-{who[:4]}-{start}", "direct_ends.py", start)
+    # Its own users, mounts, processes and network, and another's users and network for its packets.
+    assert all(len(namespaces) >= 5 for namespaces in found["seen"].values()), found
+    assert found["alive"]
+    assert (found["left"], found["groups"]) == ([], [])
+    assert (found["left_when_killed"], found["carriers"]) == ([], [])
+    assert found["interfaces"] == [["lo", "near"]] * 2
 
 
 @pytest.fixture
