@@ -146,22 +146,6 @@ def _try(play: Play, look: Callable[[int, list[Range]], None]) -> None:
     host = next((name for name in _HOSTS if name in sys.modules), None)
     if host is None:
         return
-    observer = os.fork()
-    if observer == 0:
-        try:
-            kernel.die_with_parent(signal.SIGKILL)
-            _observe(host, play, look)
-        finally:
-            os._exit(0)
-    os.waitpid(observer, 0)
-
-
-def _observe(host: str, play: Play, look: Callable[[int, list[Range]], None]) -> None:
-    """Have the session, and be its caller.
-
-    Raises:
-        OSError: If there is something wrong with it. A session tells its author what.
-    """
     code = compile(_PROGRAM.format(host=host), "<trial>", "exec", dont_inherit=True)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "s")
@@ -169,20 +153,36 @@ def _observe(host: str, play: Play, look: Callable[[int, list[Range]], None]) ->
             "HOME": folder, "PORT": str(_PORT), "TRUNKLINE_AGENT_SOCKET": path,
         }  # fmt: skip
         mapped = writable()
-        session = os.fork()
-        if session == 0:
-            kernel.die_with_parent(signal.SIGKILL)
-            os.setsid()
-            play(environment, code)
-        try:
-            _talk(session, path)
-            look(session, mapped)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                # And what it has started.
-                os.killpg(session, signal.SIGKILL)
-            os.kill(session, signal.SIGKILL)
-            os.waitpid(session, 0)
+        observer = os.fork()
+        if observer == 0:
+            try:
+                # Before it has written to anything that would be seen as the session's then.
+                session = os.fork()
+                kernel.die_with_parent(signal.SIGKILL)
+                if session == 0:
+                    os.setsid()
+                    play(environment, code)
+                _observe(session, path, lambda: look(session, mapped))
+            finally:
+                os._exit(0)
+        os.waitpid(observer, 0)
+
+
+def _observe(session: int, path: str, look: Callable[[], None]) -> None:
+    """Be its caller, look at it, and end it.
+
+    Raises:
+        OSError: If there is something wrong with it. A session tells its author what.
+    """
+    try:
+        _talk(session, path)
+        look()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            # And what it has started.
+            os.killpg(session, signal.SIGKILL)
+        os.kill(session, signal.SIGKILL)
+        os.waitpid(session, 0)
 
 
 def _talk(session: int, path: str) -> None:

@@ -63,8 +63,8 @@ _SPACES = (
 )
 #: What starts and ends trunkline's host once, where a program uses that.
 _REHEARSAL = "trunkline.agentserver._rehearsal"
-#: Python makes code quick that has run a few times.
-_REHEARSALS = 3
+#: Python makes code quick that has run eight times.
+_REHEARSALS = 10
 #: What a child is told that is to wait for a session.
 _WAIT = b"wait"
 #: What it is to be, its output, and its complaints.
