@@ -1,6 +1,7 @@
 """A server's protocol without a network: bytes go in, and what it does is looked at."""
 
 import asyncio
+import atexit
 import contextlib
 import re
 import socket
@@ -14,6 +15,9 @@ _MOST_WRITTEN = 256 * 1024
 _SOCKET, _OTHER_END = socket.socketpair()
 _SOCKET.setblocking(False)
 _OTHER_END.setblocking(False)
+for _end in (_SOCKET, _OTHER_END):
+    # For as long as the process is there; left to its end, it would be warned of.
+    atexit.register(_end.close)
 
 
 class MemoryTransport(asyncio.Transport):
