@@ -158,18 +158,17 @@ class ProcessRuntime:
         self._refuse_if_closed()
         ground = (await self.find_level()).ground
         box = None if ground is None else self._box(ground, spec, logs)
-        with await self._turn(spec, box):
+        with await self._turn(spec):
             self._refuse_if_closed()
             return await self._start(spec, logs, box)
 
-    async def _turn(self, spec: InstanceSpec, box: Box | None) -> Turn:
+    async def _turn(self, spec: InstanceSpec) -> Turn:
         """Wait until it is a session's turn to start, and until there is what it is forked from."""
         while True:
-            if box is not None:
-                await self._nurseries.coming(spec, self._environment_in(box))
+            await self._nurseries.coming(spec)
             turn = await self._turns.take()
             # It may be in the making by now, and isn't waited for at others' cost.
-            if box is None or not self._nurseries.is_coming(spec, self._environment_in(box)):
+            if not self._nurseries.is_coming(spec):
                 return turn
             turn.end()
 

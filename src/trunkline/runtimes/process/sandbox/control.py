@@ -51,6 +51,18 @@ def reason_of(error: OSError | SandboxFailedError) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
+def _listening_at(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        listener.setblocking(False)
+        listener.bind(str(path))
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 class Control:
     """Waits for one launcher, gives it its plan, and asks it for connections.
 
@@ -61,8 +73,7 @@ class Control:
     def __init__(self, path: Path, *, listens: bool = True) -> None:
         self.path = path
         self._loop = asyncio.get_running_loop()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.setblocking(False)
+        self._listener: socket.socket | None = None
         self._connection: socket.socket | None = None
         self._way_out = _Coming(self._loop)
         self._door = _Coming(self._loop)
@@ -78,19 +89,15 @@ class Control:
         self.nest_pidfd = -1
         self.on_nest: Callable[[], None] = lambda: None
         """Called when the first process of a forked agent's sandbox is known."""
-        try:
-            if listens:
-                self._listener.bind(str(path))
-                self._listener.listen(1)
-        except OSError:
-            self._listener.close()
-            raise
+        if listens:
+            self._listener = _listening_at(path)
 
     async def send_plan(self, plan: Plan, descriptors: Sequence[int]) -> None:
         """Say what is to be done, to the launcher when it has connected, or to the nursery."""
         if self._deliver is not None:
             await self._deliver((plan.file(), *descriptors))
             return
+        assert self._listener is not None
         self._connection, _ = await self._loop.sock_accept(self._listener)
         self._listener.close()
         described = plan.file()
@@ -204,7 +211,8 @@ class Control:
 
     def close(self) -> None:
         """Give it up. Twice is fine."""
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
         if self._connection is not None:
             self._loop.remove_reader(self._connection)
             self._connection.close()

@@ -105,21 +105,17 @@ class Nurseries:
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
 
-    async def coming(
-        self, spec: InstanceSpec, environment_of: Callable[[InstanceSpec], Mapping[str, str]]
-    ) -> None:
+    async def coming(self, spec: InstanceSpec) -> None:
         """Wait for a version's zygote, if it is being made and that is the sooner way to start."""
-        version = self._version(spec, environment_of)
+        version = self._versions.get(_key(spec))
         if version is not None and (until := self._comes_until(version, spec)):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await version.tried.wait()
 
-    def is_coming(
-        self, spec: InstanceSpec, environment_of: Callable[[InstanceSpec], Mapping[str, str]]
-    ) -> bool:
+    def is_coming(self, spec: InstanceSpec) -> bool:
         """Return whether there is something to wait for in `coming`."""
-        version = self._version(spec, environment_of)
+        version = self._versions.get(_key(spec))
         return version is not None and self._comes_until(version, spec) is not None
 
     def _comes_until(self, version: _Version, spec: InstanceSpec) -> float | None:

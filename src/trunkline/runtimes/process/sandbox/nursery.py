@@ -29,7 +29,7 @@ from trunkline.runtimes.process.sandbox.inside.messages import receive, send
 from trunkline.runtimes.process.sandbox.inside.plan import Plan, file_of
 from trunkline.runtimes.process.sandbox.seccomp import program
 from trunkline.runtimes.process.sandbox.shape import Shape
-from trunkline.runtimes.process.sandbox.spare import NAME_BYTES, remove_directory
+from trunkline.runtimes.process.sandbox.spare import NAME_BYTES, VIEW_ROOT, remove_directory
 
 _NURSE = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
@@ -136,7 +136,7 @@ class Nursery:
 
     async def _start(self) -> None:
         self._directory.mkdir(mode=0o700)
-        (self._directory / "root").mkdir(mode=0o700)
+        (self._directory / VIEW_ROOT).mkdir(mode=0o700)
         uid = None if self._ground.accounts is None else await in_thread(self._ground.accounts.next)
         plan = await in_thread(self._plan, uid)
         self._group = self._ground.cgroups.make(
@@ -208,7 +208,7 @@ class Nursery:
             command=(*launch.command[:at], f"{_LIBRARY}/start.py"),
             environment=dict(self._seed.environment),
             working_dir=launch.working_dir,
-            root=str(self._directory / "root"),
+            root=str(self._directory / VIEW_ROOT),
             binds=tuple(seen.binds),
             # An empty home that doesn't last.
             links=(*seen.links, ("/tmp", views.HOME)),  # noqa: S108 - the sandbox's own

@@ -13,10 +13,10 @@ from trunkline.runtimes.process.sandbox.cgroups import Cgroups, Group, Limits
 from trunkline.runtimes.process.sandbox.direct import Reach
 from trunkline.runtimes.process.sandbox.inside.plan import Plan
 from trunkline.runtimes.process.sandbox.seccomp import program
+from trunkline.runtimes.process.sandbox.spare import VIEW_ROOT
 
-#: In a sandbox's directory: where the agent's sockets are, and where its view is built.
+#: In a sandbox's directory: where the agent's sockets are.
 SOCKETS = "in"
-_ROOT = "root"
 
 
 @cache
@@ -56,7 +56,6 @@ class Shape:
         """
         sockets = directory / SOCKETS
         sockets.mkdir(mode=0o700)
-        (directory / _ROOT).mkdir(mode=0o700)
         if accounts is None:
             return None
         for folder in views.readable_folders(self.launch.command[0], self.launch.working_dir):
@@ -95,7 +94,7 @@ class Shape:
             command=self.launch.command,
             environment={},
             working_dir=self.launch.working_dir,
-            root=str(directory / _ROOT),
+            root=str(directory / VIEW_ROOT),
             binds=tuple(seen.binds),
             links=tuple(seen.links),
             files=tuple(seen.files),

@@ -22,6 +22,8 @@ from trunkline.runtimes.process.child import Child, Spawn, start_child
 from trunkline.runtimes.process.sandbox.control import Control
 
 NAME_BYTES = 6
+#: In the directory of who builds a view: where.
+VIEW_ROOT = "root"
 _LAUNCH = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from trunkline.runtimes.process.sandbox.inside.launcher import main; main()"
@@ -45,6 +47,7 @@ class Launcher:
         """
         self.directory = run_dir / secrets.token_hex(NAME_BYTES)
         self.directory.mkdir(mode=0o700)
+        (self.directory / VIEW_ROOT).mkdir(mode=0o700)
         # What it prints to comes with the plan.
         nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -24,7 +24,7 @@ for name in ("root", "code", "code/late"):
 kernel.unshare(kernel.CLONE_NEWNS)
 kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_SLAVE)
 plan = Plan(
-    command=(), environment={}, working_dir="/", root=str(root / "root"),
+    command=(), environment={}, working_dir="/", root="",
     binds=(("/usr", "/usr", "ro"), (str(root / "code"), "/tmp/deep/code", "ro"),
            (str(root / "single"), "/etc/single", "ro")),
     links=(), files=(("/etc/hostname", "session"),), own_files=(("/etc/passwd", "mine"),),
@@ -65,7 +65,7 @@ def seen(plan, *look):
         return json.loads(file.read()), os.fstat(space).st_ino
 
 
-common, kept = CommonView(), []
+common, kept = CommonView(str(root / "root")), []
 places = ("/etc/hostname", "/etc/passwd", "/tmp", "/tmp/deep/code/note", "/etc/single", "/dev/shm")
 steps = {"first": seen(plan, *places)}
 steps["other user"] = seen(replace(plan, own_files=(("/etc/passwd", "yours"),)), *places)

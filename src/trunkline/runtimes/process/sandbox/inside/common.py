@@ -7,6 +7,7 @@ plan.
 
 import os
 import select
+from dataclasses import replace
 from typing import Any
 
 from trunkline.runtimes.process.sandbox.inside import kernel
@@ -19,7 +20,13 @@ _VIEW = "/proc/self/ns/mnt"
 class CommonView:
     """The view that a nursery's sessions have in common. For one thread that may mount."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str) -> None:
+        """Prepare.
+
+        Args:
+            root: An empty directory to build it on.
+        """
+        self._root = root
         self._own = os.open(_VIEW, os.O_RDONLY)
         self._built = -1
         self._of: Any = None
@@ -54,7 +61,7 @@ class CommonView:
             # Once we have moved in, there is no ``/proc``.
             built = os.open(_VIEW, os.O_RDONLY)
             try:
-                enter_common(plan)
+                enter_common(replace(plan, root=self._root))
             except OSError:
                 os.close(built)
                 raise

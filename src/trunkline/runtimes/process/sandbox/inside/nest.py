@@ -10,6 +10,7 @@ nothing else. The child ends up in a user namespace of its own below, which owns
 it may do there, on its way to becoming the session's user, reaches nothing.
 """
 
+import gc
 import json
 import os
 import select
@@ -75,6 +76,8 @@ def be_nest(plan: Plan, around: Around, files: list[int]) -> NoReturn:
         files: The cgroups to join, and the line to who makes its network, if somebody else does.
     """
     control, resting = around.control, around.resting
+    # This won't be here for long.
+    gc.disable()
     try:
         kernel.die_with_parent(signal.SIGKILL)
         ours = [] if resting is None else [resting]

@@ -29,6 +29,7 @@ When the platform's process is replaced, its line ends. Then the zygote is ended
 stays as long as its sessions do.
 """
 
+import gc
 import json
 import os
 import resource
@@ -130,7 +131,7 @@ class _Nursery:
         kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_SLAVE)
         self._own_network = os.open("/proc/self/ns/net", os.O_RDONLY)
         self._own_view = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-        self._common = CommonView()
+        self._common = CommonView(plan.root)
 
     def run(self, cgroups: list[int], preload: dict[str, Any]) -> NoReturn:
         wake, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -142,6 +143,9 @@ class _Nursery:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._poll.register(wake, select.EPOLLIN)
         self._poll.register(self._line, select.EPOLLIN)
+        # What is here now stays, and its pages are shared with those who are forked.
+        gc.collect()
+        gc.freeze()
         while self._is_asked or self._sessions:
             ready = {descriptor for descriptor, _ in self._poll.poll()}
             for session in [self._heard[each] for each in ready & self._heard.keys()]:

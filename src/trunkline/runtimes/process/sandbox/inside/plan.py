@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -14,7 +14,7 @@ class Plan:
     environment: dict[str, str]
     working_dir: str
     root: str
-    """An empty directory to build the view on."""
+    """An empty directory to build the view on. A nursery has one of its own for its sessions."""
     binds: tuple[tuple[str, str, str], ...]
     """What is seen: source, place, and ``ro``, ``rw`` or ``dev``."""
     links: tuple[tuple[str, str], ...]
@@ -43,7 +43,8 @@ class Plan:
 
     def encode(self) -> bytes:
         """Return it as one message."""
-        return json.dumps(asdict(self)).encode()
+        # Nothing in it has to be taken apart for that, which takes longer than all the rest.
+        return json.dumps(vars(self)).encode()
 
     def file(self) -> int:
         """Return it as an open file of no place, the caller's to close."""
