@@ -101,7 +101,7 @@ class Lookups:
     def _refresh(self) -> None:
         # Many upgrades may come in one turn, and asking costs each what all else of a look does.
         # This connection never writes, so it is told of everybody's commits.
-        (version,) = self._db.execute("pragma data_version").fetchone()
+        (version,) = self._version_cursor.execute("pragma data_version").fetchone()
         if version != self._version:
             self._version = version
             self._kept.clear()
