@@ -1,15 +1,13 @@
 """One platform per test file: each file is a story, and stories don't share state."""
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.support.platform import Platform
+from tests.support.platform import Platform, running_platform
 
 AGENTS = Path(__file__).parent / "agents"
 #: A file's first test waits for a platform, and for the environment of an agent to be built: on a
@@ -33,18 +31,8 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def platform(settings: dict[str, str]) -> Iterator[Platform]:
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
-    platform = Platform(folder / "state", **settings)
-    platform.start()
-    try:
+    with running_platform(**settings) as platform:
         yield platform
-        code = platform.stop()
-        log = platform.log()
-    finally:
-        platform.stop()
-        shutil.rmtree(folder)
-    assert code == 0, log
-    assert "Traceback" not in log, log
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +68,7 @@ async def http(platform: Platform, token: str) -> AsyncIterator[httpx2.AsyncClie
 @contextlib.asynccontextmanager
 async def counting_platform(workers: str, **settings: str) -> AsyncIterator[Platform]:
     """Run a platform of its own with the agent that counts; nothing may have gone wrong in it."""
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
     settings |= {"TRUNKLINE_GATEWAY_MAX_CONNECTIONS_PER_SESSION": "0"}
-    platform = Platform(folder / "state", "--workers", workers, **settings)
-    try:
-        platform.start().deploy(AGENTS / "counter")
+    with running_platform("--workers", workers, **settings) as platform:
+        platform.deploy(AGENTS / "counter")
         yield platform
-        assert platform.stop() == 0, platform.log()
-        assert "Traceback" not in platform.log(), platform.log()
-    finally:
-        platform.stop()
-        shutil.rmtree(folder)

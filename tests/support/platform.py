@@ -5,10 +5,13 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +143,22 @@ class Platform:
             "monitor", agent, "--session-id", session_id, "--type", "system", "--tail", str(tail)
         )
         return console.stdout + system.stdout
+
+
+@contextlib.contextmanager
+def running_platform(*arguments: str, **settings: str) -> Iterator[Platform]:
+    """Run a platform on a state directory of its own; nothing may have gone wrong in it."""
+    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
+    platform = Platform(folder / "state", *arguments, **settings)
+    try:
+        yield platform.start()
+        code = platform.stop()
+        log = platform.log()
+    finally:
+        platform.stop()
+        shutil.rmtree(folder)
+    assert code == 0, log
+    assert "Traceback" not in log, log
 
 
 def clean_environment() -> dict[str, str]:

@@ -9,7 +9,6 @@ import os
 import shutil
 import string
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import httpx2
 import pytest
 
 from tests.support.environments import bin_with
-from tests.support.platform import Platform
+from tests.support.platform import Platform, running_platform
 from trunkline.platform.openapi import document
 
 HERE = Path(__file__).parent
@@ -30,20 +29,10 @@ _SAID = {"type": "message", "role": "user", "content": "hello"}
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
     # Every other request makes a session of its own.
     limits = {"TRUNKLINE_SESSIONS_MAX_RUNNING": "6", "TRUNKLINE_SESSIONS_IDLE_TIMEOUT_S": "3"}
-    platform = Platform(folder / "state", **limits)
-    platform.start()
-    try:
+    with running_platform(**limits) as platform:
         yield platform
-        code = platform.stop()
-        log = platform.log()
-    finally:
-        platform.stop()
-        shutil.rmtree(folder)
-    assert code == 0, log
-    assert "Traceback" not in log, log
 
 
 def deploy(platform: Platform, name: str, folder: Path) -> None:

@@ -1,16 +1,14 @@
 """Microsoft's own Python SDK, and OpenAI's client, drive a running platform unchanged."""
 
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.environments import bin_with
-from tests.support.platform import Platform
+from tests.support.platform import Platform, running_platform
 
 HERE = Path(__file__).parent
 CHAPTERS = ["versions", "agents", "sessions", "files", "logs", "responses", "deletions"]
@@ -18,18 +16,8 @@ CHAPTERS = ["versions", "agents", "sessions", "files", "logs", "responses", "del
 
 @pytest.fixture
 def platform() -> Iterator[Platform]:
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
-    platform = Platform(folder / "state")
-    platform.start()
-    try:
+    with running_platform() as platform:
         yield platform
-        code = platform.stop()
-        log = platform.log()
-    finally:
-        platform.stop()
-        shutil.rmtree(folder)
-    assert code == 0, log
-    assert "Traceback" not in log, log
 
 
 @pytest.mark.timeout(240)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from tests.conformance.websocket.support import Verdict, agent_process, run_cases, unacceptable
 from tests.conformance.websocket.test_autobahn import DEFLATE, FOLDER, LIMITS, without_races
-from tests.support.platform import Platform
+from tests.support.platform import Platform, running_platform
 
 #: One or two of each kind: lengths, pings, reserved bits, opcodes, fragments, UTF-8, closes.
 QUICK = ["1.1.6", "1.2.7", "2.5", "2.6", "3.1", "4.1.1", "5.1", "5.6", "6.3.1", "7.1.3", "7.7.2"]
@@ -30,22 +29,14 @@ protocols:
 @contextlib.contextmanager
 def echo_platform(*arguments: str) -> Iterator[Platform]:
     """Run a platform with the echo agent deployed."""
-    folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
-    agent = folder / "echo"
-    agent.mkdir()
-    shutil.copy(FOLDER / "echo_agent.py", agent / "main.py")
-    (agent / "agent.yaml").write_text(DEFINITION)
-    platform = Platform(
-        folder / "state", *arguments, TRUNKLINE_GATEWAY_MAX_FRAME_BYTES=str(16 * 1024 * 1024)
-    )
-    try:
-        platform.start().deploy(agent)
+    settings = {"TRUNKLINE_GATEWAY_MAX_FRAME_BYTES": str(16 * 1024 * 1024)}
+    with running_platform(*arguments, **settings) as platform:
+        agent = platform.state_dir.parent / "echo"
+        agent.mkdir()
+        shutil.copy(FOLDER / "echo_agent.py", agent / "main.py")
+        (agent / "agent.yaml").write_text(DEFINITION)
+        platform.deploy(agent)
         yield platform
-        assert platform.stop() == 0, platform.log()
-        assert "Traceback" not in platform.log(), platform.log()
-    finally:
-        platform.stop()
-        shutil.rmtree(folder)
 
 
 @contextlib.asynccontextmanager
