@@ -70,8 +70,8 @@ def spec(root, name, *arguments, environment):
     code = root / "state" / "versions" / name / "code"
     code.mkdir(parents=True, exist_ok=True)
     (code / "victim.py").write_text(VICTIM)
-    source = Path(__file__).with_name("probes.py")
-    (code / "probes.py").write_text(source.read_text())
+    for part in ("probes.py", "kernel_probes.py", "probing.py"):
+        (code / part).write_text(Path(__file__).with_name(part).read_text())
     return InstanceSpec(
         key=SessionKey(ProjectName("p"), AgentName("a"), SessionId(name)),
         version=VersionId(f"of-{name}"),

@@ -71,7 +71,7 @@ def as_ordinary_user(root: Path, start: str) -> dict[str, Any]:
     package = place / "package"
     shutil.copytree(Path(trunkline.__file__).parent, package / "trunkline")
     shutil.copytree(Path(packaging.__file__).parent, package / "packaging")
-    for name in ("drive.py", "probes.py"):
+    for name in ("drive.py", "probes.py", "kernel_probes.py", "probing.py"):
         shutil.copy(DRIVER.with_name(name), place / name)
     subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
     os.chown(place / "work", ORDINARY_UID, ORDINARY_UID)
