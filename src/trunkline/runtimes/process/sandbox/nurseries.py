@@ -37,9 +37,9 @@ START_VARIABLE = "TRUNKLINE_START"
 _OPEN_TIMEOUT_S = 120.0
 _MAX_LEFT_OUT = 8
 #: A zygote is waited for this many times as long as its version takes to start as a program, since
-#: its making began: beside it, a program would take about that. Never for more than this share of
-#: the time that an agent may take to be ready.
-_WAIT_STARTS, _WAIT_SHARE = 2.0, 0.25
+#: its making began: with all it rehearses it takes one to three times as long, as does a program
+#: beside it. Never for more than this share of the time that an agent may take to be ready.
+_WAIT_STARTS, _WAIT_SHARE = 3.0, 0.25
 #: How long the zygote of an agent's other version may go unused once a newer one has one: who
 #: deploys all the time, as `trunkline run` does, would have one for each.
 _REPLACED_IDLE_S = 60.0
