@@ -20,10 +20,8 @@ from trunkline.runtimes.interface import Address
 
 _log = logging.getLogger("trunkline.gateway")
 _TICK_S = 0.05
-#: So much processor time goes to telling clients, and agents, until others have their turn. By the
-#: clock, a process that gets little of a processor would mostly take answers, while others haven't
-#: been told. Who is told answers, and agents make much more work than clients.
-_CLIENTS_TURN_S = 0.2
+#: So much processor time goes to telling agents until others have their turn. By the clock, a
+#: process that gets little of a processor would mostly take answers.
 _AGENTS_TURN_S = 0.05
 _TELL_TIMEOUT_S = 1.0
 _TOLD_AT_ONCE = 64
@@ -95,13 +93,11 @@ class Drain:
         """
         agents: deque[Relayed] = deque()
         while self.left_s and (self._services.relayed or not self._is_quiet()):
-            turns_at = time.thread_time() + _CLIENTS_TURN_S
+            # In one go, at 50 µs each: who is told answers, and taking the answers costs six times
+            # as much. Where others want the processors, too, that would be before the rest is told.
             for relayed in self._to_close(time.monotonic()):
                 relayed.relay.drain(client_first=True)
                 agents.append(relayed)
-                if time.thread_time() > turns_at:
-                    await asyncio.sleep(0)
-                    turns_at = time.thread_time() + _CLIENTS_TURN_S
             turns_at = time.thread_time() + _AGENTS_TURN_S
             while agents and time.thread_time() < turns_at:
                 agents.popleft().relay.drain()
