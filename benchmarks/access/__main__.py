@@ -171,7 +171,8 @@ async def under_flood(seconds: float, per_s: float, **settings: str) -> list[str
                        check=True, capture_output=True)  # fmt: skip
         token = DevelopmentIssuer.open(state).issue("bench")
         port = url.rpartition(":")[2]
-        flood = children.start_python("flood", "benchmarks.access.flood", port, token, str(per_s))
+        flood = children.start_python("flood", "benchmarks.access.flood", port, str(per_s))
+        flood.tell(token)
         place = "/api/projects/default/agents/echo/endpoint/protocols/invocations_ws"
         quiet: list[float] = []
         loud: list[float] = []

@@ -1,6 +1,7 @@
 """Sends bad tokens, each another, as fast as it is told to, and counts the answers.
 
-Run as ``python -m benchmarks.access.flood PORT TOKEN PER_S``. It reads requests as lines of JSON:
+Run as ``python -m benchmarks.access.flood PORT PER_S``. It reads a good token, which the bad ones
+resemble, as a line, and requests as lines of JSON:
 ``{"do": "go"}``, ``{"do": "pause"}``; the second is answered with what was sent and what came back.
 It builds requests by joining bytes and reads answers by looking for status lines, so that it takes
 little of the machine, and runs only while nobody else wants a processor: an attacker has others.
@@ -88,7 +89,8 @@ def requests_like(token: str) -> tuple[bytes, bytes]:
 
 
 def main() -> None:
-    port, token, per_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    port, per_s = int(sys.argv[1]), float(sys.argv[2])
+    token = sys.stdin.readline().strip()
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     before, behind = requests_like(token)
     senders = [Sender(port) for _ in range(CONNECTIONS)]

@@ -1,9 +1,9 @@
 """Callers that are there, answer pings, and say something when they are told to.
 
-Run with a port, a path, a token, how many callers there are and among how many sessions they are
-spread. They come one after the other; a line on standard output
-says that all are there. Then each line of JSON on standard input, ``{"every": N}``, has each N-th
-of them ask, and is answered with how many were, and how many are gone. ``{"end": S}`` waits at
+Run with a port, a path, how many callers there are and among how many sessions they are spread. The
+first line on standard input is their token. They come one after the other; a line on standard
+output says that all are there. Then each line of JSON on standard input, ``{"every": N}``, has each
+N-th of them ask, and is answered with how many were, and how many are gone. ``{"end": S}`` waits at
 most so long for all of them to be closed, and is answered with what they were told.
 """
 
@@ -113,7 +113,8 @@ class Callers:
 
 
 def main() -> None:
-    port, path, token, count, sessions = sys.argv[1:]
+    port, path, count, sessions = sys.argv[1:]
+    token = sys.stdin.readline().strip()
     callers = Callers()
     heads = [
         upgrade_head(

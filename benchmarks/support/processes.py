@@ -66,14 +66,18 @@ class Child:
         """Return the next line of its standard output, which is JSON."""
         return json.loads(self.read_line())
 
-    def ask(self, **request: Any) -> Any:
-        """Send one line of JSON and return the answer."""
+    def tell(self, line: str) -> None:
+        """Send a line of text, such as what isn't for the list of processes."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self.failure("ended early") from None
+
+    def ask(self, **request: Any) -> Any:
+        """Send one line of JSON and return the answer."""
+        self.tell(json.dumps(request))
         answer = self.read()
         if "error" in answer:
             raise self.failure(answer["error"])

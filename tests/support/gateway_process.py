@@ -2,10 +2,10 @@
 
 ``python -m tests.support.gateway_process gateway AGENT_SOCKET SETTINGS`` prints where it listens
 and a token; ``... agent AGENT_SOCKET`` serves connections: it echoes frames, or sends as much as is
-taken if the query has ``flood``; ``... clients PORT TOKEN COUNT KIND`` opens connections: ``deaf``
-ones that never read what an agent floods them with, ``idle`` ones, or idle ones all at once
-(``storm``). At each line on standard input each of those sends a frame and waits for its echo. All
-of them go on until they are killed.
+taken if the query has ``flood``; ``... clients PORT COUNT KIND`` reads a token as a line and opens
+connections: ``deaf`` ones that never read what an agent floods them with, ``idle`` ones, or idle
+ones all at once (``storm``). At each line on standard input each of those sends a frame and waits
+for its echo. All of them go on until they are killed.
 """
 
 import asyncio
@@ -120,8 +120,9 @@ class Client(asyncio.Protocol):
         return await self.answered
 
 
-async def run_clients(port: str, token: str, count: str, kind: str) -> None:
+async def run_clients(port: str, count: str, kind: str) -> None:
     loop = asyncio.get_running_loop()
+    token = (await loop.run_in_executor(None, sys.stdin.readline)).strip()
     head = upgrade_head(NEW_PATH + ("&flood=1" if kind == "deaf" else ""), token)
 
     # A flood is for those who are there already; a storm comes all at once.

@@ -44,12 +44,16 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def child(*arguments: str) -> AsyncIterator[Child]:
+async def child(*arguments: str, token: str = "") -> AsyncIterator[Child]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.gateway_process", *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
+        if token:
+            # Not among the arguments, which everybody can see.
+            assert process.stdin is not None
+            process.stdin.write(f"{token}\n".encode())
         yield Child(process)
     finally:
         process.kill()
@@ -124,7 +128,7 @@ async def never_reading(folder: Path, count: int, seconds: float) -> tuple[float
             await p99_s(talk, 0.5)
             quiet = await p99_s(talk, seconds)
             before = resident_bytes(gateway.pid)
-            async with child("clients", port, token, str(count), "deaf") as deaf:
+            async with child("clients", port, str(count), "deaf", token=token) as deaf:
                 answer = await deaf.read()
                 assert answer["upgraded"] == count, answer
                 # Until all buffers on the way are full.
@@ -166,7 +170,7 @@ async def storm(folder: Path, count: int) -> tuple[float, float]:
                     await asyncio.sleep(0.02)
 
             watching = asyncio.create_task(watch())
-            async with child("clients", port, token, str(count), "storm") as clients:
+            async with child("clients", port, str(count), "storm", token=token) as clients:
                 answer = await clients.read()
                 assert answer["upgraded"] == count, answer
                 assert (await clients.ask())["echoed"] == count
@@ -198,7 +202,7 @@ async def idle(folder: Path, counts: list[int]) -> float:
             )
             before = resident_bytes(gateway.pid)
             clients = await stack.enter_async_context(
-                child("clients", port, token, str(count), "idle")
+                child("clients", port, str(count), "idle", token=token)
             )
             assert (await clients.read())["upgraded"] == count
             grown += resident_bytes(gateway.pid) - before
