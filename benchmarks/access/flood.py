@@ -8,6 +8,7 @@ little of the machine, and runs only while nobody else wants a processor: an att
 """
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -90,18 +91,20 @@ def requests_like(token: str) -> tuple[bytes, bytes]:
 
 def main() -> None:
     port, per_s = int(sys.argv[1]), float(sys.argv[2])
-    token = sys.stdin.readline().strip()
+    # Unbuffered: what has come already is to be seen by the selector.
+    told = io.FileIO(sys.stdin.fileno(), closefd=False)
+    token = told.readline().decode().strip()
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     before, behind = requests_like(token)
     senders = [Sender(port) for _ in range(CONNECTIONS)]
     counts: Counter[str] = Counter()
     selector = selectors.DefaultSelector()
-    selector.register(sys.stdin, selectors.EVENT_READ)
+    selector.register(told, selectors.EVENT_READ)
     number, due, is_on = 0, 0.0, False
     last = time.monotonic()
     while True:
         if selector.select(_TICK_S):
-            line = sys.stdin.readline()
+            line = told.readline()
             if not line:
                 return
             is_on = json.loads(line)["do"] == "go"

@@ -18,7 +18,7 @@ import httpx2
 from websockets.asyncio.client import ClientConnection
 
 from benchmarks.neighbours.agents import VOICE
-from benchmarks.support.platforms import deploy, running
+from benchmarks.support.platforms import deploy, running, wait_for_start
 from benchmarks.support.processes import exit_on_sigterm, raise_file_limit
 from benchmarks.support.report import console, machine, table
 from tests.support.platform import Platform
@@ -40,13 +40,17 @@ _RUNNING = re.compile(r"^trunkline_sessions_running (\S+)$", re.MULTILINE)
 class Crowd:
     """What was seen of it."""
 
+    zygote_s: float
+    """How long its version's zygote was made, before the crowd came."""
     took_s: float
     waits_ms: list[float]
     running: int
     answered: int
 
 
-async def gather(platform: Platform, token: str, sessions: int, at_once: int) -> Crowd:
+async def gather(
+    platform: Platform, token: str, sessions: int, at_once: int, *, is_forked: bool
+) -> Crowd:
     """Start sessions, keep them, and ask all of them again."""
     room = asyncio.Semaphore(at_once)
     waits_ms: list[float] = []
@@ -64,21 +68,28 @@ async def gather(platform: Platform, token: str, sessions: int, at_once: int) ->
                 waits_ms.append((time.perf_counter() - begun) * 1000)
                 there.append(caller)
 
+        http = await stack.enter_async_context(
+            httpx2.AsyncClient(base_url=platform.url, trust_env=False)
+        )
         # What only the first start of a version pays isn't a session's.
         await come(0)
         waits_ms.clear()
         begun = time.perf_counter()
+        if is_forked:
+            await wait_for_start(
+                platform, "voice", lambda start: start["mode"] == "zygote", http=http, token=token
+            )
+        zygote_s, begun = time.perf_counter() - begun, time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in range(1, sessions):
                 group.create_task(come(number))
         took_s = time.perf_counter() - begun
-        async with httpx2.AsyncClient(base_url=platform.url, trust_env=False) as http:
-            found = _RUNNING.search((await http.get("/metrics")).text)
+        found = _RUNNING.search((await http.get("/metrics")).text)
         for caller in there:
             await caller.send(FRAME)
         answers = [await caller.recv() for caller in there]
         running = 0 if found is None else int(float(found[1]))
-        return Crowd(took_s, waits_ms, running, answers.count(FRAME))
+        return Crowd(zygote_s, took_s, waits_ms, running, answers.count(FRAME))
 
 
 def part(values: list[float], share: float) -> str:
@@ -100,9 +111,13 @@ def main() -> int:
     exit_on_sigterm()
     raise_file_limit()
     settings = SETTINGS | {"TRUNKLINE_PROCESS_START": options.start}
+    is_forked = options.start == "zygote"
     with running(**settings) as platform:
         deploy(platform, "voice", VOICE)
-        crowd = asyncio.run(gather(platform, platform.token(), options.sessions, options.at_once))
+        token = platform.token()
+        crowd = asyncio.run(
+            gather(platform, token, options.sessions, options.at_once, is_forked=is_forked)
+        )
     out = console()
     waits = [part(crowd.waits_ms, share) for share in (0.0, 0.5, 0.99)]
     out.print(
@@ -115,6 +130,8 @@ def main() -> int:
     )
     rate = (options.sessions - 1) / crowd.took_s
     out.print(f"alive at once: {crowd.running}; that answered again: {crowd.answered}")
+    if is_forked:
+        out.print(f"the version's zygote was made in {crowd.zygote_s:.1f} s, before they came")
     out.print(f"started per second: {rate:.1f}; the goal is {GOAL_PER_S:g}")
     is_whole = crowd.running == crowd.answered == options.sessions
     return 0 if is_whole else 1

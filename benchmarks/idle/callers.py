@@ -8,6 +8,7 @@ most so long for all of them to be closed, and is answered with what they were t
 """
 
 import contextlib
+import io
 import json
 import select
 import socket
@@ -114,7 +115,9 @@ class Callers:
 
 def main() -> None:
     port, path, count, sessions = sys.argv[1:]
-    token = sys.stdin.readline().strip()
+    # Unbuffered: what has come already is to be seen by the poll.
+    stdin = io.FileIO(sys.stdin.fileno(), closefd=False)
+    token = stdin.readline().decode().strip()
     callers = Callers()
     heads = [
         upgrade_head(
@@ -128,12 +131,12 @@ def main() -> None:
         callers.look(0)
     print(json.dumps({"open": int(count)}), flush=True)
     told = select.poll()
-    told.register(sys.stdin, select.POLLIN)
+    told.register(stdin, select.POLLIN)
     while True:
         callers.look(0.05)
         if told.poll(0):
             # Whoever asks waits for the answer, so there is one line at most.
-            line = sys.stdin.readline()
+            line = stdin.readline()
             if not line:
                 return
             told_to = json.loads(line)

@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx2
 
+from benchmarks.support.platforms import wait_for_start
 from benchmarks.support.report import console, machine, table
 from tests.support.platform import Platform
 
@@ -50,7 +51,6 @@ MICROSOFT = (
     "from azure.ai.agentserver.invocations import InvocationAgentServerHost\n\n"
     "app = InvocationAgentServerHost()"
 ) + HANDLER
-START_TIMEOUT_S = 120
 SETTLE_S = 2
 
 
@@ -101,16 +101,7 @@ class Case:
         self, http: httpx2.AsyncClient, holds: Callable[[Mapping[str, Any]], bool]
     ) -> None:
         """Wait until the version's sessions are started in a certain way."""
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while True:
-                answer = await http.get(
-                    f"{self.platform.endpoint}/agents/{self.agent}/versions/1",
-                    params={"api-version": "v1"},
-                    headers={"Authorization": f"Bearer {self.token}"},
-                )
-                if holds(answer.json()["start"]):
-                    return
-                await asyncio.sleep(0.2)
+        await wait_for_start(self.platform, self.agent, holds, http=http, token=self.token)
 
     async def measure_memory(self, http: httpx2.AsyncClient, sessions: int) -> None:
         """Note how much memory one more idle session takes that is its alone."""

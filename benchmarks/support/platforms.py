@@ -1,10 +1,14 @@
 """A whole platform for a benchmark, and the agents that are deployed on it."""
 
+import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+
+import httpx2
 
 from tests.support.platform import Platform
 
@@ -14,6 +18,7 @@ protocols:
   - protocol: invocations_ws
     version: 1.0.0
 {more}"""
+_START_TIMEOUT_S = 120.0
 
 
 @contextmanager
@@ -46,3 +51,40 @@ def deploy(platform: Platform, name: str, source: str, more: str = "") -> None:
     (place / "agent.yaml").write_text(_AGENT.format(name=name, more=more))
     (place / "main.py").write_text(source)
     platform.deploy(place)
+
+
+async def wait_for_start(
+    platform: Platform,
+    agent: str,
+    holds: Callable[[Mapping[str, Any]], bool],
+    *,
+    http: httpx2.AsyncClient,
+    token: str,
+) -> None:
+    """Wait until sessions of an agent's first version are started in a certain way.
+
+    Args:
+        platform: Where it is deployed.
+        agent: Its name.
+        holds: Tells by the version's ``start`` whether it is so.
+        http: Asks.
+        token: The caller's.
+
+    Raises:
+        TimeoutError: If it isn't after two minutes; it says how they are started.
+    """
+    start: Mapping[str, Any] = {}
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while True:
+                answer = await http.get(
+                    f"{platform.endpoint}/agents/{agent}/versions/1",
+                    params={"api-version": "v1"},
+                    headers={"Authorization": f"Bearer {token}"},
+                )
+                start = answer.json()["start"]
+                if holds(start):
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise TimeoutError(f"{agent} is still started so: {start}") from None

@@ -74,11 +74,12 @@ def test_a_benchmark_of_a_whole_platform_reaches_its_end(name: str, options: lis
 async def test_the_flood_of_bad_tokens_is_answered() -> None:
     async with running_gateway(Address(path="/nowhere")) as gateway:
         flood = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "benchmarks.access.flood", str(gateway.port), gateway.token()),
-            "500", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            *(sys.executable, "-m", "benchmarks.access.flood", str(gateway.port), "500"),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert flood.stdin is not None
         assert flood.stdout is not None
+        flood.stdin.write(f"{gateway.token()}\n".encode())
 
         async def ask(do: str) -> dict[str, int]:
             assert flood.stdin is not None
