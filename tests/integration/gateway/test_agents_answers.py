@@ -10,21 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.gateway import Gateway, accept_upgrade, raw_agent, running_gateway
-from trunkline.gateway import carrier
 from trunkline.runtimes.interface import Address
+
+pytestmark = pytest.mark.usefixtures("relay_of")
 
 ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
-
-
-@pytest.fixture(params=["compiled", "python"], autouse=True)
-def relay_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "compiled":
-        assert carrier.IS_BUILT, "the compiled relay wasn't built; make setup says why"
-    else:
-        monkeypatch.setattr(carrier, "IS_BUILT", False)
 
 
 async def upgraded(gateway: Gateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

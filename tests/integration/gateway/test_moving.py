@@ -82,14 +82,6 @@ async def read(sock: socket.socket, size: int) -> bytes:
     return bytes(got)
 
 
-@pytest.fixture(params=["compiled", "python"])
-def relay_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "compiled":
-        assert carrier.IS_BUILT, "the compiled relay wasn't built; make setup says why"
-    else:
-        monkeypatch.setattr(carrier, "IS_BUILT", False)
-
-
 @pytest.mark.usefixtures("relay_of")
 async def test_connections_move_inside_a_frame_and_count_on() -> None:
     first, second = Place(), Place()

@@ -19,20 +19,12 @@ from tests.support.gateway import (
     raw_agent,
     running_gateway,
 )
-from trunkline.gateway import carrier
 from trunkline.protocol.close import encode_close
 from trunkline.runtimes.interface import Address, ExitStatus
 
+pytestmark = pytest.mark.usefixtures("relay_of")
+
 MASK = b"\0\0\0\0"
-
-
-@pytest.fixture(params=["compiled", "python"], autouse=True)
-def relay_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hold for the compiled relay and for the event loop's alike."""
-    if request.param == "compiled":
-        assert carrier.IS_BUILT, "the compiled relay wasn't built; make setup says why"
-    else:
-        monkeypatch.setattr(carrier, "IS_BUILT", False)
 
 
 def resident_bytes() -> int:

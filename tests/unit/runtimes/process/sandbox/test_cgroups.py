@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trunkline.runtimes.interface import Measured, ResourceUse
-from trunkline.runtimes.process.sandbox.cgroups import Limits, Usage, find_cgroups
+from trunkline.runtimes.process.sandbox.cgroups import Group, Limits, Usage, find_cgroups
 from trunkline.runtimes.process.sandbox.freezer import Freezer, FreezerPlace
 
 LIMITS = Limits(cpu=1.5, memory_bytes=1024**3, pids=64, home_bytes=1)
@@ -240,14 +240,19 @@ def test_who_can_not_freeze_says_why(tmp_path: Path) -> None:
     assert find_cgroups(mounts="", own="").freezer == "this machine's control groups can't freeze"
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_group_gives_way_and_gets_its_weight_back(tmp_path: Path, version: int) -> None:
+def group_of(tmp_path: Path, version: int) -> Group:
+    """Make a group that bounds processors."""
     if version == 2:
         v2_tree(tmp_path)
-        group = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,)).make("g", LIMITS)
+        found = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,))
     else:
-        mounted = f"cgroup {tmp_path} cgroup rw,cpu 0 0\n"
-        group = find_cgroups(mounts=mounted, own="1:cpu:/\n").make("g", LIMITS)
+        found = find_cgroups(mounts=f"cgroup {tmp_path} cgroup rw,cpu 0 0\n", own="1:cpu:/\n")
+    return found.make("g", LIMITS)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_group_gives_way_and_gets_its_weight_back(tmp_path: Path, version: int) -> None:
+    group = group_of(tmp_path, version)
     # A kernel without the file can't.
     assert not group.give_way(to_others=True)
     (folder,) = group.folders
@@ -264,12 +269,7 @@ def test_a_group_gives_way_and_gets_its_weight_back(tmp_path: Path, version: int
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_groups_processor_time_is_bounded_anew(tmp_path: Path, version: int) -> None:
-    if version == 2:
-        v2_tree(tmp_path)
-        group = find_cgroups(mounts=mounts(tmp_path), own=V2_OWN, pids=(7,)).make("g", LIMITS)
-    else:
-        mounted = f"cgroup {tmp_path} cgroup rw,cpu 0 0\n"
-        group = find_cgroups(mounts=mounted, own="1:cpu:/\n").make("g", LIMITS)
+    group = group_of(tmp_path, version)
     (folder,) = group.folders
     file = folder / ("cpu.cfs_quota_us" if version == 1 else "cpu.max")
     before = file.read_text()
