@@ -1,5 +1,8 @@
 # Every target sets up what it needs. UV and PYTHON may be overridden.
-PYTHON ?= python3
+ifndef PYTHON
+# It is chosen when something is set up with it, and once.
+PYTHON = $(eval PYTHON := $(or $(shell python3 requirements/choose_python.py),python3))$(PYTHON)
+endif
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
