@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -30,6 +31,8 @@ from trunkline.runtimes.process.sandbox.inside.plan import Plan, file_of
 from trunkline.runtimes.process.sandbox.seccomp import program
 from trunkline.runtimes.process.sandbox.shape import Shape
 from trunkline.runtimes.process.sandbox.spare import NAME_BYTES, VIEW_ROOT, remove_directory
+
+_log = logging.getLogger("trunkline.runtimes")
 
 _NURSE = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
@@ -133,6 +136,8 @@ class Nursery:
             raise LeftOutError(str(module), str(reason))
         self.modules = tuple(map(str, said["modules"]))
         self.reads = {str(name): str(module) for name, module in said["reads"].items()}
+        if said["failures"]:
+            _log.debug("a zygote couldn't keep all that is installed: %r", said["failures"])
 
     async def _start(self) -> None:
         self._directory.mkdir(mode=0o700)

@@ -1,6 +1,7 @@
 """Zygotes: what they import, when they are made and end, and what isn't forked from them."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -79,6 +80,22 @@ async def test_a_thread_that_is_about_to_end_is_no_reason(agents: Agents) -> Non
     status = await agents.warm_up(spec)
     assert not status.left_out
     assert "busy" in status.preloaded
+
+
+async def test_what_a_zygote_cannot_keep_is_in_the_log(
+    agents: Agents, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = agents.spec("import importlib.metadata; serve(None)")
+    broken = Path(spec.launch.environment["PYTHONPATH"]) / "broken.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_bytes(b"\xff")
+    with caplog.at_level(logging.DEBUG, "trunkline.runtimes"):
+        status = await agents.warm_up(spec)
+    assert status.mode == StartMode.ZYGOTE
+    assert "importlib.metadata" in status.preloaded
+    (said,) = [one.getMessage() for one in caplog.records if "installed" in one.getMessage()]
+    assert said.startswith("a zygote couldn't keep all that is installed: [")
+    assert "importlib.metadata: UnicodeDecodeError(" in said
 
 
 #: The numbers that the system gives a program and a fork in a sandbox; a zygote's is higher.

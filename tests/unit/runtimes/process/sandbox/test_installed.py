@@ -40,7 +40,7 @@ BEFORE = """
     installed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(installed)
     parse, Reader.times = email.message_from_string, 0
-    installed.remember_installed()
+    failures = installed.remember_installed()
 """
 
 
@@ -156,14 +156,42 @@ def test_entry_points_are_read_again_only_where_something_has_changed(folder: Pa
     ]
 
 
-def test_what_cannot_be_read_stands_in_nobodys_way(folder: Path) -> None:
-    found = run(
+def test_what_cannot_be_read_stands_in_nobodys_way_and_is_told(folder: Path) -> None:
+    error, version, failures = run(
         """
         try:
             importlib.metadata.distribution("broken").metadata
         except UnicodeDecodeError as error:
-            print(json.dumps([type(error).__name__, importlib.metadata.version("first")]))
+            print(json.dumps([
+                type(error).__name__, importlib.metadata.version("first"), failures
+            ]))
         """,
         folder,
     )
-    assert found == ["UnicodeDecodeError", "1.0"]
+    assert [error, version] == ["UnicodeDecodeError", "1.0"]
+    assert [one[:47] for one in failures] == ["importlib.metadata: UnicodeDecodeError('utf-8',"]
+
+
+def test_readers_that_are_not_as_expected_are_left_as_they_are(folder: Path) -> None:
+    found = run(
+        """
+        class Unlike(types.ModuleType):
+            def original_entry_points(self):
+                raise ValueError("x" * 1000)
+
+        sys.modules["importlib_metadata"] = types.ModuleType("importlib_metadata")
+        sys.modules[reader.__name__] = Unlike(reader.__name__)
+        print(json.dumps(installed.remember_installed()))
+        """,
+        folder,
+    )
+    assert found[0].startswith("importlib.metadata: UnicodeDecodeError(")
+    assert found[1].startswith("importlib_metadata: AttributeError(")
+    assert found[2].startswith("opentelemetry.util._importlib_metadata: ValueError('xxx")
+    assert [len(found), len(found[2])] == [3, 200]
+
+
+def test_not_more_is_told_than_goes_into_a_message(folder: Path) -> None:
+    for number in range(20):
+        package(folder, f"broken-{number}").joinpath("METADATA").write_bytes(b"\xff")
+    assert len(run("print(json.dumps(failures))", folder)) == 8

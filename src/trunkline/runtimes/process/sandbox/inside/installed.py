@@ -8,6 +8,9 @@ What is kept can't be out of date. The text of a description is read by each ses
 is made of that text is kept. The entry points are kept for as long as nothing has changed where
 packages are looked for, which is told as the standard library tells it, by the time of change of
 each of these folders.
+
+Others' code is run here, that may raise anything. What it raises is told and stops nothing: a
+session meets it where it reads the same.
 """
 
 import contextlib
@@ -15,7 +18,7 @@ import copy
 import os
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 #: What reads what is installed: of the standard library, and the same as a package.
@@ -24,19 +27,33 @@ _READERS = ("importlib.metadata", "importlib_metadata")
 _OPENTELEMETRY, _ENTRY_POINTS = "opentelemetry.util._importlib_metadata", "original_entry_points"
 
 
-def remember_installed() -> None:
-    """Keep what is installed, where something has loaded what reads it."""
+#: How much of what couldn't be kept is told. All of it fits in one message.
+_MAX_FAILURES, _MAX_FAILURE = 8, 200
+
+
+def remember_installed() -> list[str]:
+    """Keep what is installed, where something has loaded what reads it; return what failed."""
+    failures: list[str] = []
     for name in _READERS:
         if (reader := sys.modules.get(name)) is not None:
-            # A session's program may fail by what is wrong there, or not read it at all.
-            with contextlib.suppress(Exception):
-                _remember_descriptions(reader)
+            with _telling(failures, name):
+                _remember_descriptions(reader, failures)
     if (opentelemetry := sys.modules.get(_OPENTELEMETRY)) is not None:
-        with contextlib.suppress(Exception):
+        with _telling(failures, _OPENTELEMETRY):
             _remember_entry_points(opentelemetry)
+    return failures
 
 
-def _remember_descriptions(reader: types.ModuleType) -> None:
+@contextlib.contextmanager
+def _telling(failures: list[str], reader: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whoever asked to remember has it logged
+        if len(failures) < _MAX_FAILURES:
+            failures.append(f"{reader}: {error!r}"[:_MAX_FAILURE])
+
+
+def _remember_descriptions(reader: types.ModuleType, failures: list[str]) -> None:
     """Have the reader make something of a text that it has seen here without parsing it again."""
     email: types.ModuleType = reader.email
     parse: Callable[..., Any] = email.message_from_string
@@ -61,7 +78,7 @@ def _remember_descriptions(reader: types.ModuleType) -> None:
     reader.email = view  # type: ignore[attr-defined]
     try:
         for installed in reader.distributions():
-            with contextlib.suppress(Exception):
+            with _telling(failures, reader.__name__):
                 _ = installed.metadata
     finally:
         view.message_from_string = parsed  # type: ignore[attr-defined]

@@ -111,9 +111,10 @@ def main(library: str) -> NoReturn:
         line.send(json.dumps({"left_out": [error.module, error.reason]}).encode())
         os._exit(0)
     code = _compiled(script)
-    _prepare()
+    failures = _prepare()
     written = written_by_a_session(play)
-    line.send(json.dumps({"modules": loaded.modules, "reads": loaded.reads}).encode())
+    ready = {"modules": loaded.modules, "reads": loaded.reads, "failures": failures}
+    line.send(json.dumps(ready).encode())
     given = _serve(line, written)
     line.detach()
     _become(given, loaded, order["script_at"])
@@ -145,15 +146,20 @@ def _compiled(script: str) -> types.CodeType | None:
     return code
 
 
-def _prepare() -> None:
-    """Do once what each session would do, and leave few pages for it to write to."""
+def _prepare() -> list[str]:
+    """Do once what each session would do, and leave few pages for it to write to.
+
+    Returns:
+        What couldn't be done, for the platform's log.
+    """
     if (ssl := sys.modules.get("ssl")) is not None:
         # It makes itself ready when it is first asked, and draws anew where it was forked.
         ssl.RAND_status()
-    remember_installed()
+    failures = remember_installed()
     gc.collect()
     take_free_places()
     gc.freeze()
+    return failures
 
 
 def _rehearse(written: Noted) -> None:
