@@ -10,6 +10,7 @@ from trunkline.cli.output import Format
 from trunkline.cli.talk_options import Lines
 from trunkline.cli.talking import TalkOptions, talk
 from trunkline.cli.target import Where
+from trunkline.cli.target_options import takes_where
 
 app = options.command_app()
 record_app = options.command_app()
@@ -27,6 +28,7 @@ AgentArgument = Annotated[
         "trunkline connect echo --session-id s-1 --hex",
     )
 )
+@takes_where
 def connect(  # noqa: PLR0913 - one parameter per option
     agent: AgentArgument,
     *,
@@ -50,22 +52,13 @@ def connect(  # noqa: PLR0913 - one parameter per option
         typer.Option("--record", metavar="F", help="Write every frame to a recording."),
     ] = None,
     linger_s: talk_options.LingerOption = 1.0,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Talk to an agent: lines of stdin become text frames, text frames become lines of stdout.
 
     Ctrl-C closes the conversation with 1000. Exits with 3 if it was closed with another code.
     """
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
     wanted = TalkOptions(
         session_id=session_id,
         send_file=send_file,
@@ -97,6 +90,7 @@ def connect(  # noqa: PLR0913 - one parameter per option
         "trunkline replay call.trk voice",
     ),
 )
+@takes_where
 def record_call(  # noqa: PLR0913 - one parameter per option
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the recording.")],
     agent: AgentArgument,
@@ -117,18 +111,14 @@ def record_call(  # noqa: PLR0913 - one parameter per option
     has_hex: talk_options.HexOption = False,
     reconnect: talk_options.ReconnectOption = None,
     linger_s: talk_options.LingerOption = 1.0,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Talk to an agent as `connect` does, and write every frame down with its time.
 
     `trunkline replay` plays the recording to another version of the agent.
     """
-    connect(
-        agent,
+    wanted = TalkOptions(
         session_id=session_id,
         send_file=send_file,
         frame_bytes=frame_bytes,
@@ -139,16 +129,13 @@ def record_call(  # noqa: PLR0913 - one parameter per option
         out_wav=out_wav,
         mic=mic,
         speaker=speaker,
-        rate=rate,
+        rate_hz=rate,
         frame_ms=frame_ms,
         timestamps=timestamps,
         has_hex=has_hex,
         reconnect=reconnect,
         record=file,
         linger_s=linger_s,
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
         output_format=output_format,
     )
+    talk(agent, where, wanted)

@@ -14,6 +14,7 @@ from trunkline.cli.running import run
 from trunkline.cli.session import find_session
 from trunkline.cli.tables import put_table, time_text
 from trunkline.cli.target import Where
+from trunkline.cli.target_options import takes_where
 from trunkline.cli.writing import written_whole
 from trunkline.client import File, SessionFiles
 
@@ -39,27 +40,19 @@ TargetOption = Annotated[
         "trunkline files upload echo notes.txt --target-path data/",
     ),
 )
-def upload_file(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def upload_file(
     agent: options.AgentArgument,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file here; - is stdin.")],
     *,
     target_path: TargetOption = None,
     session_id: options.SessionOption = None,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
 ) -> None:
     """Put a file into the session's home; it is there once all of it has arrived.
 
     Without --target-path it keeps its name; one that ends with / is a folder.
     """
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
     target = target_path or ""
     if file == _STDIO and not _name_in(target):
         raise typer.BadParameter("stdin has no name: say where with --target-path")
@@ -82,28 +75,20 @@ def upload_file(  # noqa: PLR0913 - one parameter per option
         "trunkline files download echo data/notes.txt -t -",
     ),
 )
-def download_file(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def download_file(
     agent: options.AgentArgument,
     path: RemoteArgument,
     *,
     target_path: TargetOption = None,
     session_id: options.SessionOption = None,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
 ) -> None:
     """Fetch a file from the session's home; - as the --target-path is stdout.
 
     Without --target-path it goes into the current folder under its name. A file that is there
     is replaced once all of the new one has arrived.
     """
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
     name = PurePosixPath(path).name
     target = Path(target_path or name)
     if target_path != _STDIO and target.is_dir():
@@ -124,26 +109,18 @@ def download_file(  # noqa: PLR0913 - one parameter per option
     epilog=options.examples("trunkline files list echo", "trunkline files ls echo data -o json"),
 )
 @app.command("ls", hidden=True)
-def list_files(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def list_files(
     agent: options.AgentArgument,
     path: Annotated[
         str, typer.Argument(metavar="[PATH]", help="The folder.", show_default=False)
     ] = ".",
     *,
     session_id: options.SessionOption = None,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """List what is in a folder of the session's home (also: ls)."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work(files: SessionFiles) -> list[File]:
         return [file async for file in files.list(path)]
@@ -158,24 +135,16 @@ def list_files(  # noqa: PLR0913 - one parameter per option
 
 
 @app.command("stat", epilog=options.examples("trunkline files stat echo data/notes.txt"))
-def stat_file(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def stat_file(
     agent: options.AgentArgument,
     path: RemoteArgument,
     *,
     session_id: options.SessionOption = None,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Show one file or folder."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work(files: SessionFiles) -> File:
         return await files.stat(path)
@@ -188,23 +157,15 @@ def stat_file(  # noqa: PLR0913 - one parameter per option
 
 
 @app.command("mkdir", epilog=options.examples("trunkline files mkdir echo data/in"))
-def make_folder(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def make_folder(
     agent: options.AgentArgument,
     path: RemoteArgument,
     *,
     session_id: options.SessionOption = None,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
 ) -> None:
     """Make a folder and those above it."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work(files: SessionFiles) -> None:
         await files.mkdir(path)
@@ -216,7 +177,8 @@ def make_folder(  # noqa: PLR0913 - one parameter per option
 @app.command("delete", epilog=options.examples("trunkline files delete echo data --recursive"))
 @app.command("remove", hidden=True)
 @app.command("rm", hidden=True)
-def delete_file(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def delete_file(
     agent: options.AgentArgument,
     path: RemoteArgument,
     *,
@@ -224,18 +186,9 @@ def delete_file(  # noqa: PLR0913 - one parameter per option
         bool, typer.Option("--recursive", help="Remove a folder with all that is in it.")
     ] = False,
     session_id: options.SessionOption = None,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
 ) -> None:
     """Remove a file or an empty folder (also: remove, rm)."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work(files: SessionFiles) -> None:
         await files.delete(path, recursive=recursive)

@@ -18,6 +18,7 @@ from trunkline.cli.running import run
 from trunkline.cli.sse import EVENT_STREAM, EventText, text_of_response
 from trunkline.cli.state import SessionMemory
 from trunkline.cli.target import Where
+from trunkline.cli.target_options import takes_where
 from trunkline.client import Invocation, Project, RefusedError
 from trunkline.protocol.errors import SessionNotReadyError, TrunklineError
 
@@ -73,6 +74,7 @@ class Call:
         "trunkline invoke echo hi --version 2 --client-header 'x-client-trace: 1'",
     )
 )
+@takes_where
 def invoke(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     body: Annotated[str | None, typer.Argument(metavar="BODY", help="What to send.")] = None,
@@ -117,10 +119,7 @@ def invoke(  # noqa: PLR0913 - one parameter per option
             help="When the agent goes on after its answer (202), ask until it is done.",
         ),
     ] = True,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     shape: Annotated[
         Shape,
         typer.Option("--output", "-o", help="How to print the answer; raw: head and body."),
@@ -155,12 +154,6 @@ def invoke(  # noqa: PLR0913 - one parameter per option
         header=_headers(client_header or []),
         timeout_s=timeout_s,
         shape=shape,
-    )
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
     )
 
     async def work() -> None:

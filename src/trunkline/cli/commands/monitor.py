@@ -14,6 +14,7 @@ from trunkline.cli.running import run
 from trunkline.cli.session import find_session
 from trunkline.cli.sinks import describe_loss
 from trunkline.cli.target import Where
+from trunkline.cli.target_options import takes_where
 from trunkline.client import LogQuery, ServerEvent
 
 app = options.command_app()
@@ -33,6 +34,7 @@ class Kind(StrEnum):
         "trunkline monitor echo --follow --output json | jq .data",
     )
 )
+@takes_where
 def monitor(  # noqa: PLR0913 - one parameter per option
     agent: options.AgentArgument,
     *,
@@ -54,10 +56,7 @@ def monitor(  # noqa: PLR0913 - one parameter per option
     raw: Annotated[
         bool, typer.Option("--raw", help="Print the stream of events as it is.")
     ] = False,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Show what an agent's session printed.
@@ -66,12 +65,6 @@ def monitor(  # noqa: PLR0913 - one parameter per option
     """
     query = LogQuery(kind=kind.value, tail=tail, follow=follow)
     printer = _Printer(raw=raw, utc=utc, output_format=output_format)
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work() -> None:
         async with where.open() as project:

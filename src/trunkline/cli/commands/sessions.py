@@ -10,6 +10,7 @@ from trunkline.cli.output import Format
 from trunkline.cli.running import run
 from trunkline.cli.tables import put_fields, put_table, time_text
 from trunkline.cli.target import Where
+from trunkline.cli.target_options import takes_where
 from trunkline.client import Project, RefusedError, Session
 
 app = options.command_app("Make, list, show, stop and delete the sessions of an agent.")
@@ -28,7 +29,8 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The session.")]
         "trunkline sessions create echo --version 2 --session-id mine",
     ),
 )
-def create_session(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def create_session(
     agent: options.AgentArgument,
     *,
     session_id: Annotated[
@@ -39,19 +41,10 @@ def create_session(  # noqa: PLR0913 - one parameter per option
         str | None,
         typer.Option("--version", metavar="V", help="Its version; else the endpoint decides."),
     ] = None,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Make a session ahead of its first call; commands use it from then on."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work(project: Project) -> Session:
         session = await project.create_session(agent, session_id=session_id, version=version)
@@ -62,25 +55,17 @@ def create_session(  # noqa: PLR0913 - one parameter per option
 
 
 @app.command("list", epilog=options.examples("trunkline sessions list echo --limit 10"))
-def list_sessions(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def list_sessions(
     agent: options.AgentArgument,
     *,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="How many at the most.")
     ] = 100,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """List your sessions with an agent, the newest first."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work(project: Project) -> list[Session]:
         sessions: list[Session] = []
@@ -113,44 +98,28 @@ def list_sessions(  # noqa: PLR0913 - one parameter per option
 
 
 @app.command("show", epilog=options.examples("trunkline sessions show echo mine -o json"))
-def show_session(  # noqa: PLR0913 - one parameter per option
+@takes_where
+def show_session(
     agent: options.AgentArgument,
     session_id: IdArgument,
     *,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
     output_format: options.OutputOption = Format.TEXT,
 ) -> None:
     """Show one session."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
     session = _with_project(where, lambda project: project.get_session(agent, session_id))
     _put(session, output_format)
 
 
 @app.command("stop", epilog=options.examples("trunkline sessions stop echo mine"))
+@takes_where
 def stop_session(
     agent: options.AgentArgument,
     session_id: IdArgument,
     *,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
 ) -> None:
     """Stop what runs for a session. Its files stay, and the next call starts it again."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work(project: Project) -> bool:
         try:
@@ -168,22 +137,14 @@ def stop_session(
 
 
 @app.command("delete", epilog=options.examples("trunkline sessions delete echo mine"))
+@takes_where
 def delete_session(
     agent: options.AgentArgument,
     session_id: IdArgument,
     *,
-    endpoint: options.EndpointOption = None,
-    state_dir: options.StateDirOption = None,
-    insecure_http: options.InsecureOption = False,
-    user_identity: options.UserOption = None,
+    where: Where,
 ) -> None:
     """Delete a session with its files and its log."""
-    where = Where(
-        endpoint=endpoint,
-        state_dir=state_dir,
-        insecure_http=insecure_http,
-        user_identity=user_identity,
-    )
 
     async def work(project: Project) -> None:
         await project.delete_session(agent, session_id)
