@@ -22,11 +22,14 @@ class _Coming:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._socket: asyncio.Future[socket.socket] = loop.create_future()
-        self._is_taken = False
+        self._is_taken = self._is_given_up = False
 
     async def taken(self) -> socket.socket:
-        """Wait for it; it is the caller's then."""
+        """Wait for it; it is the caller's then. Giving it up before that cancels the wait."""
         sock = await asyncio.shield(self._socket)
+        if self._is_given_up:
+            # It had come, and the sandbox ended before anybody could take it.
+            raise asyncio.CancelledError
         self._is_taken = True
         return sock
 
@@ -40,6 +43,7 @@ class _Coming:
 
     def give_up(self) -> None:
         """Cancel the wait; close it if it has come, and nobody took it. Twice is fine."""
+        self._is_given_up = not self._is_taken
         # Cancelling does nothing to one that has come.
         self._socket.cancel()
         if not self._socket.cancelled() and not self._is_taken:

@@ -1,5 +1,6 @@
 """Sessions that are forked: that they are as good as programs just started."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from tests.integration.runtimes.process.sandbox.conftest import Agents
 from trunkline.protocol.errors import SessionNotReadyError
 from trunkline.protocol.ids import VersionId
 from trunkline.runtimes.interface import ExitStatus, InstanceSpec, LogStream, StartMode
+from trunkline.runtimes.process.sandbox.bridge import PortBridge
+from trunkline.runtimes.process.sandbox.control import Control
 
 
 async def test_a_program_finds_itself_as_if_it_was_just_started(tmp_path: Path) -> None:
@@ -244,6 +247,29 @@ async def test_a_program_ends_as_it_does_anywhere(
     assert outputs[0] == outputs[1]
     if said is not None:
         assert b"".join(outputs[1].values()).decode() == said
+
+
+@pytest.mark.parametrize("start", ["spawn", "zygote"])
+async def test_one_that_has_ended_before_the_platform_looks_has_ended_all_the_same(
+    agents: Agents, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = agents.spec("raise SystemExit(7)", environment={"TRUNKLINE_START": start})
+    assert (await agents.warm_up(spec)).mode == start
+    is_gone, give_up, open_bridge = asyncio.Event(), Control._give_up, PortBridge.open
+
+    def give_up_and_say(control: Control, why: str) -> None:
+        give_up(control, why)
+        is_gone.set()
+
+    async def open_late(bridge: PortBridge, path: str) -> None:
+        await open_bridge(bridge, path)
+        await is_gone.wait()
+
+    monkeypatch.setattr(Control, "_give_up", give_up_and_say)
+    monkeypatch.setattr(PortBridge, "open", open_late)
+    with pytest.raises(SessionNotReadyError, match="ended with exit code 7"):
+        await agents.runtime.start(spec, RecordingSink())
+    assert agents.status(spec).mode == start
 
 
 async def test_a_session_ends_with_its_agent_and_others_go_on(agents: Agents) -> None:
