@@ -140,25 +140,20 @@ class Nurseries:
             box: Its sandbox.
         """
         version = self._version(spec, environment_of)
-        if version is None or version.nursery is None:
+        if version is None or (nursery := self._nursery_of(version)) is None:
             return None
         version.used_at = self._loop.time()
-        if version.nursery.lost:
-            lost, version.nursery = version.nursery, None
-            version.note = f"its zygote was lost: {lost.lost}"
-            self._retire(lost)
-            return None
         if (other := self._difference(version, environment_of(spec))) is not None:
             name, module = other
             if module is None:
                 version.note = f"{name} isn't what it was when the zygote was started"
                 return None
             version.left_out[module] = f"it reads {name} when it is imported"
-            self._retire(version.nursery)
+            self._retire(nursery)
             version.nursery = None
             return None
         version.note = ""
-        return version.nursery.fork(box.shape, is_new=box.is_new)
+        return nursery.fork(box.shape, is_new=box.is_new)
 
     def prepare(
         self,
@@ -182,8 +177,8 @@ class Nurseries:
         if took_s is not None:
             version.took_s = took_s
         version.shape = box.shape
-        if version.nursery is not None:
-            version.nursery.keep_ahead(version.shape, self._ahead)
+        if (nursery := self._nursery_of(version)) is not None:
+            nursery.keep_ahead(version.shape, self._ahead)
         elif version.making is None:
             self._make(box.ground, spec, version)
 
@@ -362,6 +357,14 @@ class Nurseries:
             self._retire(version.nursery)
             version.nursery = None
             version.note = "its zygote wasn't needed for a while, and ended"
+
+    def _nursery_of(self, version: _Version) -> Nursery | None:
+        """Return what a version's sessions are forked by, unless it was lost."""
+        if version.nursery is not None and version.nursery.lost:
+            version.note = f"its zygote was lost: {version.nursery.lost}"
+            self._retire(version.nursery)
+            version.nursery = None
+        return version.nursery
 
     def _retire(self, nursery: Nursery) -> None:
         # It ends when its sessions have.

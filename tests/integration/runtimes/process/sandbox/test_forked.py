@@ -76,6 +76,7 @@ async def test_a_program_finds_itself_as_if_it_was_just_started(tmp_path: Path) 
         assert answers["zygote"][name] == answer, name
 
 
+@pytest.mark.timeout(240)
 async def test_a_program_has_children_threads_and_an_end_as_anywhere(tmp_path: Path) -> None:
     program = """
     import asyncio, atexit, concurrent.futures, locale, multiprocessing, subprocess, sys, threading
@@ -128,7 +129,8 @@ async def test_a_program_has_children_threads_and_an_end_as_anywhere(tmp_path: P
             "KEY": "value", "TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "TRUNKLINE_START": start,
         }  # fmt: skip
         spec = agents.spec(program, modules=modules, environment=environment)
-        spec = replace(spec, version=VersionId(start))
+        # It is never ready, and takes seconds of a processor to its end.
+        spec = replace(spec, version=VersionId(start), ready_timeout_s=100)
         status = await agents.warm_up(spec)
         assert status.mode == start, status
         assert start == "spawn" or {"multiprocessing", "other"} <= set(status.preloaded)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
@@ -15,7 +16,8 @@ import pytest
 from tests.conformance.runtimes.support import RecordingSink, ask, wait_gone
 from tests.integration.runtimes.process.sandbox.conftest import Agents
 from trunkline.protocol.ids import VersionId
-from trunkline.runtimes.interface import ExitStatus, StartMode
+from trunkline.runtimes.interface import ExitStatus, InstanceSpec, StartMode
+from trunkline.runtimes.process.sandbox import nurseries
 
 
 @pytest.mark.parametrize(
@@ -100,33 +102,49 @@ async def test_what_a_zygote_cannot_keep_is_in_the_log(
 
 #: The numbers that the system gives a program and a fork in a sandbox; a zygote's is higher.
 _PROGRAM, _FORK = 2, 3
+#: A module whose import takes a zygote until there is a file.
+UNTIL = """
+    import os, time
+    while os.getpid() > 10 and not os.path.exists(__file__ + ".go"):
+        time.sleep(0.01)
+"""
 
 
-async def test_who_comes_while_the_zygote_is_made_is_forked_from_it(agents: Agents) -> None:
+def worth_the_wait(spec: InstanceSpec, monkeypatch: pytest.MonkeyPatch) -> InstanceSpec:
+    """Return the same, whose zygote is waited for however long it takes to be made."""
+    monkeypatch.setattr(nurseries, "_WAIT_STARTS", math.inf)
+    return replace(spec, ready_timeout_s=1000)
+
+
+async def test_who_comes_while_the_zygote_is_made_is_forked_from_it(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A program beside it would take as long, and have it take longer."""
-    slow = "import time; time.sleep(0.5)"
-    spec = agents.spec("import os, slow; serve(os.getpid())", modules={"slow": slow})
+    spec = agents.spec("import os, slow; serve(os.getpid())", modules={"slow": UNTIL})
+    spec = worth_the_wait(spec, monkeypatch)
     assert await agents.find(spec) == _PROGRAM
     assert agents.status(spec).reason == "its zygote is being made"
-    others = [agents.find(agents.again(spec)) for _ in range(3)]
+    others = [asyncio.create_task(agents.find(agents.again(spec))) for _ in range(3)]
+    await asyncio.sleep(0)
+    Path(spec.launch.environment["PYTHONPATH"], "slow.py.go").touch()
     assert await asyncio.gather(*others) == [_FORK] * 3
 
 
 async def test_a_zygote_that_is_long_in_coming_is_not_waited_for(agents: Agents) -> None:
-    slow = "import os, time\nif os.getpid() > 10: time.sleep(60)"
-    spec = agents.spec("import os, slow; serve(os.getpid())", modules={"slow": slow})
+    spec = agents.spec("import os, slow; serve(os.getpid())", modules={"slow": UNTIL})
     for _ in range(2):
         assert await agents.find(agents.again(spec)) == _PROGRAM
     assert agents.status(spec).reason == "its zygote is being made"
 
 
 async def test_a_zygote_that_is_made_anew_without_a_module_is_not_waited_for(
-    agents: Agents,
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = agents.spec(
         "import bad, os, slow; serve(os.getpid())",
-        modules={"bad": "file = open('/etc/hostname')", "slow": "import time; time.sleep(0.5)"},
+        modules={"bad": "file = open('/etc/hostname')", "slow": UNTIL},
     )
+    spec = worth_the_wait(spec, monkeypatch)
     found = [await agents.find(agents.again(spec)) for _ in range(2)]
     assert found == [_PROGRAM] * 2
     assert "bad" in agents.status(spec).left_out
@@ -135,27 +153,24 @@ async def test_a_zygote_that_is_made_anew_without_a_module_is_not_waited_for(
 async def test_starts_take_turns_and_one_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
     agents = Agents(tmp_path, starts_at_once=1)
     spec = agents.spec(
-        "import os, time; serve(None) if 'HANG' not in os.environ else time.sleep(60)"
+        "import os, time; serve(None) if 'HANG' not in os.environ else time.sleep(1000)"
     )
-    hanging = replace(agents.again(spec), environment={"HANG": "1"})
+    hanging = replace(agents.again(spec), environment={"HANG": "1"}, ready_timeout_s=1000)
     try:
         stuck = asyncio.create_task(agents.runtime.start(hanging, RecordingSink()))
         ready: list[int] = []
 
         async def come(number: int) -> None:
-            await agents.find(agents.again(spec))
+            instance = await agents.runtime.start(agents.again(spec), RecordingSink())
             ready.append(number)
+            await instance.stop()
 
-        async with asyncio.timeout(30):
-            async with asyncio.TaskGroup() as group:
-                for number in range(3):
-                    group.create_task(come(number))
-                for _ in range(500):
-                    if agents.runtime.starts_waiting == 3:
-                        break
-                    await asyncio.sleep(0.01)
-                else:
-                    pytest.fail("they don't wait for their turns")
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(come(number))
+            while agents.runtime.starts_waiting < 3:
+                assert not ready, "they don't wait for their turns"
+                await asyncio.sleep(0.01)
         assert ready == [0, 1, 2]
         assert agents.runtime.starts_waiting == 0
         assert not stuck.done()
@@ -180,9 +195,10 @@ async def test_sessions_outlive_their_zygote_and_another_one_is_made(agents: Age
     os.kill(zygote, signal.SIGKILL)
     await wait_gone(zygote)
     assert b"200" in await ask(session.address, "/")
-    # Whatever the next one is, it works.
-    other = await agents.runtime.start(agents.again(spec), RecordingSink())
-    await other.stop()
+    # That is told by its nursery.
+    (nursery,) = agents.runtime._nurseries._nurseries
+    while not nursery.lost:  # noqa: ASYNC110 - it has nobody to tell
+        await asyncio.sleep(0.01)
     assert (await agents.warm_up(spec)).mode == StartMode.ZYGOTE
     assert await session.stop() == ExitStatus(signal=signal.SIGTERM)
     assert await agents.find(agents.again(spec)) == 0
@@ -293,10 +309,13 @@ async def test_a_zygote_may_do_nothing_but_enter(agents: Agents) -> None:
 
 
 async def test_a_zygote_that_is_not_needed_ends(tmp_path: Path) -> None:
-    agents = Agents(tmp_path, zygote_idle_s=0.2)
+    agents = Agents(tmp_path, zygote_idle_s=1000)
     spec = agents.spec("serve(None)")
     assert (await agents.warm_up(spec)).mode == StartMode.ZYGOTE
     session = await agents.runtime.start(agents.again(spec), RecordingSink())
+    # How long all that takes is nobody's affair.
+    agents.runtime._nurseries._idle_s = 0.2
+    agents.runtime._nurseries._end_idle()
     status = agents.status(spec)
     while status.mode == StartMode.ZYGOTE:
         await asyncio.sleep(0.05)
