@@ -16,6 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from trunkline.aio.light import LightTransport
 from trunkline.aio.sockets import unsent_bytes
 from trunkline.gateway.heads import check_head, wanted_upgrade
 from trunkline.gateway.limits import Place
@@ -133,6 +134,8 @@ class FrontDoor(HttpToolsProtocol):
         self._place = place
         self._head_timer = self.loop.call_at(head_due, self._head_is_late)
         transport.set_protocol(self)
+        if isinstance(transport, LightTransport):
+            transport.gather_writes()
         self.connection_made(transport)
         if data:
             self.data_received(data)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from trunkline.aio.accepting import Acceptor
 from trunkline.gateway.door import FrontDoor
 from trunkline.gateway.drain import Drain
 from trunkline.gateway.first_look import first_look
@@ -207,12 +208,31 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._certificate is None:
-            await super().startup(sockets)
-        else:
+        if self._certificate is not None:
             await self._start_encrypted(sockets or [], self._certificate)
+        elif self._services.carrier.is_available:
+            self._start_light(sockets or [])
+        else:
+            await super().startup(sockets)
         await self.others.serve()
         self._on_ready()
+
+    @property
+    def _new_protocol(self) -> Callable[[], asyncio.Protocol]:
+        """What makes the protocol of a connection, as uvicorn asks for one."""
+        return functools.partial(
+            cast("Any", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+        )
+
+    def _start_light(self, sockets: list[socket.socket]) -> None:
+        # The compiled pump has these connections for nearly all of their life.
+        make, lookout = self._new_protocol, self._services.lookout
+        accepting = [Acceptor(sock, make, lookout, backlog=_BACKLOG) for sock in sockets]
+        self.servers = cast("list[asyncio.base_events.Server]", accepting)
+        self.started = True
 
     async def _start_encrypted(
         self, sockets: list[socket.socket], certificate: Certificate
@@ -220,12 +240,7 @@ class Server(uvicorn.Server):
         # As uvicorn does it, which leaves a minute for each handshake.
         settings = self._services.settings
         loop = asyncio.get_running_loop()
-        make = functools.partial(
-            cast("Any", self.config.http_protocol_class),
-            config=self.config,
-            server_state=self.server_state,
-            app_state={},
-        )
+        make = self._new_protocol
         self.servers = [
             await loop.create_server(
                 make,

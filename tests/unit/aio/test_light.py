@@ -176,6 +176,175 @@ async def test_a_protocol_that_fails_loses_its_connection_only() -> None:
     assert len(said) == 1
 
 
+async def test_what_is_here_already_is_read_before_anything_is_watched() -> None:
+    class Pausing(Told):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.pause_reading()
+
+    told, lookout = Pausing(), Lookout()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        theirs.send(b"one")
+        transport = LightTransport(ours, told, lookout, reads_at_once=True)
+        assert told.data == b"one"
+        assert not transport.is_reading()
+        theirs.send(b"two")
+        await asyncio.sleep(0.01)
+        assert told.data == b"one"
+        transport.resume_reading()
+        await told.wait_for(b"onetwo")
+        transport.abort()
+        await told.lost
+
+
+@pytest.mark.parametrize("end", ["an end", "a failure", "a refusal"])
+async def test_one_that_ends_with_its_first_bytes_is_never_watched(end: str) -> None:
+    class Failing(Told):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            if end == "a refusal":
+                self.transport.abort()
+
+        def data_received(self, data: bytes) -> None:
+            raise RuntimeError("no")
+
+    told, lookout = Failing(), Lookout()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    if end == "a failure":
+        theirs.send(b"x")
+    theirs.close()
+    fails = pytest.raises(RuntimeError) if end == "a failure" else contextlib.nullcontext()
+    with fails:
+        LightTransport(ours, told, lookout, reads_at_once=True)
+    assert isinstance(await told.lost, RuntimeError) == (end == "a failure")
+    assert told.ends == (end == "an end")
+    assert not lookout._readers
+
+
+async def test_who_is_at_both_ends_is_known() -> None:
+    class Asking(Told):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.first = transport.get_extra_info("peername")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, address = server.accept()
+        ours.setblocking(False)
+        told = Asking()
+        transport = LightTransport(ours, told, Lookout(), peername=("as", "accepted"))
+        assert told.first == ("as", "accepted")
+        assert transport.get_extra_info("peername") == address == theirs.getsockname()
+        assert transport.get_extra_info("sockname") == server.getsockname()
+        assert transport.get_extra_info("ssl_object") is None
+        assert transport.get_extra_info("sslcontext", "no") == "no"
+        theirs.close()
+        transport.abort()
+        await told.lost
+        ours.close()
+        assert transport.get_extra_info("peername", "gone") == "gone"
+
+
+@pytest.mark.parametrize("gathers", [True, False])
+async def test_its_end_follows_everything_and_it_can_still_be_read(gathers: bool) -> None:
+    told, size = Told(), 3_000_000
+    with connected(told) as (transport, theirs):
+        if gathers:
+            transport.gather_writes()
+        assert transport.can_write_eof()
+        transport.write(b"x" * size)
+        transport.write_eof()
+        transport.write_eof()
+        with pytest.raises(RuntimeError):
+            transport.write(b"more")
+        assert await read(theirs, size) == size
+        assert await asyncio.get_running_loop().sock_recv(theirs, 1) == b""
+        assert not transport.is_closing()
+        theirs.send(b"late")
+        await told.wait_for(b"late")
+        transport.close()
+        assert await told.lost is None
+
+
+async def test_an_end_of_one_that_is_gone_loses_it() -> None:
+    told = Told()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        ours.setblocking(False)
+        theirs, _ = server.accept()
+        transport = LightTransport(ours, told, Lookout())
+        transport.pause_reading()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        transport.write_eof()
+        assert isinstance(await told.lost, OSError)
+
+
+async def test_a_head_and_its_body_go_out_together() -> None:
+    told = Told()
+    with connected(told) as (transport, theirs):
+        transport.gather_writes()
+        transport.write(b"head,")
+        transport.writelines([b"bo", b"dy"])
+        assert transport.get_write_buffer_size() == 9
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+        assert await asyncio.get_running_loop().sock_recv(theirs, 100) == b"head,body"
+        assert transport.get_write_buffer_size() == 0
+        # What is over the limit doesn't wait, and neither does what the next protocol writes.
+        transport.set_write_buffer_limits(high=10)
+        transport.write(b"x" * 11)
+        assert theirs.recv(100) == b"x" * 11
+        assert not told.is_full
+        transport.write(b"last, ")
+        transport.set_protocol(told)
+        transport.write(b"first")
+        assert theirs.recv(100) == b"last, first"
+        transport.gather_writes()
+        transport.write(b"the end")
+        transport.close()
+        assert theirs.recv(100) == b"the end"
+        assert await told.lost is None
+
+
+async def test_what_was_gathered_for_one_that_is_gone_is_dropped() -> None:
+    told = Told()
+    with connected(told) as (transport, theirs):
+        transport.gather_writes()
+        transport.write(b"x")
+        transport.abort()
+        assert transport.get_write_buffer_size() == 0
+        assert await told.lost is None
+        with contextlib.suppress(ConnectionResetError):
+            assert theirs.recv(100) == b""
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({}, (16384, 65536)),
+        ({"high": 1000}, (250, 1000)),
+        ({"low": 10}, (10, 40)),
+        ({"high": 9, "low": 3}, (3, 9)),
+        ({"high": 3, "low": 9}, None),
+        ({"high": 3, "low": -1}, None),
+    ],
+)
+async def test_limits_of_what_waits(given: dict[str, int], limits: tuple[int, int] | None) -> None:
+    with connected(Told()) as (transport, _):
+        fails = (
+            pytest.raises(ValueError, match="at least")
+            if limits is None
+            else contextlib.nullcontext()
+        )
+        with fails:
+            transport.set_write_buffer_limits(**given)
+        assert transport.get_write_buffer_limits() == (limits or (16384, 65536))
+
+
 async def test_one_that_ends_another_keeps_it_from_being_read() -> None:
     lookout, calls = Lookout(), []
     pairs = [socket.socketpair() for _ in range(2)]

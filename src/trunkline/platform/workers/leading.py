@@ -80,6 +80,9 @@ def open_entry(
     else:
         listeners = listen_often(host, port, workers) if workers > 1 else [listen(host, port)]
     for listener in listeners:
+        # Whoever accepts takes what is there, and must not wait for more. Of all processes that
+        # have the socket open each can change that for all, and `dup` sets what its object says.
+        listener.setblocking(False)
         stack.callback(listener.close)
     return Entry(listeners, SharedCounts.made(workers + 1) if workers > 1 else None)
 
