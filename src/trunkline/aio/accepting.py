@@ -17,7 +17,7 @@ from trunkline.aio.light import LightTransport, Lookout
 _log = logging.getLogger("trunkline.accepting")
 #: So many are accepted before others get their turn: who has connected already, and other
 #: processes with the same socket.
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 32
 _PAUSE_S: Final = 1.0
 #: What one connection fails with that has ended or that the network took back; see accept(2).
 _THAT_ONE: Final = frozenset(

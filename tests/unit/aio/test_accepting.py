@@ -111,12 +111,12 @@ async def test_who_connects_is_known_and_answered() -> None:
 
 async def test_a_burst_is_accepted_in_few_turns_and_never_all_at_once() -> None:
     with World() as world:
-        clients = [world.connect(b"x") for _ in range(40)]
+        clients = [world.connect(b"x") for _ in range(80)]
         world.count_turns()
-        await world.until_made(40)
+        await world.until_made(80)
         assert {await answer(client) for client in clients} == {b"X"}
         each = [world.turns.count(turn) for turn in sorted(set(world.turns))]
-        assert each == [16, 16, 8]
+        assert each == [32, 32, 16]
 
 
 async def test_what_is_accepted_sends_at_once_and_is_nobody_elses() -> None:
