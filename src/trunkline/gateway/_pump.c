@@ -15,8 +15,10 @@
  * The sockets stay their owner's: he takes a pair back before he closes them.
  *
  * A frame takes it microseconds, and waits for a processor for milliseconds where agents keep all of
- * them busy. So it asks the kernel to go before ordinary threads (SCHED_RR), as long as it needs no
- * more than a given share of one processor: beyond that it would take the agents' own time.
+ * them busy. When it notices that, it asks the kernel to go before ordinary threads (SCHED_RR) for a
+ * while, as long as it needs no more than a given share of one processor: beyond that it would take
+ * the agents' own time. Where nobody makes it wait it is an ordinary thread, because that is cheaper:
+ * the kernel wakes one where a processor and its caches are at hand.
  *
  * gateway/carrier.py is this module's only user. Without it the event loop does the same work. */
 
@@ -26,12 +28,14 @@
 #include <structmember.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -44,7 +48,14 @@ enum {
     HEAD_MAX = 10,      /* of a frame's header, what tells its length: RFC 6455 section 5.2 */
     EVENTS_AT_ONCE = 64,
     STACK_BYTES = 256 * 1024,
-    LOOKED_AT_MS = 100, /* how often it is looked at what share of a processor it needs */
+    LATE_NS = 100 * 1000, /* of waiting for a processor each time it is woken: that is late, */
+    LATE_PART = 5,      /* and so is the fifth of all time */
+    OPEN_EYED_MS = 10,  /* how often it is looked at whether an ordinary thread is late */
+    SHARE_MS = 100,     /* and what share of a processor one needs that goes before others */
+    AT_ONCE = 100,      /* turns in that time that follow each other at once; then, as who goes */
+    GATHER_NS = 250 * 1000, /* first is woken for each frame, it lets some gather before each, */
+    GATHERED = 4,       /* unless these are fewer */
+    LONGER = 16,        /* how many times as long as at first it goes before them at most */
     OPCODE = 0x0f,
     CONTROL = 0x8,
     CLOSE = 0x8,
@@ -56,7 +67,6 @@ static const uint64_t WAKE = UINT64_MAX;
 /* One direction of a pair: what is read from `fd`. */
 struct flow {
     int fd;
-    uint32_t watched;        /* the events asked of epoll */
     uint32_t unsent_at;      /* of `unsent`, where the rest begins */
     uint32_t unsent_bytes;
     uint32_t rest_bytes;
@@ -88,8 +98,13 @@ typedef struct {
     bool is_stopping;
     pid_t owner;
     double realtime_share;   /* of a processor; 0 is never */
-    bool is_realtime;        /* the thread's own */
-    struct timespec looked_at, used_then;
+    double realtime_s;       /* how long it keeps the priority, to begin with */
+    bool is_realtime;        /* from here on the thread's own */
+    struct timespec looked_at, used_then, changed_at;
+    int schedstat_fd;
+    unsigned long long waited_ns, woken;
+    double held_s;
+    int turns;
     int epoll_fd, wake_fd, notice_fd;
     uint64_t max_frame_bytes;
     size_t read_bytes;
@@ -153,18 +168,19 @@ static uint64_t id_of(const Pump *pump, const struct pair *pair, uint32_t slot)
     return (uint64_t)pair->generation << 32 | slot;
 }
 
-static void watch(Pump *pump, struct pair *pair, uint32_t slot, int side, uint32_t events)
+/* Have epoll watch a socket, and tell at once what can be done with it already.
+ *
+ * It tells of changes only (EPOLLET), so that it needn't look at each socket twice. So whoever leaves
+ * something there (bytes, the end of the stream, a socket that took less) has it look again. */
+static int watch(const Pump *pump, const struct pair *pair, uint32_t slot, int side, int operation)
 {
-    struct flow *flow = &pair->flows[side];
-    if (flow->watched == events)
-        return;
-    /* A slot number has 31 bits, see add(). */
+    /* A slot number has 31 bits, see add_pair(). */
+    uint32_t out = pair->flows[!side].unsent != NULL ? EPOLLOUT : 0;
     struct epoll_event event = {
-        .events = events,
+        .events = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET | out,
         .data.u64 = (uint64_t)pair->generation << 32 | (uint64_t)slot << 1 | (unsigned)side,
     };
-    if (epoll_ctl(pump->epoll_fd, EPOLL_CTL_MOD, flow->fd, &event) == 0)
-        flow->watched = events;
+    return epoll_ctl(pump->epoll_fd, operation, pair->flows[side].fd, &event);
 }
 
 /* Stop watching the pair and tell its owner. */
@@ -187,7 +203,8 @@ static uint8_t *copy_of(const uint8_t *data, size_t size)
     /* Like Python's own small allocations: without memory there is no way to go on. */
     if (copy == NULL)
         abort();
-    memcpy(copy, data, size);
+    if (size)
+        memcpy(copy, data, size);
     return copy;
 }
 
@@ -203,7 +220,8 @@ static ssize_t send_some(int fd, const uint8_t *data, size_t size)
     return sent;
 }
 
-static void readable(Pump *pump, struct pair *pair, uint32_t slot, int side)
+/* Return whether there may be more to read. */
+static bool readable(Pump *pump, struct pair *pair, uint32_t slot, int side)
 {
     struct flow *flow = &pair->flows[side];
     uint8_t *room = pump->buffer + HEAD_MAX, *data = room - flow->head_bytes;
@@ -212,10 +230,10 @@ static void readable(Pump *pump, struct pair *pair, uint32_t slot, int side)
         got = recv(flow->fd, room, pump->read_bytes, MSG_DONTWAIT);
     while (got < 0 && errno == EINTR);
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-        return;
+        return false;
     if (got <= 0) {
         put_out(pump, pair, slot);
-        return;
+        return false;
     }
     memcpy(data, flow->head, flow->head_bytes);
     size_t size = (size_t)got + flow->head_bytes;
@@ -231,39 +249,34 @@ static void readable(Pump *pump, struct pair *pair, uint32_t slot, int side)
         flow->unsent_bytes = (uint32_t)(through - (size_t)sent);
         flow->unsent = copy_of(data + sent, flow->unsent_bytes);
         flow->unsent_at = 0;
+        watch(pump, pair, slot, !side, EPOLL_CTL_MOD);
     }
     if (is_special) {
         flow->rest_bytes = (uint32_t)(size - through);
         flow->rest = copy_of(data + through, flow->rest_bytes);
     }
-    if (is_special || is_broken) {
+    if (is_special || is_broken)
         put_out(pump, pair, slot);
-    } else if (flow->unsent != NULL) {
-        /* Who hangs up meanwhile is to be noticed, though what he said can't be read yet. */
-        watch(pump, pair, slot, side, (flow->watched & ~(uint32_t)EPOLLIN) | EPOLLRDHUP);
-        watch(pump, pair, slot, !side, pair->flows[!side].watched | EPOLLOUT);
-    }
+    return (size_t)got == pump->read_bytes;
 }
 
+/* Send what waited for the socket; its source is to be read again when that has gone. */
 static void writable(Pump *pump, struct pair *pair, uint32_t slot, int side)
 {
     struct flow *flow = &pair->flows[!side];
-    if (flow->unsent != NULL) {
-        ssize_t sent =
-            send_some(pair->flows[side].fd, flow->unsent + flow->unsent_at, flow->unsent_bytes);
-        if (sent < 0) {
-            put_out(pump, pair, slot);
-            return;
-        }
-        flow->unsent_at += (uint32_t)sent;
-        flow->unsent_bytes -= (uint32_t)sent;
-        if (flow->unsent_bytes)
-            return;
+    ssize_t sent =
+        send_some(pair->flows[side].fd, flow->unsent + flow->unsent_at, flow->unsent_bytes);
+    if (sent < 0) {
+        put_out(pump, pair, slot);
+        return;
+    }
+    flow->unsent_at += (uint32_t)sent;
+    flow->unsent_bytes -= (uint32_t)sent;
+    if (flow->unsent_bytes == 0) {
         free(flow->unsent);
         flow->unsent = NULL;
     }
-    watch(pump, pair, slot, side, pair->flows[side].watched & ~(uint32_t)EPOLLOUT);
-    watch(pump, pair, slot, !side, (flow->watched & ~(uint32_t)EPOLLRDHUP) | EPOLLIN);
+    watch(pump, pair, slot, flow->unsent != NULL ? side : !side, EPOLL_CTL_MOD);
 }
 
 static void handle(Pump *pump, const struct epoll_event *event)
@@ -274,14 +287,21 @@ static void handle(Pump *pump, const struct epoll_event *event)
     /* The owner may have taken it back, and another may be there, since epoll_wait returned. */
     if (!pair->is_used || pair->is_out || pair->generation != generation)
         return;
-    if (event->events & EPOLLOUT)
+    bool is_ending = event->events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP);
+    if (event->events & EPOLLOUT && pair->flows[!side].unsent != NULL)
         writable(pump, pair, slot, side);
     if (pair->is_out)
         return;
-    if (event->events & EPOLLIN && pair->flows[side].watched & EPOLLIN)
-        readable(pump, pair, slot, side);
-    else if (event->events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP))
+    if (event->events & EPOLLIN && pair->flows[side].unsent == NULL) {
+        bool is_more = readable(pump, pair, slot, side);
+        /* A read stops before urgent data, too. */
+        is_more |= is_ending || event->events & EPOLLPRI;
+        if (is_more && !pair->is_out)
+            watch(pump, pair, slot, side, EPOLL_CTL_MOD);
+    } else if (is_ending) {
+        /* Who hangs up is noticed, though what he said can't be read yet. */
         put_out(pump, pair, slot);
+    }
 }
 
 static double since(const struct timespec *then, const struct timespec *now)
@@ -299,37 +319,76 @@ static void set_realtime(Pump *pump, bool is_wanted)
         pump->realtime_share = 0;
 }
 
-/* Give the priority up when more than its share was needed lately, and take it again at half. */
-static void look_at_share(Pump *pump)
+/* Whether it waited for a processor in the seconds since this was asked, or it can't be known. */
+static bool was_late(Pump *pump, double passed)
+{
+    char text[96];
+    ssize_t size = pread(pump->schedstat_fd, text, sizeof text - 1, 0);
+    unsigned long long waited_ns, woken;
+    text[size > 0 ? size : 0] = 0;
+    /* A kernel that doesn't count has three zeros. */
+    if (sscanf(text, "%*u %llu %llu", &waited_ns, &woken) != 2 || woken == 0)
+        return true;
+    double late_ns = (double)(waited_ns - pump->waited_ns);
+    bool is_late = late_ns > (double)LATE_NS * (double)(woken - pump->woken) ||
+                   late_ns > passed * 1e9 / LATE_PART;
+    pump->waited_ns = waited_ns;
+    pump->woken = woken;
+    return is_late;
+}
+
+/* Take the priority when it was late. Give it up when more than its share was needed lately, and
+ * after a while, to see how it does without; each time that goes wrong the while is longer. */
+static void look_around(Pump *pump)
 {
     struct timespec now, used;
     /* Coarse: it is asked after every wait, and a few milliseconds don't matter. */
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    double passed = since(&pump->looked_at, &now);
-    if (passed < LOOKED_AT_MS / 1e3)
+    double passed = since(&pump->looked_at, &now), unchanged = since(&pump->changed_at, &now);
+    if (passed < (pump->is_realtime ? SHARE_MS : OPEN_EYED_MS) / 1e3)
         return;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
     double share = since(&pump->used_then, &used) / passed;
     pump->looked_at = now;
     pump->used_then = used;
-    if (pump->is_realtime ? share > pump->realtime_share : share < pump->realtime_share / 2)
-        set_realtime(pump, !pump->is_realtime);
+    pump->turns = 0;
+    if (pump->is_realtime) {
+        if (share <= pump->realtime_share && unchanged < pump->held_s)
+            return;
+    } else {
+        if (!was_late(pump, passed) || share > pump->realtime_share / 2)
+            return;
+        if (unchanged > pump->held_s)
+            pump->held_s = pump->realtime_s;
+        else if (pump->held_s < pump->realtime_s * LONGER)
+            pump->held_s *= 2;
+    }
+    pump->changed_at = now;
+    set_realtime(pump, !pump->is_realtime);
+    was_late(pump, 0);
 }
 
 static void *run(void *argument)
 {
     Pump *pump = argument;
     struct epoll_event events[EVENTS_AT_ONCE];
-    if (pump->realtime_share > 0)
-        set_realtime(pump, true);
     clock_gettime(CLOCK_MONOTONIC_COARSE, &pump->looked_at);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &pump->used_then);
     pthread_mutex_lock(&pump->lock);
+    if (pump->realtime_share > 0)
+        pump->schedstat_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    pump->is_running = true;
+    pthread_cond_signal(&pump->gave_back);
     while (!pump->is_stopping) {
         pthread_mutex_unlock(&pump->lock);
+        bool is_gathering = pump->is_realtime && pump->turns++ >= AT_ONCE;
+        if (is_gathering)
+            nanosleep(&(struct timespec){.tv_nsec = GATHER_NS}, NULL);
         int count = epoll_wait(pump->epoll_fd, events, EVENTS_AT_ONCE, -1);
+        if (is_gathering && count < GATHERED)
+            pump->turns = 0;
         if (pump->realtime_share > 0)
-            look_at_share(pump);
+            look_around(pump);
         pthread_mutex_lock(&pump->lock);
         for (int i = 0; i < count && !pump->is_stopping; i++) {
             while (atomic_load_explicit(&pump->wanted, memory_order_relaxed))
@@ -399,12 +458,12 @@ static void stop(Pump *pump)
 static int pump_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     Pump *pump = (Pump *)self;
-    static char *names[] = {"max_frame_bytes", "read_bytes", "realtime_share", NULL};
+    static char *names[] = {"max_frame_bytes", "read_bytes", "realtime_share", "realtime_s", NULL};
     unsigned long long max_frame_bytes;
     unsigned int read_bytes;
-    double realtime_share = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KI|d", names, &max_frame_bytes, &read_bytes,
-                                     &realtime_share))
+    double realtime_share = 0, realtime_s = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KI|dd", names, &max_frame_bytes, &read_bytes,
+                                     &realtime_share, &realtime_s))
         return -1;
     if (pump->buffer != NULL) {
         PyErr_SetString(PyExc_ValueError, "a pump is made once");
@@ -413,6 +472,7 @@ static int pump_init(PyObject *self, PyObject *args, PyObject *kwargs)
     pump->max_frame_bytes = max_frame_bytes;
     pump->read_bytes = read_bytes;
     pump->realtime_share = realtime_share;
+    pump->realtime_s = realtime_s;
     pump->free_slot = NO_SLOT;
     pump->owner = getpid();
     pump->buffer = malloc(HEAD_MAX + pump->read_bytes);
@@ -445,7 +505,11 @@ static int pump_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     pthread_setname_np(pump->thread, "trunkline-pump");
-    pump->is_running = true;
+    /* From here on it takes no descriptor. */
+    pthread_mutex_lock(&pump->lock);
+    while (!pump->is_running)
+        pthread_cond_wait(&pump->gave_back, &pump->lock);
+    pthread_mutex_unlock(&pump->lock);
     return 0;
 }
 
@@ -455,7 +519,7 @@ static PyObject *pump_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Pump *pump = (Pump *)alloc(type, 0);
     if (pump != NULL) {
-        pump->epoll_fd = pump->wake_fd = pump->notice_fd = -1;
+        pump->epoll_fd = pump->wake_fd = pump->notice_fd = pump->schedstat_fd = -1;
         pthread_mutex_init(&pump->lock, NULL);
         pthread_cond_init(&pump->gave_back, NULL);
     }
@@ -465,8 +529,8 @@ static PyObject *pump_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static void close_all(Pump *pump)
 {
     stop(pump);
-    int *fds[] = {&pump->epoll_fd, &pump->wake_fd, &pump->notice_fd};
-    for (int i = 0; i < 3; i++) {
+    int *fds[] = {&pump->epoll_fd, &pump->wake_fd, &pump->notice_fd, &pump->schedstat_fd};
+    for (int i = 0; i < 4; i++) {
         if (*fds[i] >= 0)
             close(*fds[i]);
         *fds[i] = -1;
@@ -519,12 +583,7 @@ static int add_pair(Pump *pump, const struct flow flows[2], uint64_t *id)
     struct pair *pair = pump->pairs[slot];
     for (int side = 0; side < 2; side++) {
         pair->flows[side] = flows[side];
-        pair->flows[side].watched = EPOLLIN;
-        struct epoll_event event = {
-            .events = EPOLLIN,
-            .data.u64 = (uint64_t)pair->generation << 32 | (uint64_t)slot << 1 | (unsigned)side,
-        };
-        if (epoll_ctl(pump->epoll_fd, EPOLL_CTL_ADD, flows[side].fd, &event) < 0) {
+        if (watch(pump, pair, slot, side, EPOLL_CTL_ADD) < 0) {
             int error = errno;
             if (side == 1)
                 epoll_ctl(pump->epoll_fd, EPOLL_CTL_DEL, flows[0].fd, NULL);

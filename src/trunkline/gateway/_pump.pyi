@@ -11,7 +11,12 @@ _Counters = tuple[int, int, int, int]
 @final
 class Pump:
     def __init__(
-        self, *, max_frame_bytes: int, read_bytes: int, realtime_share: float = 0
+        self,
+        *,
+        max_frame_bytes: int,
+        read_bytes: int,
+        realtime_share: float = 0,
+        realtime_s: float = 1,
     ) -> None: ...
     def add(self, one: _Given, other: _Given, /) -> int: ...
     def remove(self, pair: int, /) -> tuple[_Taken, _Taken]: ...

@@ -156,8 +156,10 @@ class GatewaySettings:
     """Up to which share of one processor the compiled relay's thread goes before all ordinary
     programs (`SCHED_RR`, the least real-time priority), where the platform may ask for that: as
     root, with `CAP_SYS_NICE`, or with `ulimit -r 1`. A frame takes it microseconds, and a frame
-    that waits behind busy agents is milliseconds late. When it needs more, it is an ordinary
-    thread until it needs half of that. 0: it always is."""
+    that waits behind busy agents is milliseconds late. It does so for a second when it had to wait
+    for a processor, and for longer, up to 16, if it has to wait again after that; else it is an
+    ordinary thread, which costs less. It is one, too, when it needs more than that share, until
+    it needs half of it. 0: it always is."""
 
     advertised_url: str = ""
     """Where the other processes of a platform that share its store reach this one, such as

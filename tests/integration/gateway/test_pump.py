@@ -5,6 +5,7 @@ import itertools
 import os
 import select
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,9 +25,18 @@ WAIT_S = 10.0
 class Rig:
     """A pair of sockets in the pump, and the far ends a test talks through."""
 
-    def __init__(self, pump: Pump, *, left: int = 0, send_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        pump: Pump,
+        *,
+        ends: tuple[socket.socket, socket.socket] | None = None,
+        left: int = 0,
+        send_buffer: int = 0,
+    ) -> None:
         self.pump = pump
-        self.client, self.downstream = socket.socketpair()
+        # What was told of a pair that has been taken back may still be there to read.
+        pump.take_out()
+        self.client, self.downstream = ends or socket.socketpair()
         self.upstream, self.agent = socket.socketpair()
         for sock in (self.downstream, self.upstream):
             sock.setblocking(False)
@@ -53,6 +63,38 @@ class Rig:
         """Read as the relay would that took the pair back."""
         assert select.select([self.downstream], [], [], WAIT_S)[0]
         return self.downstream.recv(65536)
+
+    def send(self, data: bytes) -> bytes:
+        """Send as the client, and return what the agent gets meanwhile.
+
+        How much all buffers hold depends on how the pump's reads were cut. Who only sends may wait
+        for somebody to read.
+        """
+        received, left = b"", memoryview(data)
+        while left:
+            readable, writable, _ = select.select([self.agent], [self.client], [], WAIT_S)
+            assert readable or writable, "nothing moves"
+            if readable:
+                received += drained(self.agent)
+            if writable:
+                left = left[self.client.send(left) :]
+        return received
+
+    def fill(self, block: bytes) -> int:
+        """Send a block over and over until nothing moves, and return how many bytes went."""
+        sent, is_full = 0, False
+        deadline = time.monotonic() + WAIT_S
+        self.client.setblocking(False)
+        while not is_full:
+            assert time.monotonic() < deadline, "it takes everything"
+            # A pump that waits for its reader reads no more.
+            is_stuck = self.pump.counters(self.number)[0][2] > 0
+            try:
+                sent += self.client.send(block[sent % len(block) :])
+            except BlockingIOError:
+                is_full = is_stuck
+        self.client.settimeout(WAIT_S)
+        return sent
 
     def wait_out(self) -> None:
         readable, _, _ = select.select([self.pump], [], [], WAIT_S)
@@ -130,11 +172,13 @@ def pumped(rig: Rig, parts: list[bytes]) -> tuple[bytes, FrameScanner]:
     """Send parts one by one; return what reached the agent, then a scanner that went on."""
     received, sent, is_out = b"", 0, False
     for part in parts:
-        rig.client.sendall(part)
+        received += rig.send(part)
         sent += len(part)
         deadline = time.monotonic() + WAIT_S
         while rig.pump.counters(rig.number)[0][1] < sent and not is_out:
             assert time.monotonic() < deadline, "the pump doesn't read"
+            # It may read without a sign: the beginning of a header goes nowhere.
+            select.select([rig.agent, rig.pump], [], [], 0.001)
             received += drained(rig.agent)
             is_out = rig.number in rig.pump.take_out()
         if is_out:
@@ -189,6 +233,20 @@ def test_it_goes_on_inside_a_frame(pump: Pump) -> None:
     rig.close()
 
 
+def test_urgent_data_holds_nothing_up(pump: Pump) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        downstream, _ = server.accept()
+    client.sendall(frame(b"before"))
+    client.send(b"!", socket.MSG_OOB)
+    client.sendall(frame(b"after"))
+    # A read stops before that byte, and nothing more comes to tell the pump of.
+    rig = Rig(pump, ends=(client, downstream))
+    both = frame(b"before") + frame(b"after")
+    assert rig.read(len(both)) == both
+    rig.close()
+
+
 def test_an_end_of_stream_gives_the_pair_back(rig: Rig) -> None:
     rig.client.sendall(frame(b"last"))
     rig.client.close()
@@ -201,12 +259,8 @@ def test_an_end_of_stream_gives_the_pair_back(rig: Rig) -> None:
 
 def test_a_reader_that_takes_nothing_stops_the_sender(pump: Pump) -> None:
     rig = Rig(pump, send_buffer=4096)
-    rig.client.settimeout(0.2)
-    sent = 0
     block = frame(b"x" * 60_000)
-    with contextlib.suppress(TimeoutError):
-        while sent < 8 * 2**20:
-            sent += rig.client.send(block[sent % len(block) :])
+    sent = rig.fill(block)
     assert sent < 8 * 2**20
     (_, taken_in, waiting, _), _ = pump.counters(rig.number)
     assert 0 < waiting <= 65536
@@ -215,7 +269,6 @@ def test_a_reader_that_takes_nothing_stops_the_sender(pump: Pump) -> None:
         received += rig.read(min(65536, sent - len(received)))
     assert bytes(received) == (block * (sent // len(block) + 1))[:sent]
     assert pump.counters(rig.number)[0][1] == sent > taken_in
-    rig.client.settimeout(WAIT_S)
     rig.client.sendall(block[sent % len(block) :] + frame(b"and on"))
     assert rig.read(len(block) - sent % len(block) + len(frame(b"and on"))).endswith(b"and on")
     assert pump.counters(rig.number)[0][2] == 0
@@ -244,9 +297,7 @@ def test_what_waits_for_a_slow_reader_is_given_back(pump: Pump) -> None:
 
 def test_who_hangs_up_while_the_reader_takes_nothing_is_noticed(pump: Pump) -> None:
     rig = Rig(pump, send_buffer=4096)
-    rig.client.settimeout(0.2)
-    with pytest.raises(TimeoutError):
-        rig.client.sendall(frame(b"x" * 60_000) * 40)
+    rig.fill(frame(b"x" * 60_000))
     rig.client.close()
     rig.wait_out()
     rig.close()
@@ -337,16 +388,35 @@ def can_be_realtime() -> bool:
 
 
 class RealtimePump:
-    """A pump of a test's own, whose thread it knows."""
+    """A pump of a test's own, whose thread it knows; it and its rivals have one processor."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, *, realtime_s: float = 60) -> None:
         before = pump_threads()
-        self.rig = Rig(Pump(max_frame_bytes=LIMIT, read_bytes=65536, realtime_share=share))
+        self.rig = Rig(
+            Pump(
+                max_frame_bytes=LIMIT,
+                read_bytes=65536,
+                realtime_share=share,
+                realtime_s=realtime_s,
+            )
+        )
         # A thread has its name a moment after it was made.
         deadline = time.monotonic() + WAIT_S
         while not (made := pump_threads() - before):
             assert time.monotonic() < deadline
         (self.thread,) = made
+        self._processor = {max(os.sched_getaffinity(0))}
+        os.sched_setaffinity(self.thread, self._processor)
+
+    @contextlib.contextmanager
+    def rivals(self) -> Iterator[None]:
+        """Have the pump wait for its processor."""
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                rival = stack.enter_context(subprocess.Popen(["sh", "-c", "while :; do :; done"]))
+                stack.callback(rival.kill)
+                os.sched_setaffinity(rival.pid, self._processor)
+            yield
 
     def carry(self) -> None:
         self.rig.client.sendall(frame(b"0123456789"))
@@ -363,27 +433,53 @@ class RealtimePump:
             self.carry()
             time.sleep(pause_s)
 
+    def go_first(self) -> None:
+        """Have it be late until it goes first, if it may."""
+        with self.rivals():
+            if can_be_realtime():
+                self.carry_until(os.SCHED_RR, pause_s=0.02)
+            else:
+                self.carry_on_as_ordinary()
+
+    def carry_on_as_ordinary(self) -> None:
+        for _ in range(20):
+            self.carry()
+            assert self.policy == os.SCHED_OTHER
+
     def close(self) -> None:
         self.rig.close()
         self.rig.pump.close()
 
 
-def test_it_goes_before_ordinary_threads_if_it_may_and_only_if_told() -> None:
-    told, untold = RealtimePump(0.5), RealtimePump(0)
-    with contextlib.closing(told), contextlib.closing(untold):
-        told.carry()
-        untold.carry()
-        assert told.policy == (os.SCHED_RR if can_be_realtime() else os.SCHED_OTHER)
-        assert untold.policy == os.SCHED_OTHER
+def test_when_others_make_it_late_it_goes_before_them_if_it_may() -> None:
+    with contextlib.closing(RealtimePump(0.5)) as pump:
+        pump.go_first()
+
+
+def test_it_never_goes_before_others_if_it_is_told_so() -> None:
+    with contextlib.closing(RealtimePump(0)) as pump, pump.rivals():
+        pump.carry_on_as_ordinary()
+
+
+def test_it_is_an_ordinary_thread_again_after_a_while() -> None:
+    with contextlib.closing(RealtimePump(0.5, realtime_s=0.2)) as pump:
+        pump.go_first()
+        pump.carry_until(os.SCHED_OTHER, pause_s=0.02)
 
 
 def test_it_is_an_ordinary_thread_while_it_needs_more_than_its_share() -> None:
-    # Fifty microseconds of every hundred milliseconds are its share.
-    with contextlib.closing(RealtimePump(0.0005)) as pump:
+    # By itself it would keep the priority for a minute.
+    with contextlib.closing(RealtimePump(0.02)) as pump:
+        pump.go_first()
         pump.carry_until(os.SCHED_OTHER, pause_s=0)
-        # Where nobody may have the priority it stays as it is.
-        if can_be_realtime():
-            pump.carry_until(os.SCHED_RR, pause_s=0.3)
+        pump.go_first()
+
+
+def test_it_carries_every_frame_while_it_lets_them_gather() -> None:
+    with contextlib.closing(RealtimePump(1)) as pump:
+        pump.go_first()
+        for _ in range(300):
+            pump.carry()
 
 
 def test_pairs_come_and_go_under_traffic_and_no_byte_is_lost(pump: Pump) -> None:
