@@ -105,14 +105,20 @@ async def test_what_doesnt_run_uses_nothing(rest: Rest, platform: Platform, toke
     assert rest.get("agents/probe/endpoint/sessions/u3", include="usage")["usage"] is None
 
 
-async def test_failures_are_counted_by_agent(rest: Rest, platform: Platform, token: str) -> None:
-    before = rest.get("agents/probe")["errors_today"]
+async def fail_once(rest: Rest, platform: Platform, token: str) -> int:
+    """Have the agent fail, and return how often it had failed before."""
+    before: int = rest.get("agents/probe")["errors_today"]
     async with platform.connect("probe", "u4", token=token) as socket:
         await socket.send("raise oh dear")
         with contextlib.suppress(ConnectionClosed):
             await socket.recv()
     while rest.get("agents/probe")["errors_today"] == before:
         pass
+    return before
+
+
+async def test_failures_are_counted_by_agent(rest: Rest, platform: Platform, token: str) -> None:
+    before = await fail_once(rest, platform, token)
     async with platform.connect("probe", "u4", token=token) as socket:
         await socket.send("fine")
         await socket.recv()
@@ -125,20 +131,23 @@ async def test_failures_are_counted_by_agent(rest: Rest, platform: Platform, tok
     ("path", "query"),
     [
         ("agents/probe/endpoint/sessions", {"include": "everything"}),
-        ("agents/probe/endpoint/sessions/u1/connections", {"state": "both"}),
+        ("agents/probe/endpoint/sessions/u5/connections", {"state": "both"}),
     ],
 )
-def test_what_isnt_there_to_be_told_is_refused(
-    rest: Rest, path: str, query: dict[str, str]
+async def test_what_isnt_there_to_be_told_is_refused(
+    rest: Rest, platform: Platform, token: str, path: str, query: dict[str, str]
 ) -> None:
+    async with platform.connect("probe", "u5", token=token):
+        pass
     assert rest.status(path, **query) == 400
 
 
-def test_errors_of_today_outlive_a_restart(rest: Rest, platform: Platform, token: str) -> None:
-    before = rest.get("agents/probe")["errors_today"]
-    assert before > 0
+async def test_errors_of_today_outlive_a_restart(
+    rest: Rest, platform: Platform, token: str
+) -> None:
+    before = await fail_once(rest, platform, token)
     platform.stop()
     platform.start()
     again = Rest(platform, token)
-    assert again.get("agents/probe")["errors_today"] == before
+    assert again.get("agents/probe")["errors_today"] == before + 1
     again.close()
