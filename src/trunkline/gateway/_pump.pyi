@@ -1,4 +1,7 @@
-from typing import final
+from typing import Final, final
+
+#: Of `_pump.c`; `gateway.carrier` says which one it needs.
+INTERFACE: Final[int]
 
 #: Descriptor, bytes left of the frame under way, frames so far, bytes so far.
 _Given = tuple[int, int, int, int]

@@ -13,15 +13,28 @@ from typing import NamedTuple
 from trunkline.gateway.settings import GatewaySettings
 
 try:
+    from trunkline.gateway import _pump
     from trunkline.gateway._pump import Pump
 except ImportError:  # not built: no compiler, or not Linux
+    _pump = None  # type: ignore[assignment]
     Pump = None  # type: ignore[assignment, misc]
 
 _log = logging.getLogger("trunkline.gateway")
 _READ_BYTES = 64 * 1024
 
+#: Of `_pump.c`, which has the same number: raised whenever what is called here changes.
+_INTERFACE = 1
+#: The number of what was built; the first ones had none.
+_BUILT_INTERFACE = getattr(_pump, "INTERFACE", 0)
+#: Whether what was built belongs to another version of this module.
+IS_OUTDATED = Pump is not None and _BUILT_INTERFACE != _INTERFACE
 #: Whether this installation has the pump.
-IS_BUILT = Pump is not None
+IS_BUILT = Pump is not None and not IS_OUTDATED
+OUTDATED = (
+    f"the compiled relay is of another version (interface {_BUILT_INTERFACE}, not {_INTERFACE}), "
+    "so the event loop relays: build it again, with `make setup` in a checkout or by "
+    "installing trunkline again"
+)
 
 
 class Given(NamedTuple):
@@ -94,6 +107,8 @@ class Carrier:
         self._pump: Pump | None = None
         self._is_closed = False
         self._owners: dict[int, Callable[[], None]] = {}
+        if IS_OUTDATED and settings.compiled_relay:
+            _log.warning(OUTDATED)
 
     @property
     def is_available(self) -> bool:

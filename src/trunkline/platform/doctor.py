@@ -29,6 +29,8 @@ def check_relay() -> Check:
     """Say whether the compiled relay is here."""
     if carrier.IS_BUILT:
         return Check("relay", True, "frames are relayed in compiled code")
+    if carrier.IS_OUTDATED:
+        return Check("relay", False, carrier.OUTDATED)
     return Check(
         "relay", False, "no compiled relay: a frame costs the gateway up to half as much again"
     )
