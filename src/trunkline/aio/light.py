@@ -13,11 +13,15 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from trunkline.aio.deadlines import Deadlines
+
 #: As the loop's own transports, so that a request with a body of some size comes in one piece:
 #: whoever answers it early and closes with bytes unread has TCP reset the connection.
 _READ_BYTES: Final = 256 * 1024
 _HIGH_BYTES: Final = 64 * 1024
 _AT_ONCE: Final = 64
+#: How long nothing has to come for those to be right that expect nothing.
+_LATER_S: Final = 0.05
 
 
 class Lookout:
@@ -31,6 +35,8 @@ class Lookout:
         self._epoll: select.epoll | None = None
         self._loop: asyncio.AbstractEventLoop
         self._readers: dict[int, Callable[[], None]] = {}
+        #: Those that are to be watched if what they wait for takes long.
+        self.later = Deadlines(_LATER_S)
         # One for all, because reading into bytes makes as many of them as might come.
         self._room = memoryview(bytearray(_READ_BYTES))
 
@@ -77,6 +83,7 @@ class LightTransport(asyncio.Transport):
     """A transport as :class:`asyncio.Transport` describes it, of a connected stream socket."""
 
     __slots__ = (
+        "_expects_nothing",
         "_gathers",
         "_has_eof",
         "_has_written_eof",
@@ -127,6 +134,7 @@ class LightTransport(asyncio.Transport):
         self._is_reading = True
         #: Whether the lookout tells when there is something to read.
         self._is_watched = False
+        self._expects_nothing = False
         #: Whether the protocol was told that as much waits to be sent as may.
         self._is_full = False
         self._gathers = False
@@ -176,14 +184,38 @@ class LightTransport(asyncio.Transport):
         if self._is_watched:
             self._is_watched = False
             self._lookout.discard(self._socket.fileno())
+        elif self._expects_nothing:
+            self._expects_nothing = False
+            self._lookout.later.discard(self)
 
     def resume_reading(self) -> None:
-        if not (self._has_eof or self._is_closing):
-            self._is_reading = True
+        if self._has_eof or self._is_closing:
+            return
+        self._is_reading = True
+        if self._expects_nothing:
+            self._lookout.later.discard(self)
+            self.late()
+        else:
             self._watch()
 
+    def expect_nothing(self) -> None:
+        """Read nothing for a moment, unless it is watched already, or reading is resumed.
+
+        For one of which nothing should come until something else has happened, which pauses its
+        reading: if that happens soon, it needn't be watched in between. If it is watched, that
+        goes on.
+        """
+        if self._is_reading and not (self._is_watched or self._expects_nothing):
+            self._expects_nothing = True
+            self._lookout.later.add(self)
+
+    def late(self) -> None:
+        """Watch it: what it waits for takes long."""
+        self._expects_nothing = False
+        self._watch()
+
     def _watch(self) -> None:
-        if self._is_reading and not self._is_watched:
+        if self._is_reading and not (self._is_watched or self._expects_nothing):
             self._is_watched = True
             self._lookout.add(self._socket.fileno(), self._read)
 

@@ -15,6 +15,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from trunkline.aio.light import LightTransport
 from trunkline.gateway.door import FrontDoor, check_failures
 from trunkline.gateway.heads import check_head, wanted_upgrade
 from trunkline.gateway.limits import Place
@@ -175,6 +176,9 @@ class FirstLook(asyncio.Protocol):
             request, self._transport, self._services, self._connections, place=self._place
         )
         self._transport.set_protocol(upgrade)
+        if isinstance(self._transport, LightTransport):
+            # A client has nothing to say before it has its answer.
+            self._transport.expect_nothing()
         if rest:
             upgrade.data_received(rest)
 

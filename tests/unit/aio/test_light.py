@@ -224,6 +224,68 @@ async def test_one_that_ends_with_its_first_bytes_is_never_watched(end: str) -> 
     assert not lookout._readers
 
 
+class Patient(Told):
+    """Expects nothing more once something has come."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.transport.expect_nothing()
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[tuple[Patient, Lookout, socket.socket]]:
+    told, lookout = Patient(), Lookout()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        theirs.send(b"head")
+        LightTransport(ours, told, lookout, reads_at_once=True)
+        assert told.data == b"head"
+        assert told.transport.is_reading()
+        assert not lookout._readers
+        yield told, lookout, theirs
+        told.transport.abort()
+        assert not lookout._readers
+        assert not len(lookout.later)
+
+
+@pytest.mark.parametrize("rest", [b"", b"more"])
+async def test_one_that_expects_nothing_is_watched_if_it_takes_long(rest: bytes) -> None:
+    with patient() as (told, lookout, theirs):
+        began = asyncio.get_running_loop().time()
+        if rest:
+            theirs.send(rest)
+            await told.wait_for(b"head" + rest)
+            # It is watched, and that goes on.
+            theirs.send(rest)
+            await told.wait_for(b"head" + rest + rest)
+            assert lookout._readers
+        else:
+            theirs.close()
+            assert await told.lost is None
+        assert asyncio.get_running_loop().time() - began > 0.03
+
+
+@pytest.mark.parametrize("what", ["paused", "resumed", "ended"])
+async def test_one_that_expects_nothing_hears_what_is_decided_meanwhile(what: str) -> None:
+    with patient() as (told, lookout, theirs):
+        theirs.send(b"more")
+        if what == "paused":
+            told.transport.pause_reading()
+            assert not len(lookout.later)
+            told.transport.resume_reading()
+        elif what == "resumed":
+            told.transport.resume_reading()
+        else:
+            told.transport.close()
+            assert not len(lookout.later)
+            assert await told.lost is None
+            return
+        assert lookout._readers
+        assert not len(lookout.later)
+        await told.wait_for(b"headmore")
+
+
 async def test_who_is_at_both_ends_is_known() -> None:
     class Asking(Told):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
