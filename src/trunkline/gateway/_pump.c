@@ -51,8 +51,8 @@ enum {
     HEAD_MAX = 10,      /* of a frame's header, what tells its length: RFC 6455 section 5.2 */
     EVENTS_AT_ONCE = 64,
     STACK_BYTES = 256 * 1024,
-    LATE_NS = 100 * 1000, /* of waiting for a processor each time it is woken: that is late, */
-    LATE_PART = 5,      /* and so is the fifth of all time */
+    LATE_NS = 300 * 1000, /* of waiting for a processor each time it is woken: that is late, */
+    LATE_PART = 3,      /* and so is the third of all time */
     OPEN_EYED_MS = 10,  /* how often it is looked at whether an ordinary thread is late */
     SHARE_MS = 100,     /* and what share of a processor one needs that goes before others */
     AT_ONCE = 100,      /* turns in that time that follow each other at once; then, as who goes */
@@ -107,6 +107,7 @@ typedef struct {
     int schedstat_fd;
     unsigned long long waited_ns, woken;
     double held_s;
+    double taken_at;         /* up to what share it takes the priority back soon */
     int turns;
     int epoll_fd, wake_fd, notice_fd;
     uint64_t max_frame_bytes;
@@ -340,8 +341,8 @@ static bool was_late(Pump *pump, double passed)
     return is_late;
 }
 
-/* Take the priority when it was late. Give it up when more than its share was needed lately, and
- * after a while, to see how it does without; each time that goes wrong the while is longer. */
+/* Take the priority when it was late and needs little. Give it up when it needed more than its share,
+ * and after a while to see how it does without; each time that goes wrong soon the while is longer. */
 static void look_around(Pump *pump)
 {
     struct timespec now, used;
@@ -356,12 +357,15 @@ static void look_around(Pump *pump)
     pump->used_then = used;
     pump->turns = 0;
     if (pump->is_realtime) {
-        if (share <= pump->realtime_share && unchanged < pump->held_s)
+        bool is_dear = share > pump->realtime_share;
+        if (!is_dear && unchanged < pump->held_s)
             return;
+        pump->taken_at = is_dear ? pump->realtime_share / 2 : pump->realtime_share;
     } else {
-        if (!was_late(pump, passed) || share > pump->realtime_share / 2)
+        bool is_late = was_late(pump, passed), is_soon = unchanged < pump->held_s;
+        if (!is_late || share > (is_soon ? pump->taken_at : pump->realtime_share / 2))
             return;
-        if (unchanged > pump->held_s)
+        if (!is_soon)
             pump->held_s = pump->realtime_s;
         else if (pump->held_s < pump->realtime_s * LONGER)
             pump->held_s *= 2;
