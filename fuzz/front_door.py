@@ -13,6 +13,7 @@ from fuzz.connections import MemoryTransport
 from trunkline.aio.deadlines import Deadlines
 from trunkline.gateway import door, first_look
 from trunkline.gateway.limits import ConnectionLimits
+from trunkline.gateway.passes import Passes
 from trunkline.gateway.seen_heads import SeenHeads
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.sweep import Sweep
@@ -66,6 +67,9 @@ class _Upgrade:
         self.rest = bytearray()
         self.place = place
 
+    def begin(self, early: bytes, *_: Any) -> None:
+        self.rest += early
+
     def data_received(self, data: bytes) -> None:
         self.rest += data
 
@@ -85,6 +89,8 @@ class FrontDoorHarness:
             limits=ConnectionLimits(settings),
             sweep=Sweep(),
             seen=self.seen,
+            passes=Passes(),
+            admission=None,
             metrics=Metrics(),
             count_refusal=lambda _: None,
         )

@@ -34,6 +34,17 @@ class Admission:
         self.revocations.check(caller)
         return caller
 
+    def recall(self, digest: bytes) -> Caller | None:
+        """Return whose bearer token has that digest, if it was verified and still holds.
+
+        It is the very object that `identify` returned when it was verified.
+
+        Args:
+            digest: Of the token, SHA-256.
+        """
+        caller = self._verifier.recall(digest)
+        return None if caller is None or self.revocations.covers(caller) else caller
+
 
 def speaking_for(caller: Caller, get: HeaderGetter) -> Caller:
     """Return the caller of a request with these headers, who may name somebody to act for.

@@ -23,6 +23,8 @@ class Revocations:
 
     def covers(self, caller: Caller) -> bool:
         """Tell whether a caller's credential was issued before its identity was revoked."""
+        if not self._since:
+            return False
         since = self._since.get(caller.identity)
         # A token says when it was issued to the second only.
         return since is not None and caller.issued_at <= since
@@ -33,5 +35,5 @@ class Revocations:
         Raises:
             AuthenticationError: If it is.
         """
-        if self._since and self.covers(caller):
+        if self.covers(caller):
             raise AuthenticationError("the token or key was revoked; get a new one")

@@ -94,7 +94,7 @@ class TokenVerifier:
         """
         sent = token.encode("utf-8", "surrogateescape")
         digest = hashlib.sha256(sent).digest()
-        known = self._recall(digest)
+        known = self.recall(digest)
         if known is not None:
             return known
         for knower in self._opaque:
@@ -124,7 +124,8 @@ class TokenVerifier:
         self._remember(digest, caller, keys, generation)
         return caller
 
-    def _recall(self, digest: bytes) -> Caller | None:
+    def recall(self, digest: bytes) -> Caller | None:
+        """Return whose token has that digest (SHA-256), if it was verified and still holds."""
         found = self._verified.get(digest)
         if found is None:
             return None

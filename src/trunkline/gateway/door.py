@@ -448,8 +448,7 @@ class FrontDoor(HttpToolsProtocol):
         # It refers back to this, and neither is needed any more: without this both would stay
         # until a garbage collection.
         self.parser = None  # type: ignore[assignment]
-        if rest:
-            upgrade.data_received(rest)
+        upgrade.begin(rest)
 
 
 def check_failures(services: GatewayServices, peer: str, target: bytes) -> None:

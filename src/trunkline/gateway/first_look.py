@@ -19,6 +19,7 @@ from trunkline.aio.light import LightTransport
 from trunkline.gateway.door import FrontDoor, check_failures
 from trunkline.gateway.heads import check_head, wanted_upgrade
 from trunkline.gateway.limits import Place
+from trunkline.gateway.passes import Pass, SeenHead, name_of
 from trunkline.gateway.requests import UpgradeRequest
 from trunkline.gateway.seen_heads import cut
 from trunkline.gateway.services import GatewayServices
@@ -117,20 +118,24 @@ class FirstLook(asyncio.Protocol):
         if len(data) > self._services.settings.max_head_bytes // 2:
             self._pass_on(data)
             return
-        head = cut(data)
-        if head is not None and (request := self._services.seen.find(head)) is not None:
+        services = self._services
+        name = name_of(data)
+        if name is not None and (found := services.passes.find(name, services.admission)):
+            self._upgrade(found.request(name, data), data, name.size, found=found)
+            return
+        head, seen = cut(data), None
+        if head is not None and (request := services.seen.find(head)) is not None:
             size: int = head.size
+            if name is not None and (bearer := head.bearer_in(data)) is not None:
+                seen = SeenHead(name, bearer)
         elif (parsed := self._parse(data)) is not None:
             request, size = parsed
             if head is not None:
-                self._services.seen.keep(head, request)
+                services.seen.keep(head, request)
         else:
             self._pass_on(data)
             return
-        if self._may_ask(request):
-            self._upgrade(request, data[size:])
-        else:
-            self._pass_on(data)
+        self._upgrade(request, data, size, seen=seen)
 
     def _parse(self, data: bytes) -> tuple[UpgradeRequest, int] | None:
         head = _Head()
@@ -169,7 +174,18 @@ class FirstLook(asyncio.Protocol):
             return False
         return True
 
-    def _upgrade(self, request: UpgradeRequest, rest: bytes) -> None:
+    def _upgrade(
+        self,
+        request: UpgradeRequest,
+        data: bytes,
+        size: int,
+        *,
+        found: Pass | None = None,
+        seen: SeenHead | None = None,
+    ) -> None:
+        if not self._may_ask(request):
+            self._pass_on(data)
+            return
         self._let_go()
         assert self._place is not None
         upgrade = Upgrade(
@@ -179,8 +195,7 @@ class FirstLook(asyncio.Protocol):
         if isinstance(self._transport, LightTransport):
             # A client has nothing to say before it has its answer.
             self._transport.expect_nothing()
-        if rest:
-            upgrade.data_received(rest)
+        upgrade.begin(data[size:], found, seen)
 
     def _pass_on(self, data: bytes = b"") -> FrontDoor:
         self._let_go()

@@ -88,6 +88,12 @@ class Sessions(Protocol):
     def is_passed_on(self) -> bool:
         """Whether another process has taken this one's place."""
 
+    def acquire_now(self, key: SessionKey, caller: Caller, *, protocol: str) -> Lease | None:
+        """Return a lease on a session that runs here, if nothing has to be waited for.
+
+        None if something has to be, or if it can't be had: `acquire` says why.
+        """
+
     async def acquire(
         self, key: SessionKey, caller: Caller, *, protocol: str, is_named: bool = True
     ) -> Lease:

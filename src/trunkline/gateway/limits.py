@@ -46,8 +46,9 @@ class Place:
         Raises:
             TooManyConnectionsError: If it has as many as it may.
         """
-        self._limits.identities.take(owner)
-        self._identity = owner
+        if self._identity is None:
+            self._limits.identities.take(owner)
+            self._identity = owner
 
     def take_session(self, key: SessionKey) -> None:
         """Count as a session's.
@@ -55,8 +56,13 @@ class Place:
         Raises:
             TooManyConnectionsError: If it has as many as it may.
         """
-        self._limits.sessions.take(key)
-        self._session = key
+        # Once, if also the connection to its agent is tried twice.
+        if self._session != key:
+            if self._session is not None:
+                self._limits.sessions.give_back(self._session)
+                self._session = None
+            self._limits.sessions.take(key)
+            self._session = key
 
     @property
     def counted_as(self) -> dict[str, Any]:

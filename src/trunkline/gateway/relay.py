@@ -42,7 +42,6 @@ class Relay:
         "_has_ended",
         "_is_closing",
         "_is_encrypted",
-        "_loop",
         "_may_carry",
         "_on_end",
         "_settings",
@@ -78,14 +77,13 @@ class Relay:
         self._settings = settings
         self._on_end = on_end
         self._explain_loss = explain_loss
-        self._loop = asyncio.get_running_loop()
         self._tasks: TaskOwner | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._times = TimeLimits(settings, time.monotonic())
         self._carrier = carrier
         self._carried: Carried | None = None
-        self._is_encrypted = any(
-            transport.get_extra_info("ssl_object") for transport in (downstream, upstream)
+        self._is_encrypted = bool(
+            downstream.get_extra_info("ssl_object") or upstream.get_extra_info("ssl_object")
         )
         self._may_carry = carrier.is_available and not self._is_encrypted
         self._is_closing = False
@@ -184,11 +182,11 @@ class Relay:
 
     def start(self, from_agent: bytes, from_client: bytes) -> None:
         """Start copying, with what has come so far. The agent's reading is paused."""
-        if self._may_carry and not (from_agent or from_client):
+        if self._may_carry and not (from_agent or from_client) and self._is_settled():
             self._may_carry = False
-            self._carry()
-        if self._carried is not None:
-            return
+            self._give()
+            if self._carried is not None:
+                return
         # Reading goes on before the bytes at hand are relayed: if they fill the peer's buffer,
         # the pause that follows must be the last word.
         for leg, data in ((self.upstream, from_agent), (self.downstream, from_client)):
@@ -201,7 +199,7 @@ class Relay:
         if self._may_carry:
             # Once this read is written there may be nothing left to wait for.
             self._may_carry = False
-            self._loop.call_soon(self._carry)
+            asyncio.get_running_loop().call_soon(self._carry)
 
     def _carry(self) -> None:
         if self._has_ended or self._doze is not None:
@@ -210,6 +208,11 @@ class Relay:
         if not (self._is_settled() and all(leg.scanner.is_plain for leg in legs)):
             self._may_carry = True
             return
+        self._give()
+
+    def _give(self) -> None:
+        """Have the pump carry, which it can: all is settled, and between whole headers."""
+        legs = (self.downstream, self.upstream)
         for leg in legs:
             leg.transport.pause_reading()
             leg.controls_before = leg.scanner.controls
@@ -464,7 +467,8 @@ class Relay:
 
     def _start_timer(self) -> None:
         if self._timer is None and not self._has_ended:
-            self._timer = self._loop.call_later(self._settings.close_timeout_s, self._cut)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._settings.close_timeout_s, self._cut)
 
     def _cut(self) -> None:
         self._timer = None

@@ -1,6 +1,5 @@
 """The head of an upgrade, and the ids a request is known by."""
 
-import os
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import httptools
 
+from trunkline.aio.draws import Draws
 from trunkline.protocol import headers
 from trunkline.protocol.errors import InvalidRequestError
 from trunkline.protocol.trace_context import (
@@ -31,6 +31,8 @@ _FORWARDED: Final = (headers.FORWARDED_TO_AGENT | headers.WEBSOCKET_HANDSHAKE) -
 _USERS: Final = frozenset(name.encode() for name in headers.USER_IDENTITY_NAMES)
 _KEY: Final = b"sec-websocket-key"
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
+#: The gateway is one thread's.
+_draws: Final = Draws()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -152,10 +154,10 @@ class UpgradeRequest:
         return replace(self, fields=Fields(pairs), own={})
 
     @property
-    def forwarded(self) -> bytes:
-        """The header lines that its agent gets to see."""
+    def own_forwarded(self) -> bytes:
+        """The header lines that are its own and that its agent gets to see."""
         key = self.own.get(_KEY)
-        return self.fields.forwarded + (b"%b: %b\r\n" % (_KEY, key) if key is not None else b"")
+        return b"%b: %b\r\n" % (_KEY, key) if key is not None else b""
 
 
 # Not a dataclass: one that is frozen takes twice as long to make.
@@ -209,7 +211,7 @@ def marks_of(raw_headers: Sequence[tuple[bytes, bytes]]) -> Marks:
 
 def _begun() -> tuple[str, TraceContext]:
     """Return a new trace's id, and the trace."""
-    drawn = os.urandom(_TRACE_BYTES + _SPAN_BYTES).hex()
+    drawn = _draws.hex(_TRACE_BYTES + _SPAN_BYTES)
     trace_id = drawn[: 2 * _TRACE_BYTES]
     return trace_id, begun(trace_id, drawn[2 * _TRACE_BYTES :])
 
@@ -225,9 +227,9 @@ def marks_in(scope: MutableMapping[str, Any]) -> Marks:
 
 def new_request_id() -> str:
     """Return an id for what isn't a whole request."""
-    return os.urandom(_TRACE_BYTES).hex()
+    return _draws.hex(_TRACE_BYTES)
 
 
 def new_call_id() -> str:
     """Return the id of one call, for the agent to send on to what it calls."""
-    return os.urandom(16).hex()
+    return _draws.hex(16)

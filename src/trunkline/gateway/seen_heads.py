@@ -49,6 +49,16 @@ class Cut(NamedTuple):
     own: dict[bytes, bytes]
     size: int
 
+    def bearer_in(self, data: bytes) -> slice | None:
+        """Return where its token is in the data that it was cut from; None if it has none."""
+        bearer = self.own.get(_TOKEN_NAME)
+        if bearer is None:
+            return None
+        # The same bytes elsewhere in the head are as good: there is a space in them, so they aren't
+        # the key's, which is another one each time.
+        at = data.index(bearer)
+        return slice(at, at + len(bearer))
+
 
 def cut(data: bytes) -> Cut | None:
     """Return the parts of the head that the data begins with; None if it may not be looked up."""

@@ -19,6 +19,7 @@ from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.leases import Sessions
 from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.live import ErrorsToday, LiveConnections
+from trunkline.gateway.passes import Passes
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
 from trunkline.gateway.seen_heads import SeenHeads
@@ -49,6 +50,7 @@ class GatewayServices:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the platform stops: nothing new is begun."""
     seen: SeenHeads = field(default_factory=SeenHeads)
+    passes: Passes = field(default_factory=Passes)
     heads_due: Deadlines = field(init=False)
     """What new connections have to send their head in."""
     answers_due: Deadlines = field(init=False)

@@ -1,9 +1,10 @@
 """Takes one WebSocket upgrade from its head to the relay, or refuses it in plain HTTP."""
 
 import asyncio
+import functools
 import logging
 import os
-from typing import Any
+from typing import Any, Final
 
 from trunkline.auth.admission import speaking_for
 from trunkline.auth.caller import Caller, acting_for
@@ -14,6 +15,7 @@ from trunkline.gateway.handshake import check_handshake
 from trunkline.gateway.leases import Lease
 from trunkline.gateway.lifetimes import close_revoked
 from trunkline.gateway.limits import Place
+from trunkline.gateway.passes import Admitted, Pass, SeenHead
 from trunkline.gateway.reach import reach
 from trunkline.gateway.relayed import Agent, LocalAgent, Relayed, RemoteAgent, Visitor
 from trunkline.gateway.requests import UpgradeRequest, marks_of, new_call_id
@@ -38,8 +40,11 @@ _FEATURES = headers.FOUNDRY_FEATURES.encode()
 _MAX_EARLY_BYTES = 64 * 1024
 _SWITCHING = 101
 #: Headers of an answer that are the platform's; an agent's of the same name are dropped.
-_OUR_ANSWERS = frozenset({headers.SESSION_ID.encode(), headers.REQUEST_ID.encode()})
+_SESSION_ID, _REQUEST_ID = headers.SESSION_ID.encode(), headers.REQUEST_ID.encode()
+_OUR_ANSWERS = frozenset({_SESSION_ID, _REQUEST_ID})
 
+#: Until it is known what the upgrade brings.
+_NOTHING: Final = carriage.Carried()
 #: Until it is known who has come.
 _NOBODY = Caller(identity=Identity("", ""))
 
@@ -65,6 +70,7 @@ class Upgrade(asyncio.Protocol):
             place.peer, request.header(b"x-forwarded-for")
         )
         self._request = request
+        self._carried = _NOTHING
         self._transport = transport
         self._services = services
         self._connections = connections
@@ -72,10 +78,38 @@ class Upgrade(asyncio.Protocol):
         self._marks = marks_of(request.fields.marking)
         self._request_id = self._marks.request_id
         self._session: SessionKey | None = None
-        self._sentinel: str | None = None
         self._caller: Caller = _NOBODY
-        self._connections.add(self)
-        self._task = services.tasks.spawn(self._run(), name=f"upgrade:{self._request_id}")
+        #: What is under way, one or the other: a question to the agent, with the right to ask it,
+        #: or all that has to be waited for.
+        self._asked: tuple[Lease, upstream.Asking] | None = None
+        self._task: asyncio.Task[None] | None = None
+        connections.add(self)
+
+    def begin(self, early: bytes, found: Pass | None = None, seen: SeenHead | None = None) -> None:
+        """Begin: it is the connection's protocol.
+
+        An upgrade that is like one before it, to a session that runs, gets as far as the agent
+        here and now. Any other becomes a task.
+
+        Args:
+            early: What the client has sent behind its head.
+            found: What another head like this one came to.
+            seen: How the next one like it will be found.
+        """
+        if early:
+            self.data_received(early)
+        admitted = None if found is None else found.admitted
+        try:
+            if admitted is not None:
+                self._let_in_again(admitted)
+                if self._ask_now(admitted):
+                    return
+        except Exception as error:  # noqa: BLE001 - a callback's outermost frame
+            self._fail(error)
+            return
+        self._task = self._services.tasks.spawn(
+            self._run(admitted, seen), name=f"upgrade:{self._request_id}"
+        )
 
     def data_received(self, data: bytes) -> None:
         self._early += data
@@ -83,27 +117,43 @@ class Upgrade(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        self._task.cancel()
+        self._stop()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self._place.release()
-        self._task.cancel()
+        self._stop()
 
     def shutdown(self) -> None:
         """Drain: refuse what hasn't been answered yet."""
-        self._task.cancel()
+        self._stop()
         self._refuse(UnavailableError("the platform is restarting; connect again"))
 
-    async def _run(self) -> None:
+    def _stop(self) -> None:
+        """Ask nobody any more. Twice is fine."""
+        if self._task is not None:
+            self._task.cancel()
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            lease, asking = asked
+            asking.abort()
+            lease.release()
+
+    async def _run(self, admitted: Admitted | None, seen: SeenHead | None) -> None:
         try:
-            await self._connect()
-        except TrunklineError as error:
+            if admitted is None:
+                admitted = await self._let_in(seen)
+            await self._ask(admitted)
+        except Exception as error:  # noqa: BLE001 - the task's outermost frame
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, TrunklineError):
             self._refuse(error)
-        except Exception:  # noqa: BLE001 - the task's outermost frame
-            _log.exception("an upgrade failed", extra={"request_id": self._request_id})
-            self._refuse(INTERNAL_ERROR)
+            return
+        _log.error("an upgrade failed", exc_info=error, extra={"request_id": self._request_id})
+        self._refuse(INTERNAL_ERROR)
 
     def _refuse(self, error: TrunklineError) -> None:
         self._services.metrics.upgrades.labels(str(error.status)).inc()
@@ -141,18 +191,21 @@ class Upgrade(asyncio.Protocol):
             request_id=self._request_id,
         )
 
-    async def _connect(self) -> None:
+    async def _let_in(self, seen: SeenHead | None) -> Admitted:
+        """Return what the upgrade may go to.
+
+        Raises:
+            TrunklineError: If it may go nowhere.
+        """
         request, services = self._request, self._services
         if not routes.is_websocket_path(request.path):
             raise NotFoundError("no WebSocket endpoint is at this path")
-        services.refuse_if_draining()
-        services.rates.failures_by_address.check(self._client)
-        services.rates.upgrades_by_address.take(self._client)
+        self._check_address()
         origin = request.header(b"origin")
         if origin is not None:
             services.origins.check(origin, request.header(b"host"))
         request, carried = carriage.take_out(request)
-        self._sentinel = carried.sentinel
+        self._request, self._carried = request, carried
         caller, bound_to = await self._admit(request, carried)
         self._caller = caller
         check_handshake(request)
@@ -170,15 +223,94 @@ class Upgrade(asyncio.Protocol):
             session_id = target.session_id or new_session_id()
         self._session = key = SessionKey(target.project, target.agent, session_id)
         caller.require(Permission.USE, key.project, key.agent)
-        user = caller.user
-        services.rates.upgrades_by_identity.take(user.owner)
-        self._place.take_identity(user.owner)
-        head = upstream.upgrade_head(
-            target.query,
-            request.forwarded,
-            f"{headers.USER_ID}: {services.pseudonyms.of(user)}\r\n"
-            f"{headers.CALL_ID}: {new_call_id()}\r\n{self._marks.lines}",
+        admitted = Admitted(
+            caller,
+            key,
+            bound_to is not None or target.session_id is not None,
+            upstream.head_start(target.query, request.fields.forwarded),
+            f"{headers.USER_ID}: {services.pseudonyms.of(caller.user)}\r\n",
         )
+        self._take_identity(caller)
+        # A session that wasn't named is another one each time.
+        if seen is not None and carried.ticket is None and target.session_id is not None:
+            services.passes.keep(seen, request, admitted, services.admission)
+        return admitted
+
+    def _let_in_again(self, admitted: Admitted) -> None:
+        """Do of `_let_in` what doesn't come out the same each time.
+
+        Raises:
+            TrunklineError: If it may go nowhere.
+        """
+        self._check_address()
+        self._caller = admitted.caller
+        self._place.take_address(self._client)
+        self._session = admitted.key
+        self._take_identity(admitted.caller)
+
+    def _check_address(self) -> None:
+        services = self._services
+        services.refuse_if_draining()
+        services.rates.failures_by_address.check(self._client)
+        services.rates.upgrades_by_address.take(self._client)
+
+    def _take_identity(self, caller: Caller) -> None:
+        owner = caller.user.owner
+        self._services.rates.upgrades_by_identity.take(owner)
+        self._place.take_identity(owner)
+
+    def _head(self, admitted: Admitted) -> bytes:
+        """Return the head that the agent gets."""
+        ours = f"{admitted.told}{headers.CALL_ID}: {new_call_id()}\r\n{self._marks.lines}\r\n"
+        return admitted.start + self._request.own_forwarded + ours.encode("latin-1")
+
+    def _ask_now(self, admitted: Admitted) -> bool:
+        """Ask the agent, if that takes no waiting; tell whether it is asked."""
+        services = self._services
+        if not self._is_for_pump:
+            return False
+        lease = services.sessions.acquire_now(
+            admitted.key, admitted.caller, protocol=routes.PROTOCOL
+        )
+        if lease is None:
+            return False
+        try:
+            self._place.take_session(lease.key)
+            asking = upstream.ask_now(
+                lease.address,
+                self._head(admitted),
+                services.answers_due,
+                services.lookout,
+                functools.partial(self._take_outcome, admitted),
+            )
+        except BaseException:
+            lease.release()
+            raise
+        if asking is None:
+            # It may have ended a moment ago, or have too much to do.
+            lease.release()
+            return False
+        self._asked = lease, asking
+        return True
+
+    def _take_outcome(
+        self, admitted: Admitted, outcome: upstream.Upgraded | TrunklineError
+    ) -> None:
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        lease = asked[0]
+        try:
+            if isinstance(outcome, TrunklineError):
+                lease.release()
+                raise outcome
+            self._start_relay(LocalAgent(lease, lease.version.version), outcome)
+        except Exception as error:  # noqa: BLE001 - a callback's outermost frame
+            self._fail(error)
+
+    async def _ask(self, admitted: Admitted) -> None:
+        """Ask the agent, wherever it is and once it runs, and begin to relay."""
+        services, key, caller = self._services, admitted.key, admitted.caller
+        head = self._head(admitted)
 
         async def ask(lease: Lease) -> upstream.Upgraded:
             # Only here it is known that the session is the caller's, and which one it is.
@@ -192,13 +324,12 @@ class Upgrade(asyncio.Protocol):
                 lookout=services.lookout if self._is_for_pump else None,
             )
 
-        is_named = bound_to is not None or target.session_id is not None
         try:
             lease, upgraded = await reach(
-                services, key, caller, routes.PROTOCOL, ask, is_named=is_named
+                services, key, caller, routes.PROTOCOL, ask, is_named=admitted.is_named
             )
         except SessionElsewhereError as error:
-            request = await self._for_peer(request, carried, caller, key)
+            request = await self._for_peer(caller, key)
             if services.sessions.is_passed_on and self._strand(request):
                 return
             upgraded = await services.peers.upgrade(request, self._marks, self._client, error)
@@ -231,11 +362,12 @@ class Upgrade(asyncio.Protocol):
         admission.revocations.check(caller)
         return caller, key
 
-    async def _for_peer(
-        self, request: UpgradeRequest, carried: carriage.Carried, caller: Caller, key: SessionKey
-    ) -> UpgradeRequest:
-        if carried.authorization is not None:
-            return carriage.with_authorization(request, carried.authorization)
+    async def _for_peer(self, caller: Caller, key: SessionKey) -> UpgradeRequest:
+        request, carried = self._request, self._carried
+        if carried.ticket is None:
+            authorization = carried.authorization or request.header(b"authorization")
+            assert authorization, "without a ticket nobody comes in without it"
+            return carriage.with_authorization(request, authorization)
         # What let it in here is used up. The other process gets one of its own.
         ticket, _ = await self._services.tickets.issue(
             caller, key, origin=None, lifetime_s=MAX_LIFETIME_S
@@ -286,7 +418,7 @@ class Upgrade(asyncio.Protocol):
         self._record(_SWITCHING)
         agent.event("ConnectionOpened", f"request_id={self._request_id}")
         self._transport.write(
-            answer_head(upgraded.head, agent.key, self._request_id, self._sentinel)
+            answer_head(upgraded.head, agent.key, self._request_id, self._carried.sentinel)
         )
         relay.start(upgraded.rest, bytes(self._early))
         if services.admission.revocations.covers(self._caller):
@@ -303,21 +435,20 @@ def answer_head(head: bytes, key: SessionKey, request_id: str, sentinel: str | N
         request_id: The upgrade's id.
         sentinel: The subprotocol to answer with, if the agent chose none.
     """
-    ours = [(headers.SESSION_ID, key.session_id), (headers.REQUEST_ID, request_id)]
+    ours = f"\r\n{headers.SESSION_ID}: {key.session_id}\r\n{headers.REQUEST_ID}: {request_id}\r\n"
     lowered = head.lower()
-    lines = [head]
-    if sentinel or any(name in lowered for name in _OUR_ANSWERS):
+    if sentinel or _SESSION_ID in lowered or _REQUEST_ID in lowered:
         lines = [
             line
             for line in head.split(b"\r\n")
             if line.partition(b":")[0].strip().lower() not in _OUR_ANSWERS
         ]
-    if sentinel and not any(_is_protocol(line) for line in lines):
-        # RFC 6455 section 4.1: a browser that offered some wants to see one of them. What it
-        # sees is never what let it in.
-        ours.append(("sec-websocket-protocol", sentinel))
-    lines += [f"{name}: {value}".encode("latin-1") for name, value in ours]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        head = b"\r\n".join(lines)
+        if sentinel and not any(_is_protocol(line) for line in lines):
+            # RFC 6455 section 4.1: a browser that offered some wants to see one of them. What it
+            # sees is never what let it in.
+            ours += f"sec-websocket-protocol: {sentinel}\r\n"
+    return b"%b%b\r\n" % (head, ours.encode("latin-1"))
 
 
 def _is_protocol(line: bytes) -> bool:

@@ -2,15 +2,15 @@
 
 import asyncio
 import errno
-import functools
 import os
 import re
 import socket
+from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
 from trunkline.aio.deadlines import Deadlines
 from trunkline.aio.light import LightTransport, Lookout
-from trunkline.protocol.errors import NotFoundError, UpstreamError
+from trunkline.protocol.errors import NotFoundError, TrunklineError, UpstreamError
 from trunkline.runtimes.interface import Address
 
 #: How nearly every answer begins. Others may be as good, and are looked at.
@@ -18,6 +18,7 @@ _ACCEPTED: Final = b"HTTP/1.1 101 "
 _HEAD_END = b"\r\n\r\n"
 _BEGINNING = b"host: agent\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
+_NOBODY_LISTENS: Final = "the agent isn't listening; it may be ending"
 #: The agent's queue of connections is full. Of a Unix socket nobody tells when it isn't any more.
 _TRY_AGAIN: Final = (errno.EAGAIN, errno.EALREADY)
 _FULL_QUEUE_S: Final = 0.005
@@ -48,21 +49,36 @@ class Upgraded(NamedTuple):
         return int(rest[:3]) if version.startswith(b"HTTP/1.") and rest[:3].isdigit() else 0
 
 
-class _Answer(asyncio.Protocol):
-    """Collects the answer's head, and the body of a refusal if that is wanted, too."""
+class Asking(asyncio.Protocol):
+    """An upgrade on its way to whoever is to answer it. It tells once what came of it."""
 
-    def __init__(self, question: bytes = b"", *, takes_refusals: bool = False) -> None:
+    __slots__ = ("_buffer", "_due", "_question", "_takes_refusals", "_tell", "_transport")
+
+    def __init__(
+        self,
+        tell: Callable[[Upgraded | TrunklineError], None],
+        *,
+        question: bytes = b"",
+        due: Deadlines | None = None,
+        takes_refusals: bool = False,
+    ) -> None:
         """Prepare.
 
         Args:
+            tell: Called with the answer, or with why there is none, in a callback of the loop's.
+                The connection is closed if there is none.
             question: What is sent as soon as there is a connection.
-            takes_refusals: Whether a refusal's body is wanted.
+            due: In what time the answer has to be there.
+            takes_refusals: Whether any answer is one, whole; else only a 101 is.
         """
+        self._tell: Callable[[Upgraded | TrunklineError], None] | None = tell
         self._question = question
+        self._due = due
         self._takes_refusals = takes_refusals
-        self._buffer = bytearray()
+        self._buffer: bytearray | None = None
         self._transport: asyncio.Transport | None = None
-        self.head: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
+        if due is not None:
+            due.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -70,25 +86,30 @@ class _Answer(asyncio.Protocol):
             self._transport.write(self._question)
 
     def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
         came: bytes | bytearray = data
-        if self._buffer:
+        if self._buffer is not None:
             self._buffer += data
             came = self._buffer
         end = came.find(_HEAD_END)
         is_over = len(came) > _MAX_HEAD_BYTES
         if not is_over and (end < 0 or len(came) < self._whole(came, end)):
             # An answer that comes in one piece, as nearly all do, is never kept here.
-            if came is data:
-                self._buffer += data
+            if self._buffer is None:
+                self._buffer = bytearray(data)
             return
-        self._transport.pause_reading()
-        if self.head.done():
-            return
+        transport = self._transport
+        assert transport is not None
+        transport.pause_reading()
         if end < 0:
-            self.head.set_exception(UpstreamError("the agent's response head has no end"))
+            self._fail(UpstreamError("the agent's response head has no end"))
             return
-        self.head.set_result((bytes(came[:end]), bytes(came[end + len(_HEAD_END) :])))
+        upgraded = Upgraded(transport, bytes(came[:end]), bytes(came[end + len(_HEAD_END) :]))
+        if self._takes_refusals or upgraded.head.startswith(_ACCEPTED):
+            self._end(upgraded)
+        elif (error := _refusal_of(upgraded.status)) is not None:
+            self._fail(error)
+        else:
+            self._end(upgraded)
 
     def _whole(self, came: bytes | bytearray, end: int) -> int:
         whole = end + len(_HEAD_END)
@@ -98,36 +119,60 @@ class _Answer(asyncio.Protocol):
         return whole + (int(announced[1]) if announced else 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.head.done():
-            self.head.set_exception(
-                UpstreamError("the agent closed the connection before it answered the upgrade")
-            )
-            # Nobody may be waiting for it any more.
-            self.head.exception()
+        self._end(UpstreamError("the agent closed the connection before it answered the upgrade"))
+
+    def late(self) -> None:
+        assert self._due is not None
+        self._fail(
+            UpstreamError(
+                f"the agent didn't answer the upgrade in {self._due.delay_s:g} s "
+                "(connect_timeout_s)"
+            ).by_limit("connect_timeout_s")
+        )
+
+    def abort(self) -> None:
+        """Close the connection, if there is one, and tell nothing. Twice is fine."""
+        self._over()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _over(self) -> Callable[[Upgraded | TrunklineError], None] | None:
+        tell, self._tell = self._tell, None
+        if self._due is not None:
+            self._due.discard(self)
+        return tell
+
+    def _end(self, outcome: Upgraded | TrunklineError) -> None:
+        tell = self._over()
+        if tell is not None:
+            tell(outcome)
+
+    def _fail(self, error: TrunklineError) -> None:
+        if self._tell is not None:
+            tell = self._tell
+            self.abort()
+            tell(error)
 
 
-def upgrade_head(query: str, forwarded: bytes, injected: str) -> bytes:
-    """Return the upgrade request the agent gets.
+def head_start(query: str, forwarded: bytes) -> bytes:
+    """Return how the upgrade request begins that the agent gets; lines and an empty one follow.
 
     Args:
         query: What the agent gets to see of the query.
         forwarded: The lines of the caller's header fields that it gets to see.
-        injected: The lines of the platform's own headers, of which none is forwarded, too.
     """
     target = f"/invocations_ws?{query}" if query else "/invocations_ws"
-    return b"GET %b HTTP/1.1\r\n%b%b%b\r\n" % (
-        target.encode("latin-1"),
-        _BEGINNING,
-        forwarded,
-        injected.encode("latin-1"),
-    )
+    return b"GET %b HTTP/1.1\r\n%b%b" % (target.encode("latin-1"), _BEGINNING, forwarded)
 
 
 class Connection:
-    """A connection to whoever is to answer an upgrade."""
+    """A connection to another process of the platform, which is to answer an upgrade."""
 
-    def __init__(self, transport: asyncio.Transport, answer: _Answer) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, asking: Asking, answer: asyncio.Future[Upgraded]
+    ) -> None:
         self.transport = transport
+        self._asking = asking
         self._answer = answer
 
     async def ask(self, head: bytes) -> Upgraded:
@@ -137,26 +182,38 @@ class Connection:
             UpstreamError: If it isn't answered.
         """
         self.transport.write(head)
-        return await self.answer()
-
-    async def answer(self) -> Upgraded:
-        """Wait for the answer to what was sent. Whatever goes wrong closes the connection.
-
-        Raises:
-            UpstreamError: If there is none.
-        """
-        try:
-            return Upgraded(self.transport, *await self._answer.head)
-        except BaseException:
-            self.transport.abort()
-            raise
+        return await _outcome(self._asking, self._answer)
 
 
-async def _connect_agent(address: Address) -> socket.SocketType:
-    """Connect to an agent, in most cases without waiting for anything.
+async def _outcome(asking: Asking, answer: asyncio.Future[Upgraded]) -> Upgraded:
+    try:
+        return await answer
+    except BaseException:
+        asking.abort()
+        raise
 
-    Raises:
-        ConnectError: If nobody listens there.
+
+def _telling(answer: asyncio.Future[Upgraded]) -> Callable[[Upgraded | TrunklineError], None]:
+    """Return what tells a future what came of an upgrade."""
+
+    def tell(outcome: Upgraded | TrunklineError) -> None:
+        if isinstance(outcome, Upgraded):
+            if answer.done():
+                outcome.transport.abort()
+            else:
+                answer.set_result(outcome)
+        elif not answer.done():
+            answer.set_exception(outcome)
+            # Nobody may be waiting for it any more.
+            answer.exception()
+
+    return tell
+
+
+def _begin_to_connect(address: Address) -> tuple[socket.SocketType, Callable[[], int]]:
+    """Return a socket, and what connects it: to be called again for as long as it says so.
+
+    It returns the number of the system's error, as `socket.connect_ex` does.
     """
     place: str | tuple[str, int]
     if address.path is not None:
@@ -166,22 +223,46 @@ async def _connect_agent(address: Address) -> socket.SocketType:
         family, place = socket.AF_INET, ("127.0.0.1", address.port)
     # Not its subclass in Python: that takes longer to make than to connect.
     connected = socket.SocketType(family, socket.SOCK_STREAM)
-    try:
-        connected.setblocking(False)
-        if family is socket.AF_INET:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connect() -> int:
         error = connected.connect_ex(place)
         if error == errno.EINPROGRESS:
             # On loopback the other side has answered by the time that this is said.
             error = connected.connect_ex(place)
-        while error in _TRY_AGAIN:
-            await asyncio.sleep(_FULL_QUEUE_S)
-            error = connected.connect_ex(place)
-        if error:
-            raise OSError(error, os.strerror(error))
-    except OSError as exc:
+        return error
+
+    try:
+        connected.setblocking(False)
+        if family is socket.AF_INET:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
         connected.close()
-        raise ConnectError("the agent isn't listening; it may be ending") from exc
+        raise
+    return connected, connect
+
+
+async def _connect_agent(address: Address, late: asyncio.Future[Upgraded]) -> socket.SocketType:
+    """Connect to an agent, in most cases without waiting for anything.
+
+    Args:
+        address: Where it listens.
+        late: Has an exception when it takes too long.
+
+    Raises:
+        ConnectError: If nobody listens there.
+        UpstreamError: If it takes too long.
+    """
+    try:
+        connected, connect = _begin_to_connect(address)
+    except OSError as exc:
+        raise ConnectError(_NOBODY_LISTENS) from exc
+    try:
+        while (error := connect()) in _TRY_AGAIN:
+            await asyncio.wait((late,), timeout=_FULL_QUEUE_S)
+            if late.done():
+                late.result()
+        if error:
+            raise ConnectError(_NOBODY_LISTENS) from OSError(error, os.strerror(error))
     except BaseException:
         connected.close()
         raise
@@ -195,15 +276,17 @@ async def connect_peer(host: str, port: int) -> Connection:
         OSError: If nobody listens there.
     """
     loop = asyncio.get_running_loop()
-    answer = functools.partial(_Answer, takes_refusals=True)
-    return Connection(*await loop.create_connection(answer, host, port))
+    answer: asyncio.Future[Upgraded] = loop.create_future()
+    asking = Asking(_telling(answer), takes_refusals=True)
+    transport, _ = await loop.create_connection(lambda: asking, host, port)
+    return Connection(transport, asking, answer)
 
 
-async def _transport_of(connected: socket.SocketType, answer: _Answer) -> asyncio.Transport:
+async def _leave_to_loop(connected: socket.SocketType, asking: Asking) -> None:
     """Leave a connection to the event loop."""
     loop = asyncio.get_running_loop()
     known = socket.socket(connected.family, connected.type, fileno=connected.detach())
-    return (await loop.connect_accepted_socket(lambda: answer, known))[0]
+    await loop.connect_accepted_socket(lambda: asking, known)
 
 
 async def upgrade(
@@ -222,27 +305,46 @@ async def upgrade(
         NotFoundError: If the agent has no WebSocket handler.
         UpstreamError: If it answers anything else, or nothing in time.
     """
-    answer = _Answer(head)
+    answer: asyncio.Future[Upgraded] = asyncio.get_running_loop().create_future()
+    asking = Asking(_telling(answer), question=head, due=due)
     try:
-        with due.limit():
-            connected = await _connect_agent(address)
-            transport: asyncio.Transport
-            if lookout is None:
-                transport = await _transport_of(connected, answer)
-            else:
-                transport = LightTransport(connected, answer, lookout)
-            upgraded = await Connection(transport, answer).answer()
-    except TimeoutError:
-        raise UpstreamError(
-            f"the agent didn't answer the upgrade in {due.delay_s:g} s (connect_timeout_s)"
-        ).by_limit("connect_timeout_s") from None
-    if not upgraded.head.startswith(_ACCEPTED):
-        try:
-            _check_status(upgraded.status)
-        except BaseException:
-            upgraded.transport.abort()
-            raise
-    return upgraded
+        connected = await _connect_agent(address, answer)
+        if lookout is None:
+            await _leave_to_loop(connected, asking)
+        else:
+            LightTransport(connected, asking, lookout)
+        return await answer
+    except BaseException:
+        asking.abort()
+        raise
+
+
+def ask_now(
+    address: Address,
+    head: bytes,
+    due: Deadlines,
+    lookout: Lookout,
+    tell: Callable[[Upgraded | TrunklineError], None],
+) -> Asking | None:
+    """Send an upgrade to an agent, if that can be done without waiting; else return None.
+
+    Args:
+        address: Where it listens.
+        head: The upgrade's head.
+        due: In what time its answer has to be there.
+        lookout: Watches the connection.
+        tell: Called with what `upgrade` returns or raises, but not before this returns.
+    """
+    try:
+        connected, connect = _begin_to_connect(address)
+    except OSError:
+        return None
+    if connect():
+        connected.close()
+        return None
+    asking = Asking(tell, question=head, due=due)
+    LightTransport(connected, asking, lookout)
+    return asking
 
 
 async def tell_draining(address: Address, timeout_s: float) -> bool:
@@ -264,13 +366,15 @@ async def tell_draining(address: Address, timeout_s: float) -> bool:
         return False
 
 
-def _check_status(status: int) -> None:
+def _refusal_of(status: int) -> TrunklineError | None:
+    """Return what an agent's answer to an upgrade means, if it isn't 101."""
     if not status:
-        raise UpstreamError("the agent's answer to the upgrade isn't HTTP")
+        return UpstreamError("the agent's answer to the upgrade isn't HTTP")
     # Some hosts answer 403 where there is no handler; nobody else refuses an upgrade so.
     if status in (404, 403):
-        raise NotFoundError(
+        return NotFoundError(
             "the agent has no WebSocket handler; it needs a function under @app.ws_handler"
         )
     if status != 101:
-        raise UpstreamError(f"the agent answered the upgrade with {status}")
+        return UpstreamError(f"the agent answered the upgrade with {status}")
+    return None

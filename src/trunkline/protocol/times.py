@@ -14,6 +14,16 @@ def rfc3339(at: dt.datetime) -> str:
     return f"{_second(int(at.timestamp()))}.{at.microsecond:06d}Z"
 
 
+def rfc3339_of(nanoseconds: int) -> str:
+    """Return what :func:`rfc3339` returns, for less.
+
+    Args:
+        nanoseconds: The time since 1970 in UTC, as `time.time_ns` tells it.
+    """
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
+
+
 @functools.lru_cache(64)
 def _second(seconds: int) -> str:
     return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -6,7 +6,6 @@ Which of them run here is :mod:`trunkline.sessions.processes`' to know.
 import asyncio
 import contextlib
 import datetime as dt
-import hashlib
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -17,8 +16,6 @@ from trunkline.aio.tasks import TaskOwner
 from trunkline.auth.caller import Caller
 from trunkline.auth.rates import Rate
 from trunkline.protocol.errors import (
-    AgentDisabledError,
-    AgentNotFoundError,
     ConflictError,
     QuotaExceededError,
     SessionNotFoundError,
@@ -30,16 +27,22 @@ from trunkline.sessions.agent_secrets import AgentSecrets
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.sessions.gate import Phase
 from trunkline.sessions.home_files import HomeFiles
+from trunkline.sessions.homes import new_home
 from trunkline.sessions.live import SessionUse
 from trunkline.sessions.ownership import not_accessible
 from trunkline.sessions.processes import SessionProcesses
 from trunkline.sessions.ready import ReadySessions
-from trunkline.sessions.selection import check_protocol, named_version, select_version
+from trunkline.sessions.selection import (
+    check_protocol,
+    enabled,
+    is_routed,
+    named_version,
+    select_version,
+)
 from trunkline.sessions.settings import SessionSettings
 from trunkline.sessions.slot import Lease
 from trunkline.store.interface import Store
 from trunkline.store.records import (
-    AgentRecord,
     SessionRecord,
     SessionStatus,
     VersionRecord,
@@ -159,7 +162,7 @@ class SessionDirectory:
             SessionElsewhereError: If another process of the platform runs it.
         """
         called = await self._store.find_called(key)
-        agent = _enabled(called.agent, key)
+        agent = enabled(called.agent, key)
         owner = caller.owner_of(agent.endpoint)
         record, version = called.session, called.version
         # What runs somewhere is live, whoever's it is.
@@ -181,6 +184,27 @@ class SessionDirectory:
         if not is_named:
             self.ready.refill(version)
         return lease
+
+    def acquire_now(self, key: SessionKey, caller: Caller, *, protocol: str) -> Lease | None:
+        """Return a lease on a session that runs here, if nothing has to be waited for.
+
+        None if something has to be, or if it can't be had: `acquire` says why.
+        """
+        called = self._store.find_called_now(key)
+        if called is None:
+            return None
+        agent, record, version = called.agent, called.session, called.version
+        if agent is None or record is None or version is None or not agent.is_enabled:
+            return None
+        if (
+            record.holder != self._node
+            or record.status is SessionStatus.DELETING
+            or record.version != version.version
+            or not is_routed(agent, version, protocol)
+            or record.owner != caller.owner_of(agent.endpoint)
+        ):
+            return None
+        return self._processes.lease_now(record, version)
 
     async def _lease_ready(self, owner: str, version: VersionRecord) -> Lease | None:
         """Return a lease on a session that was ready, and is the owner's from here on."""
@@ -226,7 +250,7 @@ class SessionDirectory:
             TrunklineError: As for :meth:`acquire`.
         """
         called = await self._store.find_called(key)
-        agent = _enabled(called.agent, key)
+        agent = enabled(called.agent, key)
         owner = caller.owner_of(agent.endpoint)
         record = await self._live(called.session, owner)
         is_new = False
@@ -304,7 +328,7 @@ class SessionDirectory:
                 created_at=now,
                 last_accessed_at=now,
                 expires_at=now + self._settings.lifetime,
-                home=home or _new_home(key),
+                home=home or new_home(key),
             )
         )
 
@@ -459,33 +483,14 @@ class SessionDirectory:
         await self._tasks.aclose()
 
 
-def _enabled(agent: AgentRecord | None, key: SessionKey) -> AgentRecord:
-    if agent is None:
-        raise AgentNotFoundError(
-            f"no agent {key.agent!r} in project {key.project!r}; `trunkline list` shows those "
-            "that are there"
-        )
-    if not agent.is_enabled:
-        raise AgentDisabledError(f"agent {key.agent!r} is disabled; enable it to call it")
-    return agent
-
-
 def _check_owner(record: SessionRecord, owner: str) -> None:
     if record.owner != owner:
         raise not_accessible(record.key)
 
 
-def _new_home(key: SessionKey) -> str:
-    # Names may be anything the contract allows, up to 256 characters and case-sensitive; a
-    # directory's name is a digest of them so that every file system takes it. It is never used
-    # again: what is still done for a session that was deleted can't touch the next of its name.
-    text = "\0".join((key.project, key.agent, key.session_id))
-    return hashlib.sha256(text.encode()).hexdigest()[:16] + secrets.token_hex(8)
-
-
 def _new_place(project: ProjectName, agent: AgentName) -> tuple[SessionKey, str]:
     key = SessionKey(project, agent, new_session_id())
-    return key, _new_home(key)
+    return key, new_home(key)
 
 
 def _now() -> dt.datetime:

@@ -1,13 +1,14 @@
 """The directories of sessions: made when they are needed, gone in one step."""
 
 import contextlib
+import hashlib
 import math
 import os
 import secrets
 import time
 from pathlib import Path
 
-from trunkline.protocol.ids import NodeId
+from trunkline.protocol.ids import NodeId, SessionKey
 from trunkline.sessions.removal import remove_tree
 
 _TRASH = ".trash"
@@ -95,3 +96,12 @@ def _remove_from(trash: Path, name: str) -> None:
         remove_tree(directory, os.fsencode(name))
     finally:
         os.close(directory)
+
+
+def new_home(key: SessionKey) -> str:
+    """Return a name for the directory of a new session."""
+    # Names may be anything the contract allows, up to 256 characters and case-sensitive; a
+    # directory's name is a digest of them so that every file system takes it. It is never used
+    # again: what is still done for a session that was deleted can't touch the next of its name.
+    text = "\0".join((key.project, key.agent, key.session_id))
+    return hashlib.sha256(text.encode()).hexdigest()[:16] + secrets.token_hex(8)

@@ -7,10 +7,10 @@ over its limit. Offsets only grow, so a reader can leave and come back to where 
 """
 
 import asyncio
-import datetime as dt
 import logging
 import os
 import re
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from trunkline.protocol.times import rfc3339
+from trunkline.protocol.times import rfc3339_of
 from trunkline.runtimes.interface import LogStream
 from trunkline.sessions.connection_log import ConnectionLog
 
@@ -439,7 +439,7 @@ def _whole_lines(lines: bytes, whole: bytes, piece: bytes) -> list[bytes]:
 
 
 def _now() -> str:
-    return rfc3339(dt.datetime.now(dt.UTC))
+    return rfc3339_of(time.time_ns())
 
 
 def _parse(at: int, data: bytes) -> list[Entry]:

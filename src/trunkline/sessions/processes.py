@@ -45,7 +45,6 @@ from trunkline.store.records import ClaimOutcome, SessionRecord, SessionStatus, 
 from trunkline.telemetry.metrics import Metrics
 
 _log = logging.getLogger("trunkline.sessions")
-_LEAST_S = 0.001
 _ENDED_WELL = ExitStatus(code=0)
 
 
@@ -133,10 +132,7 @@ class SessionProcesses:
         if not self.leaving.gate.is_open:
             await self.leaving.gate.pass_use(record.key)
         slot = self._slot_of(record)
-        slot.leases += 1
-        slot.stop_idle_clock()
-        slot.wake("a request")
-        slot.idle_timeout_s = self._idle_timeout_of(version)
+        slot.use(version, self._settings.idle_timeout_s)
         instance = slot.instance
         if instance is None or slot.stopping is not None:
             try:
@@ -144,10 +140,23 @@ class SessionProcesses:
             except BaseException:
                 self._returned(slot)
                 raise
-        self.uses.note(record.key)
-        if slot.version_record is not version and slot.version_record != version:
-            slot.version_record = version
-        return Lease(slot, instance, slot.version_record, self.logs.of(record.home), self._returned)
+        return self._lease_on(slot, instance, version)
+
+    def lease_now(self, record: SessionRecord, version: VersionRecord) -> Lease | None:
+        """Return a lease on the session if it runs and nothing has to be waited for, or None."""
+        is_open = self.leaving.gate.is_open and not (self._is_closing or self._is_lost)
+        slot = self._slots.get(record.key) if is_open else None
+        if slot is None or slot.home != record.home or slot.stopping is not None:
+            return None
+        if slot.instance is None:
+            return None
+        slot.use(version, self._settings.idle_timeout_s)
+        return self._lease_on(slot, slot.instance, version)
+
+    def _lease_on(self, slot: Slot, instance: Instance, version: VersionRecord) -> Lease:
+        self.uses.note(slot.key)
+        kept = slot.keep_version(version)
+        return Lease(slot, instance, kept, self.logs.of(slot.home), self._returned)
 
     async def start_ahead(
         self, key: SessionKey, home: str, version: VersionRecord, hidden: Mapping[str, str]
@@ -203,10 +212,6 @@ class SessionProcesses:
         if slot is None:
             slot = self._slots[record.key] = Slot(record.key, record.home)
         return slot
-
-    def _idle_timeout_of(self, version: VersionRecord) -> float:
-        own = (version.definition.get("session_configuration") or {}).get("idle_timeout_seconds")
-        return float(own) if own is not None else self._settings.idle_timeout_s
 
     def _returned(self, slot: Slot) -> None:
         slot.leases -= 1
@@ -424,11 +429,7 @@ class SessionProcesses:
             await asyncio.shield(slot.stopping)
 
     def _start_idle_clock(self, slot: Slot, left_s: float | None = None) -> None:
-        slot.stop_idle_clock()
-        loop = asyncio.get_running_loop()
-        delay_s = slot.idle_timeout_s if left_s is None else left_s
-        # uvloop makes a timer of no time something that can't tell when it is due.
-        slot.idle_clock = loop.call_later(max(delay_s, _LEAST_S), self._idle_is_over, slot)
+        slot.start_idle_clock(self._idle_is_over, left_s)
 
     def _idle_is_over(self, slot: Slot) -> None:
         if self.leaving.gate.phase is not Phase.OPEN:

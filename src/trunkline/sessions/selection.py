@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trunkline.protocol.errors import (
+    AgentDisabledError,
     AgentNotFoundError,
     ProtocolNotDeclaredError,
     VersionFailedError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from trunkline.protocol.ids import AgentName, ProjectName, VersionId
+from trunkline.protocol.ids import AgentName, ProjectName, SessionKey, VersionId
 from trunkline.store.interface import VersionStore
 from trunkline.store.records import AgentRecord, VersionRecord, VersionStatus
 
@@ -91,6 +92,29 @@ def check_ready(record: VersionRecord) -> None:
         raise VersionFailedError(f"{what} couldn't be built: {record.error}")
     if record.status is not VersionStatus.ACTIVE:
         raise VersionNotReadyError(f"{what} is still being built; try again")
+
+
+def enabled(agent: AgentRecord | None, key: SessionKey) -> AgentRecord:
+    """Return the agent that a session is of.
+
+    Raises:
+        AgentNotFoundError: If there is none.
+        AgentDisabledError: If it takes no calls.
+    """
+    if agent is None:
+        raise AgentNotFoundError(
+            f"no agent {key.agent!r} in project {key.project!r}; `trunkline list` shows those "
+            "that are there"
+        )
+    if not agent.is_enabled:
+        raise AgentDisabledError(f"agent {key.agent!r} is disabled; enable it to call it")
+    return agent
+
+
+def is_routed(agent: AgentRecord, version: VersionRecord, protocol: str) -> bool:
+    """Tell whether a protocol is routed: the version and the endpoint both have a say."""
+    routed = agent.endpoint.get("protocol_configuration")
+    return protocol in version.protocols and (not routed or protocol in routed)
 
 
 def check_protocol(agent: AgentRecord, version: VersionRecord, protocol: str) -> None:

@@ -11,6 +11,8 @@ from trunkline.sessions.log import SessionLog
 from trunkline.sessions.suspension import Sleeper, Suspension
 from trunkline.store.records import VersionRecord
 
+_LEAST_S = 0.001
+
 
 class Slot:
     """One session in this process."""
@@ -57,6 +59,26 @@ class Slot:
         known = (self.starting, self.watching, self.stopping)
         return [task for task in known if task is not None and not task.done()]
 
+    def use(self, version: VersionRecord, idle_timeout_s: float) -> None:
+        """Count one more lease.
+
+        Args:
+            version: The session's version, which may say when it stops after its last lease.
+            idle_timeout_s: When it does otherwise.
+        """
+        self.leases += 1
+        self.stop_idle_clock()
+        self.wake("a request")
+        own = (version.definition.get("session_configuration") or {}).get("idle_timeout_seconds")
+        self.idle_timeout_s = float(own) if own is not None else idle_timeout_s
+
+    def keep_version(self, version: VersionRecord) -> VersionRecord:
+        """Return what is kept of the session's version: what is given, if that is another."""
+        kept = self.version_record
+        if kept is None or (kept is not version and kept != version):
+            kept = self.version_record = version
+        return kept
+
     def wake(self, why: str) -> None:
         """Have its agent go on, if it is frozen."""
         if self.suspension is not None:
@@ -69,6 +91,16 @@ class Slot:
         if self.suspending is not None:
             self.suspending.cancel()
             self.suspending = None
+
+    def start_idle_clock(
+        self, when_over: "Callable[[Slot], None]", left_s: float | None = None
+    ) -> None:
+        """Count idle time, all that it has or what is left of it."""
+        self.stop_idle_clock()
+        delay_s = self.idle_timeout_s if left_s is None else left_s
+        # uvloop makes a timer of no time something that can't tell when it is due.
+        loop = asyncio.get_running_loop()
+        self.idle_clock = loop.call_later(max(delay_s, _LEAST_S), when_over, self)
 
     def stop_idle_clock(self) -> None:
         """Don't count idle time any more."""

@@ -179,6 +179,9 @@ class SessionStore(Protocol):
     async def find_called(self, key: SessionKey) -> Called:
         """Return the session of that key with its version, and its agent."""
 
+    def find_called_now(self, key: SessionKey) -> Called | None:
+        """Return the same, if that takes no waiting; else None."""
+
     async def find_session(self, key: SessionKey) -> SessionRecord | None:
         """Return the session, or None."""
 

@@ -131,6 +131,21 @@ def test_leeway_allows_for_clocks_that_differ(issuer: DevelopmentIssuer) -> None
     assert "expired" in refused(lenient, issuer.issue(SUBJECT, -3600))
 
 
+def test_a_token_is_recalled_for_as_long_as_it_holds(issuer: DevelopmentIssuer) -> None:
+    at = now().timestamp()
+    verifier = TokenVerifier(
+        AuthSettings(leeway_s=0), development(AuthSettings(), issuer.jwks()), clock=lambda: at
+    )
+    token = issuer.issue("me", 60)
+    digest = hashlib.sha256(token.encode()).digest()
+    assert verifier.recall(digest) is None
+    caller = asyncio.run(verifier.identify(f"Bearer {token}"))
+    assert verifier.recall(digest) is caller
+    assert verifier.recall(digest[:-1] + b"?") is None
+    at = caller.expires_at
+    assert verifier.recall(digest) is None
+
+
 def test_a_token_from_the_future(issuer: DevelopmentIssuer, verifier: "Verifier") -> None:
     token = sign(issuer, nbf=now() + dt.timedelta(minutes=5))
     assert "isn't valid yet" in refused(verifier, token)

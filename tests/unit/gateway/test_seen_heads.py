@@ -56,7 +56,9 @@ def test_another_key_token_and_target_are_found() -> None:
     assert (found.method, found.path, found.query) == ("GET", "/else", "")
     assert sorted(found.headers) == sorted(pairs(*changes))
     assert found.header(b"authorization") == "Bearer other_"
-    assert found.forwarded == b"user-agent: me\r\nsec-websocket-key: " + OTHER_KEY + b"\r\n"
+    assert found.fields.forwarded == b"user-agent: me\r\n"
+    assert found.own_forwarded == b"sec-websocket-key: " + OTHER_KEY + b"\r\n"
+    assert found.own[b"authorization"] == b"Bearer other_"
     assert parts.size == len(head(*changes, target=b"/else"))
 
 

@@ -146,6 +146,9 @@ class RemoteSessions:
         self.is_passed_on = False
         """Whether another platform process has taken the main process's place."""
 
+    def acquire_now(self, key: SessionKey, caller: Caller, *, protocol: str) -> None:
+        """Return nothing: the main process has to be asked."""
+
     async def acquire(
         self, key: SessionKey, caller: Caller, *, protocol: str, is_named: bool = True
     ) -> RemoteLease:

@@ -99,6 +99,10 @@ class PostgresEngine:
         # Nothing is kept: another process may have changed it, and nobody tells.
         return await self.read(work)
 
+    def look_now(self, at: Hashable, work: Callable[[Db], _T]) -> _T | None:
+        # It is asked over a connection.
+        return None
+
     async def write(self, work: Callable[[Db], _T]) -> _T:
         return await self._connections.run(
             lambda connection: _patiently(lambda: self._alone(connection, work))

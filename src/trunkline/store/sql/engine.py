@@ -45,6 +45,9 @@ class Engine(Protocol):
             work: Looks it up.
         """
 
+    def look_now(self, at: Hashable, work: Callable[[Db], _T]) -> _T | None:
+        """Return what :meth:`look` would, if that takes no waiting; else None."""
+
     async def write(self, work: Callable[[Db], _T]) -> _T:
         """Run ``work`` as if nobody else were there: all of it, or, if it raises, nothing.
 

@@ -27,6 +27,9 @@ class SqlSessions:
     async def find_called(self, key: SessionKey) -> Called:
         return await self._engine.look(("called", key), lambda db: _called(db, key))
 
+    def find_called_now(self, key: SessionKey) -> Called | None:
+        return self._engine.look_now(("called", key), lambda db: _called(db, key))
+
     async def add_session(self, record: SessionRecord) -> tuple[SessionRecord, bool]:
         return await self._engine.write(lambda db: _add_session(db, record))
 

@@ -68,6 +68,12 @@ class SqliteEngine:
         except BusyError:
             return await self.read(work)
 
+    def look_now(self, at: Hashable, work: Callable[[Db], _T]) -> _T | None:
+        try:
+            return self._lookups.look(at, work)
+        except BusyError:
+            return None
+
     async def write(self, work: Callable[[Db], _T]) -> _T:
         return await self._run(lambda: self._transact(work))
 
