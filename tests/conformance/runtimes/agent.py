@@ -4,6 +4,7 @@ It answers every request with 200, except ``/exit/N``, which ends it with code N
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -81,8 +82,11 @@ while True:
     if options.hang_first and not hung:
         hung.append(connection)
         continue
-    with connection:
-        path = connection.recv(4096).split(b" ")[1].decode()
+    # Who asks may have gone before the question, or before the answer.
+    with connection, contextlib.suppress(ConnectionError):
+        if not (request := connection.recv(4096)):
+            continue
+        path = request.split(b" ")[1].decode()
         if path.startswith("/exit/"):
             os._exit(int(path.removeprefix("/exit/")))
         if path == "/flood":

@@ -18,7 +18,7 @@ from trunkline.runtimes.process.runtime import ProcessRuntime
 from trunkline.runtimes.process.settings import ProcessSettings
 
 SERVE = """
-import json as _json, os as _os, socket as _socket
+import contextlib as _contextlib, json as _json, os as _os, socket as _socket
 def serve(found):
     with open(_os.path.join(_os.environ["HOME"], "found.json"), "w") as file:
         _json.dump(found, file)
@@ -27,7 +27,8 @@ def serve(found):
     server.listen()
     while True:
         connection, _ = server.accept()
-        with connection:
+        # Who asks may have gone.
+        with connection, _contextlib.suppress(ConnectionError):
             connection.recv(4096)
             connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
 """
