@@ -29,10 +29,14 @@ class Deadlines:
         # All have the same time, so who came first is due first.
         self._due: OrderedDict[Late, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, member: Late) -> float:
         """Have it told when its time is over; return when that is, by the loop's clock."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            # Asking for it is a call to the system each time.
+            loop = self._loop = asyncio.get_running_loop()
         due = self._due[member] = loop.time() + self.delay_s
         if self._timer is None:
             self._timer = loop.call_at(due, self._tick, loop)

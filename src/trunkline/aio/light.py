@@ -33,19 +33,25 @@ class Lookout:
 
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
-        self._loop: asyncio.AbstractEventLoop
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._readers: dict[int, Callable[[], None]] = {}
         #: Those that are to be watched if what they wait for takes long.
         self.later = Deadlines(_LATER_S)
         # One for all, because reading into bytes makes as many of them as might come.
         self._room = memoryview(bytearray(_READ_BYTES))
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop. Asking asyncio for it is a call to the system each time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
     def add(self, fd: int, read: Callable[[], None]) -> None:
         """Have ``read`` called whenever a descriptor has something to read, or is at its end."""
         if self._epoll is None:
             self._epoll = select.epoll()
-            self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(self._epoll.fileno(), self._look)
+            self.loop.add_reader(self._epoll.fileno(), self._look)
         self._epoll.register(fd, select.EPOLLIN)
         self._readers[fd] = read
 
@@ -67,7 +73,7 @@ class Lookout:
     def close(self) -> None:
         """Let go of the loop's descriptor, unless a socket is watched still. Again is fine."""
         if self._epoll is not None and not self._readers:
-            self._loop.remove_reader(self._epoll.fileno())
+            self.loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._epoll = None
 
@@ -95,7 +101,6 @@ class LightTransport(asyncio.Transport):
         "_is_reading",
         "_is_watched",
         "_lookout",
-        "_loop",
         "_low",
         "_peername",
         "_protocol",
@@ -124,7 +129,6 @@ class LightTransport(asyncio.Transport):
                 connection is watched.
         """
         self._lookout = lookout
-        self._loop = asyncio.get_running_loop()
         self._socket = connected
         self._protocol: asyncio.BaseProtocol = protocol
         self._peername = peername
@@ -274,7 +278,7 @@ class LightTransport(asyncio.Transport):
         elif self._gathers:
             self._unsent = bytearray(data)
             self._is_gathering = True
-            self._loop.call_soon(self._flush)
+            self._lookout.loop.call_soon(self._flush)
         else:
             sent = self._send(data)
             if sent == len(data) or self._is_over:
@@ -313,7 +317,7 @@ class LightTransport(asyncio.Transport):
 
     def _send_later(self, data: bytearray) -> None:
         self._unsent = data
-        self._loop.add_writer(self._socket.fileno(), self._send_rest)
+        self._lookout.loop.add_writer(self._socket.fileno(), self._send_rest)
 
     def _flush(self) -> None:
         """Send what was gathered; what there is no room for waits as everything else does."""
@@ -338,7 +342,7 @@ class LightTransport(asyncio.Transport):
         left = len(self._unsent)
         if not left:
             self._unsent = None
-            self._loop.remove_writer(self._socket.fileno())
+            self._lookout.loop.remove_writer(self._socket.fileno())
         if self._is_full and left <= self._low:
             self._is_full = False
             self._protocol.resume_writing()
@@ -372,12 +376,12 @@ class LightTransport(asyncio.Transport):
         self.pause_reading()
         if self._unsent is not None:
             if not self._is_gathering:
-                self._loop.remove_writer(self._socket.fileno())
+                self._lookout.loop.remove_writer(self._socket.fileno())
             self._unsent = None
         self._is_gathering = False
         self._is_closing = self._is_over = True
         # Whoever called this isn't to be told in the middle of it.
-        self._loop.call_soon(self._lost, exc)
+        self._lookout.loop.call_soon(self._lost, exc)
 
     def _lost(self, exc: Exception | None) -> None:
         try:
