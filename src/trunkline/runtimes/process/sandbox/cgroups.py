@@ -22,8 +22,8 @@ _THREADS_LOOKED_AT = 64
 _FOLDER_MODE = 0o755
 #: More than any of a group's files that are read has.
 _READ_BYTES = 16 * 1024
-#: How long the kernel may take to let go of a group whose last process has ended.
-_REMOVE_TRIES = 50
+#: How long killed processes may take to get a processor to end, and the kernel to let go of them.
+_REMOVE_WITHIN_S = 5.0
 _REMOVE_PAUSE_S = 0.01
 #: One is made moments before its first process joins it.
 _FORGOTTEN_AFTER_S = 600.0
@@ -230,19 +230,19 @@ class Group:
                 _write(f"{folder}/{name}", text, os.O_WRONLY | os.O_TRUNC)
 
     def remove(self) -> None:
-        """Remove it; all that were in it have ended. Twice is fine."""
-        also = () if self.freezer is None else self.freezer.folders
-        for folder in dict.fromkeys((*self.folders, *also)):
-            for _ in range(_REMOVE_TRIES):
-                try:
-                    folder.rmdir()
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    time.sleep(_REMOVE_PAUSE_S)
-                else:
-                    break
+        """Remove it; all that were in it have ended, or are about to. Twice is fine."""
+        left = [*self.folders, *(() if self.freezer is None else self.freezer.folders)]
+        until = time.monotonic() + _REMOVE_WITHIN_S
+        while (left := [each for each in left if _is_left(each)]) and time.monotonic() < until:
+            time.sleep(_REMOVE_PAUSE_S)
         self.folders, self.freezer, self._counters = [], None, []
+
+
+def _is_left(folder: Path) -> bool:
+    """Remove a group; tell whether that couldn't be done."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return folder.exists()
 
 
 def _from_stat(text: str) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trunkline.runtimes.interface import Measured, ResourceUse
+from trunkline.runtimes.process.sandbox import cgroups
 from trunkline.runtimes.process.sandbox.cgroups import Group, Limits, Usage, find_cgroups
 from trunkline.runtimes.process.sandbox.freezer import Freezer, FreezerPlace
 
@@ -57,6 +58,37 @@ def test_version_2_is_read(tmp_path: Path) -> None:
     (folder / "cgroup.procs").write_text("")
     descriptors = group.open_to_join()
     assert len(descriptors) == 1
+
+
+def test_a_group_is_gone_once_its_last_process_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was killed ends when it gets a processor: on a busy machine, not soon."""
+    busy, idle = tmp_path / "memory", tmp_path / "cpu"
+    busy.mkdir()
+    idle.mkdir()
+    # The kernel refuses to remove one with processes; here a file does.
+    (busy / "cgroup.procs").write_text("9\n")
+    looks = 0
+
+    def pause(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        assert not idle.exists(), "it waits for another"
+        if looks == 200:
+            (busy / "cgroup.procs").unlink()
+
+    monkeypatch.setattr(cgroups.time, "sleep", pause)
+    Group([busy, idle, tmp_path / "gone"], 1).remove()
+    assert looks == 200
+    assert not busy.exists()
+
+
+def test_a_group_that_does_not_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cgroup.procs").write_text("9\n")
+    monkeypatch.setattr(cgroups, "_REMOVE_WITHIN_S", 0.0)
+    Group([tmp_path], 2).remove()
+    assert tmp_path.exists()
 
 
 def test_empty_groups_that_are_old_are_swept(tmp_path: Path) -> None:
