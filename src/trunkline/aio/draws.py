@@ -3,7 +3,8 @@
 import os
 from typing import Final
 
-_DRAWN_BYTES: Final = 4096
+#: What is drawn at once.
+DRAWN_BYTES: Final = 4096
 
 
 class Draws:
@@ -22,7 +23,7 @@ class Draws:
         """
         end = self._at + 2 * size
         if end > len(self._digits):
-            self._digits = os.urandom(_DRAWN_BYTES).hex()
+            self._digits = os.urandom(DRAWN_BYTES).hex()
             self._at, end = 0, 2 * size
         drawn = self._digits[self._at : end]
         self._at = end
