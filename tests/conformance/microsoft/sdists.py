@@ -19,7 +19,7 @@ import tempfile
 import tomllib
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import uv
 
@@ -83,13 +83,18 @@ def fetch(pin: Pin, cache: Path = CACHE) -> Path:
 
 def unpack(archive: Path, into: Path) -> Path:
     """Unpack tests and samples of an archive, and return the folder they are in."""
+    # Not `extractall` with its filter: Debian's Python 3.11.2 has none.
     with tarfile.open(archive) as tar:
-        wanted = [
-            member
-            for member in tar
-            if member.isfile() and member.name.split("/")[1:2] in [[name] for name in _UNPACKED]
-        ]
-        tar.extractall(into, wanted, filter="data")
+        for member in tar:
+            parts = PurePosixPath(member.name).parts
+            if not member.isfile() or parts[1:2] not in [(name,) for name in _UNPACKED]:
+                continue
+            content = tar.extractfile(member)
+            if content is None or ".." in parts or parts[0] == "/":
+                raise FetchError(f"{archive.name} has a file outside of its folder: {member.name}")
+            path = into.joinpath(*parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.read())
     return into / archive.name.removesuffix(".tar.gz")
 
 
