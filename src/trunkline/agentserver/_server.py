@@ -160,11 +160,12 @@ class AgentServer(uvicorn.Server):
             self._hurry.set()
 
     async def _wait_until(self, is_done: Callable[[], bool], seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                # Objects of uvicorn's come and go in its sets, and none tells of its going.
-                while not is_done() and not self._hurry.is_set():  # noqa: ASYNC110
-                    await asyncio.sleep(_POLL_S)
+        # Not `asyncio.timeout`: before Python 3.11.4 it doesn't end in a task that is cancelled.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        # Objects of uvicorn's come and go in its sets, and none tells of its going.
+        while not (is_done() or self._hurry.is_set()) and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(min(left, _POLL_S))
 
     async def _cancel_rest(self) -> None:
         tasks = set(self.server_state.tasks)
