@@ -22,6 +22,8 @@ from typing import Any
 from trunkline.aio.passing import Passing, PassingError, close_all
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: How long a process takes at most to end that was killed.
+_KILLED_S = 5.0
 
 
 def can_keep() -> bool:
@@ -109,6 +111,15 @@ class Keeper:
                 _end(agent)
         return None
 
+    def _await_end_of_current(self) -> None:
+        """Wait for the current process to have ended, which its predecessor has killed.
+
+        The system closes a process's connections a moment before it can be waited for.
+        """
+        assert self._current is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._current.process.wait(_KILLED_S)
+
     def _take_signals(self, numbers: bytes) -> None:
         assert self._current is not None
         for number in numbers:
@@ -154,6 +165,8 @@ class Keeper:
         self, platform: _Platform, message: dict[str, Any], files: list[int]
     ) -> dict[str, Any]:
         # Whoever asks may know of the current one's end before this process does.
+        if message.get("do") == "replace" and platform is self._leaving:
+            self._await_end_of_current()
         self._end_of_current()
         match message:
             case {"do": "spawn", "command": command, "cwd": cwd, "env": env} if len(files) == 2:
