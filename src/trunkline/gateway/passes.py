@@ -14,17 +14,12 @@ from trunkline.auth.admission import Admission
 from trunkline.auth.caller import Caller
 from trunkline.gateway.handshake import KEY
 from trunkline.gateway.requests import Fields, UpgradeRequest
+from trunkline.gateway.seen_heads import BEARER, END, KEY_LINES, KEY_NAME, TOKEN_NAME
 from trunkline.protocol.ids import SessionKey
 
 #: Each takes about a kibibyte.
 _MAX_KEPT: Final = 4096
-#: How the key is announced, as nearly everybody writes it.
-_KEY_LINES: Final = (b"\r\nSec-WebSocket-Key: ", b"\r\nsec-websocket-key: ")
 _KEY_CHARS: Final = 24
-_KEY_NAME: Final = b"sec-websocket-key"
-_TOKEN_NAME: Final = b"authorization"
-_BEARER: Final = b"Bearer "
-_END: Final = b"\r\n\r\n"
 
 
 class Name(NamedTuple):
@@ -43,11 +38,11 @@ class Name(NamedTuple):
 
 def name_of(data: bytes) -> Name | None:
     """Return the name of the head that the data begins with; None if it has none."""
-    end = data.find(_END)
+    end = data.find(END)
     if end < 0:
         return None
-    size = end + len(_END)
-    for line in _KEY_LINES:
+    size = end + len(END)
+    for line in KEY_LINES:
         at = data.find(line, 0, end)
         if at >= 0:
             at += len(line)
@@ -113,7 +108,7 @@ class Pass(NamedTuple):
 
     def request(self, name: Name, data: bytes) -> UpgradeRequest:
         """Return the request of a head of that name."""
-        own = {_KEY_NAME: name.key, _TOKEN_NAME: data[self.bearer]}
+        own = {KEY_NAME: name.key, TOKEN_NAME: data[self.bearer]}
         return UpgradeRequest("GET", self.path, self.query, self.fields, own)
 
 
@@ -134,8 +129,8 @@ class Passes:
         self, seen: SeenHead, request: UpgradeRequest, admitted: Admitted, admission: Admission
     ) -> None:
         """Remember what a head came to, if its token is one that is recalled."""
-        bearer = request.own[_TOKEN_NAME]
-        token = hashlib.sha256(bearer.removeprefix(_BEARER)).digest()
+        bearer = request.own[TOKEN_NAME]
+        token = hashlib.sha256(bearer.removeprefix(BEARER)).digest()
         shown = admission.recall(token)
         if shown is None:
             return

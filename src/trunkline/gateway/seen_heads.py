@@ -19,13 +19,13 @@ _REQUEST_LINE: Final = re.compile(
     rb"GET (/(?!/)[\w.~:@!$&'()*+,;=%/-]*)(?:\?([\w.~:@!$&'()*+,;=%/?-]*))? HTTP/1\.1(?=\r\n)"
 )
 #: How what is a request's own is announced, as nearly everybody writes it.
-_KEY_LINES: Final = (b"\r\nSec-WebSocket-Key: ", b"\r\nsec-websocket-key: ")
+KEY_LINES: Final = (b"\r\nSec-WebSocket-Key: ", b"\r\nsec-websocket-key: ")
 _TOKEN_LINES: Final = (b"\r\nAuthorization: ", b"\r\nauthorization: ")
-_BEARER: Final = b"Bearer "
+BEARER: Final = b"Bearer "
 _TOKEN_CHARACTERS: Final = string.ascii_letters.encode() + string.digits.encode() + b"-._~+/="
-_END: Final = b"\r\n\r\n"
-_KEY_NAME, _TOKEN_NAME = b"sec-websocket-key", b"authorization"
-_OWN: Final = frozenset({_KEY_NAME, _TOKEN_NAME})
+END: Final = b"\r\n\r\n"
+KEY_NAME, TOKEN_NAME = b"sec-websocket-key", b"authorization"
+_OWN: Final = frozenset({KEY_NAME, TOKEN_NAME})
 #: Where else a head may have what isn't to be kept, and is another one's each time.
 _SECRET: Final = frozenset({b"cookie", b"proxy-authorization", b"sec-websocket-protocol"})
 _MAX_KEPT: Final = 512
@@ -51,7 +51,7 @@ class Cut(NamedTuple):
 
     def bearer_in(self, data: bytes) -> slice | None:
         """Return where its token is in the data that it was cut from; None if it has none."""
-        bearer = self.own.get(_TOKEN_NAME)
+        bearer = self.own.get(TOKEN_NAME)
         if bearer is None:
             return None
         # The same bytes elsewhere in the head are as good: there is a space in them, so they aren't
@@ -62,26 +62,26 @@ class Cut(NamedTuple):
 
 def cut(data: bytes) -> Cut | None:
     """Return the parts of the head that the data begins with; None if it may not be looked up."""
-    line, end = _REQUEST_LINE.match(data), data.find(_END)
+    line, end = _REQUEST_LINE.match(data), data.find(END)
     if line is None or end < 0:
         return None
     # With the end of the line before them, and with that of the last.
     lines = data[line.end() : end + 2]
-    key, token = _value(lines, _KEY_LINES), _value(lines, _TOKEN_LINES)
+    key, token = _value(lines, KEY_LINES), _value(lines, _TOKEN_LINES)
     if key is None or not KEY.fullmatch(shown := lines[key]):
         return None
-    size = end + len(_END)
+    size = end + len(END)
     path, query = line[1], line[2] or b""
     if token is None:
         common: tuple[bytes, ...] = (lines[: key.start], lines[key.stop :])
-        return Cut(path, query, common, {_KEY_NAME: shown}, size)
+        return Cut(path, query, common, {KEY_NAME: shown}, size)
     bearer = lines[token]
-    sent = bearer.removeprefix(_BEARER)
+    sent = bearer.removeprefix(BEARER)
     if sent == bearer or not sent or sent.translate(None, _TOKEN_CHARACTERS):
         return None
     one, other = (key, token) if key.start < token.start else (token, key)
     common = lines[: one.start], lines[one.stop : other.start], lines[other.stop :]
-    return Cut(path, query, common, {_KEY_NAME: shown, _TOKEN_NAME: bearer}, size)
+    return Cut(path, query, common, {KEY_NAME: shown, TOKEN_NAME: bearer}, size)
 
 
 def _value(lines: bytes, names: tuple[bytes, ...]) -> slice | None:

@@ -1,7 +1,6 @@
 """Takes one WebSocket upgrade from its head to the relay, or refuses it in plain HTTP."""
 
 import asyncio
-import functools
 import logging
 import os
 from typing import Any, Final
@@ -281,7 +280,7 @@ class Upgrade(asyncio.Protocol):
                 self._head(admitted),
                 services.answers_due,
                 services.lookout,
-                functools.partial(self._take_outcome, admitted),
+                self._take_outcome,
             )
         except BaseException:
             lease.release()
@@ -293,9 +292,7 @@ class Upgrade(asyncio.Protocol):
         self._asked = lease, asking
         return True
 
-    def _take_outcome(
-        self, admitted: Admitted, outcome: upstream.Upgraded | TrunklineError
-    ) -> None:
+    def _take_outcome(self, outcome: upstream.Upgraded | TrunklineError) -> None:
         asked, self._asked = self._asked, None
         assert asked is not None
         lease = asked[0]

@@ -10,7 +10,12 @@ from typing import Final, NamedTuple, cast
 
 from trunkline.aio.deadlines import Deadlines
 from trunkline.aio.light import LightTransport, Lookout
-from trunkline.protocol.errors import NotFoundError, TrunklineError, UpstreamError
+from trunkline.protocol.errors import (
+    NotFoundError,
+    TrunklineError,
+    UnavailableError,
+    UpstreamError,
+)
 from trunkline.runtimes.interface import Address
 
 #: How nearly every answer begins. Others may be as good, and are looked at.
@@ -18,7 +23,6 @@ _ACCEPTED: Final = b"HTTP/1.1 101 "
 _HEAD_END = b"\r\n\r\n"
 _BEGINNING = b"host: agent\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
-_NOBODY_LISTENS: Final = "the agent isn't listening; it may be ending"
 #: The agent's queue of connections is full. Of a Unix socket nobody tells when it isn't any more.
 _TRY_AGAIN: Final = (errno.EAGAIN, errno.EALREADY)
 _FULL_QUEUE_S: Final = 0.005
@@ -104,12 +108,12 @@ class Asking(asyncio.Protocol):
             self._fail(UpstreamError("the agent's response head has no end"))
             return
         upgraded = Upgraded(transport, bytes(came[:end]), bytes(came[end + len(_HEAD_END) :]))
-        if self._takes_refusals or upgraded.head.startswith(_ACCEPTED):
+        is_good = self._takes_refusals or upgraded.head.startswith(_ACCEPTED)
+        error = None if is_good else _refusal_of(upgraded.status)
+        if error is None:
             self._end(upgraded)
-        elif (error := _refusal_of(upgraded.status)) is not None:
-            self._fail(error)
         else:
-            self._end(upgraded)
+            self._fail(error)
 
     def _whole(self, came: bytes | bytearray, end: int) -> int:
         whole = end + len(_HEAD_END)
@@ -182,15 +186,11 @@ class Connection:
             UpstreamError: If it isn't answered.
         """
         self.transport.write(head)
-        return await _outcome(self._asking, self._answer)
-
-
-async def _outcome(asking: Asking, answer: asyncio.Future[Upgraded]) -> Upgraded:
-    try:
-        return await answer
-    except BaseException:
-        asking.abort()
-        raise
+        try:
+            return await self._answer
+        except BaseException:
+            self._asking.abort()
+            raise
 
 
 def _telling(answer: asyncio.Future[Upgraded]) -> Callable[[Upgraded | TrunklineError], None]:
@@ -210,35 +210,42 @@ def _telling(answer: asyncio.Future[Upgraded]) -> Callable[[Upgraded | Trunkline
     return tell
 
 
-def _begin_to_connect(address: Address) -> tuple[socket.SocketType, Callable[[], int]]:
-    """Return a socket, and what connects it: to be called again for as long as it says so.
+_Place = str | tuple[str, int]
 
-    It returns the number of the system's error, as `socket.connect_ex` does.
+
+def _socket_for(address: Address) -> tuple[socket.SocketType, _Place]:
+    """Return a socket, and where it is to be connected to.
+
+    Raises:
+        UnavailableError: If the system has none.
     """
-    place: str | tuple[str, int]
+    place: _Place
     if address.path is not None:
         family, place = socket.AF_UNIX, address.path
     else:
         assert address.port is not None
         family, place = socket.AF_INET, ("127.0.0.1", address.port)
     # Not its subclass in Python: that takes longer to make than to connect.
-    connected = socket.SocketType(family, socket.SOCK_STREAM)
-
-    def connect() -> int:
-        error = connected.connect_ex(place)
-        if error == errno.EINPROGRESS:
-            # On loopback the other side has answered by the time that this is said.
-            error = connected.connect_ex(place)
-        return error
-
     try:
-        connected.setblocking(False)
-        if family is socket.AF_INET:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError:
-        connected.close()
-        raise
-    return connected, connect
+        connected = socket.SocketType(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        # It isn't the agent's doing: this process has as many descriptors as it may, or the system.
+        raise UnavailableError(
+            f"the platform can't connect to the agent at the moment ({exc.strerror}); try again"
+        ) from exc
+    connected.setblocking(False)
+    if family is socket.AF_INET:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected, place
+
+
+def _connect(connected: socket.SocketType, place: _Place) -> int:
+    """Connect a socket, or try again to; return the number of the system's error, or 0."""
+    error = connected.connect_ex(place)
+    if error == errno.EINPROGRESS:
+        # On loopback the other side has answered by the time that this is said.
+        error = connected.connect_ex(place)
+    return error
 
 
 async def _connect_agent(address: Address, late: asyncio.Future[Upgraded]) -> socket.SocketType:
@@ -251,18 +258,18 @@ async def _connect_agent(address: Address, late: asyncio.Future[Upgraded]) -> so
     Raises:
         ConnectError: If nobody listens there.
         UpstreamError: If it takes too long.
+        UnavailableError: If the system has no socket for it.
     """
+    connected, place = _socket_for(address)
     try:
-        connected, connect = _begin_to_connect(address)
-    except OSError as exc:
-        raise ConnectError(_NOBODY_LISTENS) from exc
-    try:
-        while (error := connect()) in _TRY_AGAIN:
+        while (error := _connect(connected, place)) in _TRY_AGAIN:
             await asyncio.wait((late,), timeout=_FULL_QUEUE_S)
             if late.done():
                 late.result()
         if error:
-            raise ConnectError(_NOBODY_LISTENS) from OSError(error, os.strerror(error))
+            raise ConnectError("the agent isn't listening; it may be ending") from OSError(
+                error, os.strerror(error)
+            )
     except BaseException:
         connected.close()
         raise
@@ -304,6 +311,7 @@ async def upgrade(
         ConnectError: If nobody listens there.
         NotFoundError: If the agent has no WebSocket handler.
         UpstreamError: If it answers anything else, or nothing in time.
+        UnavailableError: If the system has no socket for it.
     """
     answer: asyncio.Future[Upgraded] = asyncio.get_running_loop().create_future()
     asking = Asking(_telling(answer), question=head, due=due)
@@ -334,12 +342,12 @@ def ask_now(
         due: In what time its answer has to be there.
         lookout: Watches the connection.
         tell: Called with what `upgrade` returns or raises, but not before this returns.
+
+    Raises:
+        UnavailableError: If the system has no socket for it.
     """
-    try:
-        connected, connect = _begin_to_connect(address)
-    except OSError:
-        return None
-    if connect():
+    connected, place = _socket_for(address)
+    if _connect(connected, place):
         connected.close()
         return None
     asking = Asking(tell, question=head, due=due)

@@ -1,24 +1,27 @@
 """Upgrades like one before them: they get to their agent at once, and by the same rules."""
 
 import asyncio
-import logging
+import errno
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.integration.gateway.test_refusals import NOBODY, ask, assert_log_is_calm
 from tests.support.gateway import NEW_PATH, Gateway, accept_upgrade, raw_agent, running_gateway
 from tests.unit.gateway.answers import assert_refused
 from trunkline.auth.identity import Identity
 from trunkline.auth.issuer import ISSUER
 from trunkline.auth.rates import RateSettings
-from trunkline.gateway import carrier
-from trunkline.runtimes.interface import Address, ExitStatus
+from trunkline.gateway import carrier, upstream
+from trunkline.runtimes.interface import ExitStatus
 
 PATH = f"{NEW_PATH}&agent_session_id=mine&colour=red"
-NOBODY = Address(path="/nobody-listens-here.sock")
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -60,23 +63,18 @@ async def known(
 
 
 async def told(gateway: Gateway, head: bytes) -> bytes:
-    """Return the answer's head, and leave."""
+    """Return a 101, and leave, or all of a refusal."""
     gateway.sessions.closed.clear()
     reader, writer = await gateway.open()
     writer.write(head)
     answer = await reader.readuntil(b"\r\n\r\n")
-    writer.close()
     if answer.startswith(b"HTTP/1.1 101 "):
+        writer.close()
         await gateway.sessions.closed.wait()
-    return answer
-
-
-async def refusal(gateway: Gateway, head: bytes) -> bytes:
-    reader, writer = await gateway.open()
-    writer.write(head)
-    raw = await reader.read()
+        return answer
+    answer += await reader.read()
     writer.close()
-    return raw
+    return answer
 
 
 def fields(head: bytes) -> dict[str, str]:
@@ -125,7 +123,7 @@ async def test_another_target_or_header_is_looked_at(what: str) -> None:
             "header": (b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Version: 8"),
         }
         status = {"path": 404, "query": 400, "header": 426}[what]
-        answer = await refusal(gateway, head.replace(*changes[what]))
+        answer = await ask(gateway, head.replace(*changes[what]))
         assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert gateway.sessions.at_once == 0
 
@@ -134,18 +132,22 @@ async def test_who_was_revoked_since_stays_out() -> None:
     async with known(Agent()) as (gateway, head):
         revoked = [(Identity(ISSUER, "tester"), time.time() + 5)]
         assert gateway.services.admission.revocations.replace(revoked)
-        assert_refused(await refusal(gateway, head), 401, "unauthenticated", "revoked")
+        assert_refused(await ask(gateway, head), 401, "unauthenticated", "revoked")
         assert gateway.sessions.at_once == 0
 
 
-async def test_rates_hold() -> None:
+async def test_rates_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     async with known(Agent(), rates=RateSettings(upgrades_per_identity=0.5)) as (gateway, head):
-        # Ten seconds' worth is five, and two have been.
-        for _ in range(3):
-            await told(gateway, head)
-        answer = await refusal(gateway, head)
+        rate = gateway.services.rates.upgrades_by_identity
+        now = time.monotonic()
+        monkeypatch.setattr(rate, "_clock", lambda: now)
+        # Ten seconds' worth is five: nobody gets further, however long the two before took.
+        let_in = 0
+        while (answer := await told(gateway, head)).startswith(b"HTTP/1.1 101 "):
+            let_in += 1
         assert_refused(answer, 429, "rate_limited", "upgrades_per_identity")
-        assert gateway.sessions.at_once == 3
+        assert 3 <= let_in <= 5
+        assert gateway.sessions.at_once == let_in
 
 
 @pytest.mark.parametrize("whose", ["session", "identity", "address"])
@@ -155,7 +157,7 @@ async def test_numbers_of_connections_hold(whose: str) -> None:
         reader, writer = await gateway.open()
         writer.write(head)
         await reader.readuntil(b"\r\n\r\n")
-        answer = await refusal(gateway, head)
+        answer = await ask(gateway, head)
         assert_refused(answer, 429, "too_many_connections", setting)
         writer.close()
         await gateway.sessions.all_returned.wait()
@@ -184,30 +186,54 @@ async def test_an_agent_that_does_not_upgrade(raw: bytes, status: int, words: st
     agent.then = no
     async with known(agent) as (gateway, head):
         code = "not_found" if status == 404 else "upstream_failed"
-        answer = assert_refused(await refusal(gateway, head), status, code, words)
+        answer = assert_refused(await ask(gateway, head), status, code, words)
         assert answer.headers["x-agent-session-id"] == "mine"
         assert gateway.sessions.at_once == 1
 
 
 async def test_an_answer_in_pieces() -> None:
-    agent = Agent()
+    agent, asked, is_over = Agent(), asyncio.Event(), asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []
 
-    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        lines = [b"HTTP/1.1 101 X\r\n", b"connection: Upgrade\r\nupgrade: websocket\r\n", b"\r\n"]
-        for piece in (*lines, b"\x82\x03one"):
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0.01)
-        await reader.read()
+        writers.append(writer)
+        asked.set()
+        await is_over.wait()
 
-    agent.then = slowly
+    agent.then = wait
     async with known(agent) as (gateway, head):
         reader, writer = await gateway.open()
         writer.write(head)
+        await asked.wait()
+        lines = [b"HTTP/1.1 101 X\r\n", b"connection: Upgrade\r\nupgrade: websocket\r\n", b"\r\n"]
+        for piece in (*lines, b"\x82\x03one"):
+            writers[0].write(piece)
+            await gateway.answers()
         await reader.readuntil(b"\r\n\r\n")
         assert await reader.readexactly(5) == b"\x82\x03one"
         writer.close()
+        is_over.set()
+
+
+async def test_no_socket_for_the_agent_is_the_platforms_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with known(Agent()) as (gateway, head):
+        for request in (head, gateway.upgrade_head()):
+            # What is known asks at once, and the other one in a task.
+            with monkeypatch.context() as patched:
+                # Clients' sockets are made elsewhere.
+                its_own = SimpleNamespace(**{**vars(socket), "SocketType": none})
+                patched.setattr(upstream, "socket", its_own)
+                answer = assert_refused(
+                    await ask(gateway, request), 503, "unavailable", "Too many open files"
+                )
+            assert answer.headers["retry-after"]
+        assert (await told(gateway, head)).startswith(b"HTTP/1.1 101 ")
 
 
 @pytest.mark.parametrize("how", ["silence", "abort", "half-close", "drain"])
@@ -244,7 +270,7 @@ async def test_nothing_is_left_of_what_is_given_up(
         if how == "drain":
             await gateway.serving
             return
-    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == []
+    assert_log_is_calm(caplog)
 
 
 async def test_an_agent_that_has_ended_is_started_again() -> None:
