@@ -19,6 +19,10 @@ _log = logging.getLogger("trunkline.accepting")
 #: processes with the same socket.
 _AT_ONCE: Final = 32
 _PAUSE_S: Final = 1.0
+_WAY_OUT: Final = (
+    "; raise the limit on descriptors (`ulimit -n`, LimitNOFILE= of a service), or have fewer "
+    "connections"
+)
 #: What one connection fails with that has ended or that the network took back; see accept(2).
 _THAT_ONE: Final = frozenset(
     {
@@ -126,9 +130,10 @@ class Acceptor:
         if not self._is_short:
             self._is_short = True
             _log.error(
-                "no connection can be accepted, which is tried again each %g s: %s",
+                "no connection can be accepted, which is tried again each %g s: %s%s",
                 _PAUSE_S,
                 error.strerror,
+                _WAY_OUT if error.errno in (errno.EMFILE, errno.ENFILE) else "",
             )
         self._lookout.discard(self._listening.fileno())
         self._pause = asyncio.get_running_loop().call_later(_PAUSE_S, self._go_on)

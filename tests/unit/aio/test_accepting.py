@@ -159,6 +159,9 @@ async def test_where_the_system_has_nothing_left_it_is_asked_seldom(
         assert scarce.asked == 5
         (record,) = caplog.records
         assert os.strerror(number) in record.getMessage()
+        # What is to be done about it is said where something can be.
+        is_limit = number in (errno.EMFILE, errno.ENFILE)
+        assert ("ulimit -n" in record.getMessage()) == is_limit
         # Who comes later doesn't pay for it, and the next time it is said again.
         scarce.errors = [number]
         assert await answer(world.connect(b"again")) == b"AGAIN"
