@@ -1,5 +1,6 @@
 """The audit log, read by admins."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -19,8 +20,16 @@ _ALL_PATH: Final = "/api/audit"
 class Audit:
     """The operations on the audit log: reading it. Nothing changes or removes an entry."""
 
-    def __init__(self, services: ControlServices) -> None:
+    def __init__(self, services: ControlServices, flush: Callable[[], Awaitable[None]]) -> None:
+        """Make them.
+
+        Args:
+            services: The pieces of the control plane.
+            flush: Writes what this process has recorded and not yet written, so that whoever has
+                just done something finds it.
+        """
         self._services = services
+        self._flush = flush
 
     def routes(self) -> list[Route]:
         return [
@@ -52,6 +61,7 @@ class Audit:
             identity=query.get("identity"),
             action=query.get("action"),
         )
+        await self._flush()
         found = await self._services.store.list_audit(
             project, wanted, limit=limit + 1, before=query.get("after")
         )

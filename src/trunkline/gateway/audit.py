@@ -64,6 +64,7 @@ class AuditTrail:
         self._kept_for = kept_for
         self._waiting: deque[_Noted] = deque()
         self._has_some = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._forget_at = 0.0
         # Others write at the same microsecond, and so does this.
         self._name = secrets.token_hex(4)
@@ -148,11 +149,16 @@ class AuditTrail:
         """Write what waits. What can't be written stays, and is tried again."""
         if self._store is None:
             return
+        # What waits is looked at, written and taken away by one at a time: a reader asks as well.
+        async with self._writing:
+            await self._write(self._store)
+
+    async def _write(self, store: KeepsAudit) -> None:
         self._has_some.clear()
         while self._waiting:
             some = [self._record_of(noted) for noted in itertools.islice(self._waiting, _AT_ONCE)]
             try:
-                await self._store.add_audit(some)
+                await store.add_audit(some)
             except TrunklineError as exc:
                 _log.warning("the audit log is written later: %s", exc)
                 self._has_some.set()
@@ -162,4 +168,4 @@ class AuditTrail:
         loop = asyncio.get_running_loop()
         if loop.time() >= self._forget_at:
             self._forget_at = loop.time() + _FORGET_EVERY_S
-            await self._store.forget_audit(dt.datetime.now(dt.UTC) - self._kept_for)
+            await store.forget_audit(dt.datetime.now(dt.UTC) - self._kept_for)

@@ -208,7 +208,7 @@ async def _serve(
             *Responses(gateway, store=store, calls=control.calls).routes(),
             *Tickets(gateway, store).routes(),
             *ApiKeys(control).routes(),
-            *Audit(control).routes(),
+            *Audit(control, access.audit.flush).routes(),
             *RevocationList(control).routes(),
             *Secrets(control, access.secrets).routes(),
             *Conversations(control).routes(),

@@ -1,5 +1,6 @@
 """The audit log's entries, before they are written."""
 
+import asyncio
 import datetime as dt
 from collections.abc import Sequence
 from typing import Any
@@ -65,3 +66,34 @@ async def test_everything_else_is_an_entry_each(kept: Kept) -> None:
         add(trail, status, "192.0.2.1")
     await trail.flush()
     assert [entry.status for entry in kept.entries] == [101, 401, 401, 403, 403, 200, 200]
+
+
+class Slow(Kept):
+    """A store whose answer is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def add_audit(self, records: Sequence[AuditRecord]) -> None:
+        self.asked.set()
+        await self.answer.wait()
+        await super().add_audit(records)
+
+
+async def test_who_reads_while_entries_are_written_waits_and_has_each_of_them_once() -> None:
+    slow = Slow()
+    trail = AuditTrail(slow, kept_for=dt.timedelta(days=1))
+    add(trail, 200, "192.0.2.1")
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        writer = tasks.create_task(trail.flush())
+        await slow.asked.wait()
+        # This one comes while the first is under way, and its reader wants both.
+        add(trail, 201, "192.0.2.1")
+        reader = tasks.create_task(trail.flush())
+        await asyncio.sleep(0)
+        assert not reader.done()
+        slow.answer.set()
+    assert writer.done()
+    assert [entry.status for entry in slow.entries] == [200, 201]
