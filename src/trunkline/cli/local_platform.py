@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trunkline import config
+from trunkline.aio.tasks import TaskOwner
 from trunkline.cli.target import run_file
 from trunkline.client import Endpoint
 from trunkline.manifest.env_files import STATE_FOLDER
@@ -110,13 +111,14 @@ class LocalPlatform:
         if process is None or process.returncode is not None:
             return
         process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await process.wait()
-        except TimeoutError:
+        ended = TaskOwner().spawn(process.wait(), name="local platform:end", is_awaited=True)
+        # Ctrl-C has cancelled the task this is done in, where `asyncio.timeout` doesn't tell the
+        # time from another cancellation before Python 3.11.4.
+        await asyncio.wait((ended,), timeout=_STOP_TIMEOUT_S)
+        if not ended.done():
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await ended
 
 
 def _dying_with_parent() -> tuple[str, ...]:
