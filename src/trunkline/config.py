@@ -11,6 +11,7 @@ import difflib
 import inspect
 import math
 import os
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,13 @@ _S = TypeVar("_S")
 _TEXT_TYPES: tuple[Any, ...] = (bool, int, float, str, Path, Path | None, tuple[str, ...])
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_WITH_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-zA-Z]+)")
+_SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_BYTES = {"b": 1} | {
+    prefix + end: 1024**power
+    for power, prefix in enumerate("kmgt", start=1)
+    for end in ("", "b", "ib")
+}
 
 
 class SettingsError(TrunklineError):
@@ -121,21 +129,53 @@ def load(component: str, settings: type[_S], env: Mapping[str, str], **given: An
     """
     hints = get_type_hints(settings)
     values = dict(given)
-    problems = []
+    problems, wrong = [], set()
     for name in settable(settings):
         variable = variable_of(component, name)
         if name in values or variable not in env:
             continue
         try:
-            values[name] = _parse(env[variable], hints[name])
+            values[name] = _parse(name, env[variable], hints[name])
         except ValueError as exc:
             problems.append(f"{variable}={env[variable]!r}: {exc}")
-    if not problems:
+            wrong.add(name)
+    # A settings class complains of one thing at a time. What it complained of gets its default,
+    # so that it comes to the next.
+    while True:
         try:
-            return settings(**values)
+            made = settings(**values)
         except ValueError as exc:
-            problems.append(f"{component}: {exc}")
+            blamed = _blamed(str(exc), settings)
+            if not wrong.intersection(blamed):
+                problems.append(_in_variables(str(exc), component, settings, env))
+            if not blamed or blamed[0] not in values:
+                break
+            wrong.add(blamed[0])
+            del values[blamed[0]]
+        else:
+            if not problems:
+                return made
+            break
     raise SettingsError(problems)
+
+
+def _blamed(problem: str, settings: type[Any]) -> list[str]:
+    """Name the fields that a settings class's complaint is about: it begins with the first."""
+    names = set(settable(settings))
+    first, *others = re.findall(r"\w+", problem) or [""]
+    return [first, *(w for w in others if "_" in w and w in names)] if first in names else []
+
+
+def _in_variables(problem: str, component: str, settings: type[Any], env: Mapping[str, str]) -> str:
+    """Tell a settings class's complaint with the variables that an operator knows."""
+    hints = get_type_hints(settings)
+    for name in dict.fromkeys(_blamed(problem, settings)):
+        variable = variable_of(component, name)
+        # Other values may be secret.
+        is_shown = hints[name] in (int, float) and variable in env
+        shown = f"{variable}={env[variable]}" if is_shown else variable
+        problem = shown.join(re.split(rf"\b{name}\b", problem, maxsplit=1))
+    return problem if PREFIX in problem else f"{component}: {problem}"
 
 
 def check_unknown(env: Mapping[str, str], components: Mapping[str, type[Any]]) -> None:
@@ -160,7 +200,7 @@ def check_unknown(env: Mapping[str, str], components: Mapping[str, type[Any]]) -
         raise SettingsError(problems)
 
 
-def _parse(text: str, hint: Any) -> Any:
+def _parse(name: str, text: str, hint: Any) -> Any:
     text = text.strip()
     if hint is bool:
         return _parse_bool(text)
@@ -171,15 +211,24 @@ def _parse(text: str, hint: Any) -> Any:
     if hint == tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if hint in (int, float):
-        return _parse_number(text, hint)
+        return _parse_number(name, text, hint)
     return text
 
 
-def _parse_number(text: str, hint: type[int] | type[float]) -> int | float:
+def _parse_number(name: str, text: str, hint: type[int] | type[float]) -> int | float:
     kind = "a whole number" if hint is int else "a number"
+    units: Mapping[str, float] = {}
+    if name.endswith("_bytes"):
+        kind, units = f"{kind} of bytes", _BYTES
+    elif name.endswith("_s") and not name.endswith("_per_s"):
+        kind, units = f"{kind} of seconds", _SECONDS
     try:
         number = hint(text)
     except ValueError:
+        meant = _WITH_UNIT.fullmatch(text)
+        if meant is not None and meant[2].lower() in units:
+            amount = round(float(meant[1]) * units[meant[2].lower()], 6)
+            kind += f" without a unit: {int(amount) if amount.is_integer() else amount}"
         raise ValueError(f"give {kind}") from None
     # A deadline of nan is never over, and one of inf no deadline.
     if not math.isfinite(number):

@@ -55,4 +55,4 @@ def test_a_bad_setting_is_told_through_the_keeper(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no ready line"):
         platform.start()
     assert platform.wait() == 2
-    assert "max_head_bytes must be at least 1024" in platform.log()
+    assert "TRUNKLINE_GATEWAY_MAX_HEAD_BYTES=1 must be at least 1024" in platform.log()

@@ -12,8 +12,9 @@ from trunkline.auth.discovery import is_safe_url
 from trunkline.auth.grants import Grants
 from trunkline.auth.keys import ALGORITHMS
 from trunkline.auth.settings import AuthSettings
-from trunkline.config import SettingsError
+from trunkline.config import SettingsError, variable_of
 
+_FILE: Final = variable_of("auth", "providers_file")
 _DEFAULT_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
 _ENTRA_AUTHORITY: Final = "https://login.microsoftonline.com"
 _ENTRA_V1: Final = "https://sts.windows.net"
@@ -90,9 +91,9 @@ def load_providers(settings: AuthSettings) -> list[Provider]:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as exc:
-        raise SettingsError([f"providers_file: can't read {path}: {exc.strerror}"]) from None
+        raise SettingsError([f"{_FILE}: can't read {path}: {exc.strerror}"]) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise SettingsError([f"providers_file: {path} isn't TOML: {exc}"]) from None
+        raise SettingsError([f"{_FILE}: {path} isn't TOML: {exc}"]) from None
     problems = [f"{path}: {name!r} isn't known" for name in document if name != "provider"]
     tables = document.get("provider")
     if not isinstance(tables, list) or not tables:

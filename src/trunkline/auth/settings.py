@@ -65,7 +65,10 @@ class AuthSettings:
     """Seconds a provider has to answer a request for its keys or about a token."""
 
     def __post_init__(self) -> None:
-        Grants.parse(self.development_roles)
+        try:
+            Grants.parse(self.development_roles)
+        except ValueError as exc:
+            raise ValueError(f"development_roles: {exc}") from None
         if self.development_issuer not in ("loopback", "always", "never"):
             raise ValueError("development_issuer must be loopback, always or never")
         if not self.audience:

@@ -215,7 +215,10 @@ class GatewaySettings:
                 raise ValueError(f"trusted_proxies: {exc}; give networks like 10.0.0.0/8") from None
 
     def _check_access(self) -> None:
-        Origins(self.allowed_origins)
+        try:
+            Origins(self.allowed_origins)
+        except ValueError as exc:
+            raise ValueError(f"allowed_origins: {exc}") from None
         if self.on_expiry not in ("ignore", "close", "refresh"):
             raise ValueError("on_expiry must be ignore, close or refresh")
         if not 0.05 <= self.credential_check_s <= 60:

@@ -40,6 +40,22 @@ class Sample:
             raise ValueError("count must be at most 10")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """Settings with units."""
+
+    wait_s: float = 1.0
+    """Seconds."""
+    most_bytes: int = 1024
+    """Bytes."""
+    calls_per_s: float = 1.0
+    """Calls a second."""
+
+    def __post_init__(self) -> None:
+        if self.wait_s == 13:
+            raise ValueError("no thirteens here")
+
+
 def loaded(**env: str) -> Sample:
     variables = {f"TRUNKLINE_SAMPLE_{name.upper()}": value for name, value in env.items()}
     return load("sample", Sample, variables, given=Path("/g"))
@@ -104,6 +120,36 @@ def test_a_folder_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bad_value_is_named_with_what_would_be_right(name: str, text: str, words: str) -> None:
     (problem,) = problems_of(**{name: text})
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "right"),
+    [
+        ("wait_s", "15m", "seconds without a unit: 900"),
+        ("wait_s", "1.5 h", "seconds without a unit: 5400"),
+        ("wait_s", "250ms", "seconds without a unit: 0.25"),
+        ("wait_s", "10 parsecs", "give a number of seconds"),
+        ("most_bytes", "64k", "bytes without a unit: 65536"),
+        ("most_bytes", "2GiB", "bytes without a unit: 2147483648"),
+        ("most_bytes", "many", "give a whole number of bytes"),
+        ("calls_per_s", "5s", "give a number"),
+    ],
+)
+def test_a_value_with_a_unit_is_answered_with_the_number_it_means(
+    name: str, text: str, right: str
+) -> None:
+    variable = f"TRUNKLINE_UNITS_{name.upper()}"
+    with pytest.raises(SettingsError) as caught:
+        load("units", Units, {variable: text})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{variable}={text!r}: ")
+    assert problem.endswith(right)
+
+
+def test_what_fits_no_field_is_told_of_the_component() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load("units", Units, {"TRUNKLINE_UNITS_WAIT_S": "13"})
+    assert caught.value.problems == ["units: no thirteens here"]
 
 
 def test_all_bad_values_are_told_at_once() -> None:

@@ -52,8 +52,8 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert len(problems) == 4
     for words in (
         "MAX_HEAD_BYTES",
-        "idle_timeout_s",
-        "leeway_s",
+        "TRUNKLINE_SESSIONS_IDLE_TIMEOUT_S=0 must be more than 0",
+        "TRUNKLINE_AUTH_LEEWAY_S=1000 must be between 0 and 300",
         "mean TRUNKLINE_GATEWAY_PROJECTS",
     ):
         assert any(words in problem for problem in problems)
@@ -73,7 +73,49 @@ def test_everything_wrong_is_told_at_once() -> None:
 )
 def test_values_that_make_no_sense(variable: str, value: str) -> None:
     (problem,) = problems_of({variable: value})
-    assert variable.partition("_")[2].partition("_")[2].lower() in problem
+    assert problem.startswith(variable)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("GATEWAY_ALLOWED_ORIGINS", "*", "'*' isn't an origin"),
+        ("GATEWAY_TRUSTED_PROXIES", "proxy", "give networks like 10.0.0.0/8"),
+        ("AUTH_DEVELOPMENT_ROLES", "boss", "'boss' isn't a grant"),
+        ("PROCESS_DIRECT_RESOLVERS", "dns", "has 'dns'; give IPv4 addresses such as 9.9.9.9"),
+        ("PROCESS_EGRESS_PRIVATE", "lan", "has 'lan'; give networks such as 10.1.0.0/16"),
+        ("PROCESS_SANDBOX", "on", "is 'on'; give off, auto or required"),
+        ("GATEWAY_ON_EXPIRY", "shut", "must be ignore, close or refresh"),
+    ],
+)
+def test_what_is_wrong_with_a_word_is_said_of_its_variable(
+    variable: str, value: str, problem: str
+) -> None:
+    (told,) = problems_of({f"TRUNKLINE_{variable}": value})
+    assert told.startswith(f"TRUNKLINE_{variable}")
+    assert problem in told
+
+
+def test_two_wrong_values_of_one_component_are_both_told() -> None:
+    problems = problems_of(
+        {
+            "TRUNKLINE_SESSIONS_IDLE_TIMEOUT_S": "15m",
+            "TRUNKLINE_SESSIONS_READY_TIMEOUT_S": "-1",
+            "TRUNKLINE_SESSIONS_NODE_TIMEOUT_S": "1",
+        }
+    )
+    assert problems == [
+        "TRUNKLINE_SESSIONS_IDLE_TIMEOUT_S='15m': give a number of seconds without a unit: 900",
+        "TRUNKLINE_SESSIONS_READY_TIMEOUT_S=-1 must be more than 0",
+        "TRUNKLINE_SESSIONS_NODE_TIMEOUT_S=1 must be at least three times "
+        "TRUNKLINE_SESSIONS_UPKEEP_INTERVAL_S",
+    ]
+
+
+def test_a_password_in_a_wrong_value_is_not_repeated() -> None:
+    (told,) = problems_of({"TRUNKLINE_STORE_URL": "mysql://me:hush@db/x"})
+    assert told.startswith("TRUNKLINE_STORE_URL must begin with postgresql://")
+    assert "hush" not in told
 
 
 _SECONDS = [

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
@@ -128,16 +129,13 @@ class ProcessSettings:
                 "are; give outbound, whose proxy holds to names, or no egress_allow"
             )
             raise ValueError(msg)
-        for address in self.direct_resolvers:
-            IPv4Address(address)
+        self._check_addresses()
         if self.start not in _STARTS:
             msg = f"start is {self.start!r}; give zygote or spawn"
             raise ValueError(msg)
         for name in ("forks_ahead", "starts_at_once"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more")
-        for network in self.egress_private:
-            ip_network(network, strict=False)
         if not 1 <= self.uid_first < self.uid_first + self.uid_count < 2**32 - 1:
             msg = "uid_first and uid_count must leave user ids between 1 and 4294967294"
             raise ValueError(msg)
@@ -145,3 +143,15 @@ class ProcessSettings:
             if getattr(self, name) <= 0:
                 msg = f"{name} must be more than 0"
                 raise ValueError(msg)
+
+    def _check_addresses(self) -> None:
+        for name, kind, such_as in (
+            ("direct_resolvers", IPv4Address, "IPv4 addresses such as 9.9.9.9"),
+            ("egress_private", partial(ip_network, strict=False), "networks such as 10.1.0.0/16"),
+        ):
+            for value in getattr(self, name):
+                try:
+                    kind(value)
+                except ValueError:
+                    msg = f"{name} has {value!r}; give {such_as}"
+                    raise ValueError(msg) from None
