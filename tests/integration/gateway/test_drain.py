@@ -55,7 +55,7 @@ async def busy(gateway: Gateway) -> AsyncIterator["asyncio.Task[int | None]"]:
 
 
 async def test_nothing_new_is_begun_while_what_is_in_use_goes_on() -> None:
-    async with echo_gateway(drain_timeout_s=1.5, drain_quiet_s=0.3) as gateway:
+    async with echo_gateway(drain_timeout_s=4, drain_quiet_s=1.5) as gateway:
         async with busy(gateway) as talking:
             started = time.monotonic()
             gateway.server.stop()
@@ -71,28 +71,30 @@ async def test_nothing_new_is_begun_while_what_is_in_use_goes_on() -> None:
             assert b"retry-after:" in answer.lower()
             assert not talking.done()
             assert await talking == 1001
-            # As late as its close handshake allows, and not later.
-            assert 1.0 < time.monotonic() - started < 1.5 + 0.5
+            # As late as its close handshake allows, and not later: then it would have been cut.
+            assert time.monotonic() - started > 3
         await gateway.serving
-        assert gateway.sessions.ended[0]["closed_by"] == "drain"
+        (event,) = gateway.sessions.ended
+        assert (event["closed_by"], event["was_cut"]) == ("drain", False)
 
 
 async def test_idle_connections_are_closed_at_once() -> None:
-    async with echo_gateway(drain_timeout_s=5, drain_quiet_s=0.3) as gateway:
+    async with echo_gateway(drain_timeout_s=60, drain_quiet_s=1.0) as gateway:
         async with gateway.connect() as idle, busy(gateway) as talking:
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.1)
             started = time.monotonic()
             gateway.server.stop()
             await idle.wait_closed()
             assert idle.close_code == 1001
-            assert time.monotonic() - started < 1
+            # Who is in use has another half a minute.
+            assert time.monotonic() - started < 10
             assert not talking.done()
             gateway.server.stop()
         await gateway.serving
 
 
 async def test_one_in_use_is_closed_when_it_falls_quiet() -> None:
-    async with echo_gateway(drain_timeout_s=30, drain_quiet_s=0.3) as gateway:
+    async with echo_gateway(drain_timeout_s=30, drain_quiet_s=1.0) as gateway:
         async with gateway.connect() as websocket:
             await websocket.send("a")
             gateway.server.stop()
@@ -123,17 +125,17 @@ async def test_all_clients_hear_of_it_before_any_agent_does(
 
     monkeypatch.setattr(Relay, "_write_close", note)
     monkeypatch.setattr(Drain, "_until_idle_s", look)
-    async with echo_gateway(drain_timeout_s=5, drain_quiet_s=0.5) as gateway:
+    async with echo_gateway(drain_timeout_s=30, drain_quiet_s=1.5) as gateway:
         async with contextlib.AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(gateway.connect()) for _ in range(10)]
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(1.6)
             clients.append(await stack.enter_async_context(gateway.connect()))
             gateway.server.stop()
             for client in clients:
                 await client.wait_closed()
                 assert client.close_code == 1001
         await gateway.serving
-    # The last one was in use until half a second before.
+    # The last one was in use a moment before.
     assert told == ["client"] * 10 + ["agent"] * 10 + ["client", "agent"]
     # Not at each turn: with thousands of them that alone would take all the time there is.
     assert looks <= 14
@@ -242,7 +244,7 @@ async def test_the_agent_is_told_first_and_finishes_its_sentence(
     while not Path(path).exists():  # noqa: ASYNC110 - files tell nobody
         await asyncio.sleep(0.01)
     async with running_gateway(
-        Address(path=path), drain_timeout_s=20, drain_quiet_s=1.0
+        Address(path=path), drain_timeout_s=20, drain_quiet_s=5.0
     ) as gateway:
         async with gateway.connect() as websocket:
             assert await websocket.recv() == "word 0"
@@ -309,7 +311,7 @@ async def _drain_many(count: int, timeout_s: float) -> None:
 
 
 async def test_everybody_sees_1001_in_time() -> None:
-    await _drain_many(40, 3.0)
+    await _drain_many(40, 5.0)
 
 
 @pytest.mark.long

@@ -262,9 +262,9 @@ async def test_a_silent_connection_is_closed() -> None:
 
 
 async def test_a_ping_keeps_a_connection_open() -> None:
-    async with echo_gateway(idle_connection_s=0.4) as gateway:
+    async with echo_gateway(idle_connection_s=1.2) as gateway:
         async with gateway.connect(ping_interval=0.05) as websocket:
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(2.4)
             await websocket.send("here")
             assert await websocket.recv() == "here"
 
@@ -330,7 +330,12 @@ async def test_what_waits_for_a_slow_reader_is_bounded_and_measured(compiled: bo
 
     most = 100_000
     # The sweep looks as often as the shortest time needs.
-    settings = {"write_buffer_bytes": most, "compiled_relay": compiled, "stalled_reader_s": 2.0}
+    settings = {
+        "write_buffer_bytes": most,
+        "compiled_relay": compiled,
+        "stalled_reader_s": 2.0,
+        "close_timeout_s": 0.2,
+    }
     async with raw_agent(flood) as address, running_gateway(address, **settings) as gateway:
         _, writer = await upgraded(gateway)
         seen = []
@@ -357,7 +362,7 @@ async def test_a_client_that_reads_slowly_is_not_stalled() -> None:
         await reader.read()
 
     async with raw_agent(send_much) as address:
-        async with running_gateway(address, stalled_reader_s=0.4) as gateway:
+        async with running_gateway(address, stalled_reader_s=1.2) as gateway:
             loop = asyncio.get_running_loop()
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
@@ -366,7 +371,7 @@ async def test_a_client_that_reads_slowly_is_not_stalled() -> None:
             await loop.sock_sendall(sock, gateway.upgrade_head())
             got = 0
             # A little at a time, for far longer than a reader may be stalled.
-            for _ in range(12):
+            for _ in range(24):
                 got += len(await loop.sock_recv(sock, 8192))
                 await asyncio.sleep(0.1)
             while got < 256 * len(FLOOD):
