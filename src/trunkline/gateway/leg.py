@@ -171,12 +171,9 @@ class Leg(asyncio.Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether all its bytes are sent, and nothing of it needs a decision."""
-        return (
-            not self.is_lost
-            and not self.transport.is_closing()
-            and not self.transport.get_write_buffer_size()
-            and not self.scanner.is_special
+        """Whether all its bytes are sent."""
+        return not (
+            self.is_lost or self.transport.is_closing() or self.transport.get_write_buffer_size()
         )
 
     def stalled_s(self, now: float) -> float:

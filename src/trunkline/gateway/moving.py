@@ -133,13 +133,18 @@ class Departure:
                 )
 
     async def _move_relays(self, to: NextProcess, moved: Moved) -> None:
-        waiting = [r for r in self._services.relayed if not r.relay.is_encrypted]
+        # One that is ending is read on, and never held: what it waits for is what comes next.
+        waiting = [
+            relayed
+            for relayed in self._services.relayed
+            if not (relayed.relay.is_encrypted or relayed.relay.is_ending)
+        ]
         fresh = [relayed for relayed in waiting if not self._tries[relayed]]
         for begin in range(0, len(fresh), _AT_ONCE):
             await self._move_batch(fresh[begin : begin + _AT_ONCE], 0.0, to, moved)
         for relayed in waiting:
             tries = self._tries[relayed]
-            if tries and relayed in self._services.relayed:
+            if tries and relayed in self._services.relayed and not relayed.relay.is_ending:
                 patience_s = min(_PATIENCE_S * 2.0 ** (tries - 1), _MOST_PATIENCE_S)
                 await self._move_batch([relayed], patience_s, to, moved)
 
@@ -160,7 +165,11 @@ class Departure:
         try:
             for relayed in batch:
                 taken = relayed.detach()
-                while taken is None and loop.time() < began + patience_s:
+                while (
+                    taken is None
+                    and not relayed.relay.is_ending
+                    and loop.time() < began + patience_s
+                ):
                     await asyncio.sleep(_POLL_S)
                     taken = relayed.detach()
                 if taken is None:

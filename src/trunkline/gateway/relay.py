@@ -144,13 +144,12 @@ class Relay:
         is_movable = self._carried is not None or self._is_settled()
         if not is_movable or (files := duplicates_of(legs)) is None:
             return None
-        taken: tuple[Taken, ...]
         if self._carried is not None:
             taken, self._carried = self._carried.take_back(), None
             for leg, state in zip(legs, taken, strict=True):
                 leg.scanner.controls = leg.controls_before + state.controls
         else:
-            taken = tuple(leg.take() for leg in legs)
+            taken = self.downstream.take(), self.upstream.take()
         self._may_carry, self._has_ended = False, True
         downstream, upstream = (
             leg.moved(state, file) for leg, state, file in zip(legs, taken, files, strict=True)
@@ -171,14 +170,15 @@ class Relay:
             leg.come_back()
         self._go_on(((self.downstream, moved.downstream), (self.upstream, moved.upstream)))
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether somebody closes it, or has begun to say so: the rest has to be read to end it."""
+        is_special = self.downstream.scanner.is_special or self.upstream.scanner.is_special
+        return self._timer is not None or self._is_closing or is_special
+
     def _is_settled(self) -> bool:
         """Whether all that was read is sent, and nothing needs a decision."""
-        return (
-            self._timer is None
-            and not self._is_closing
-            and self.downstream.is_quiet
-            and self.upstream.is_quiet
-        )
+        return not self.is_ending and self.downstream.is_quiet and self.upstream.is_quiet
 
     def start(self, from_agent: bytes, from_client: bytes) -> None:
         """Start copying, with what has come so far. The agent's reading is paused."""

@@ -7,17 +7,17 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from tests.integration.gateway.test_relay import agent, echo
-from tests.support.gateway import NEW_PATH, Gateway, accept_upgrade, running_gateway
+from tests.integration.gateway.test_relay import agent as echo_agent, echo
+from tests.support.gateway import NEW_PATH, Gateway, accept_upgrade, raw_agent, running_gateway
 from trunkline.aio.light import LightTransport, Lookout
 from trunkline.aio.passing import PassingError, close_all
-from trunkline.gateway import carrier
+from trunkline.gateway import carrier, moving
 from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.moved import Arrival, MovedRelay, arrive
 from trunkline.gateway.moving import Departure, Entrance
@@ -25,6 +25,7 @@ from trunkline.gateway.relay import Relay
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import Summary
 from trunkline.protocol.ids import NodeId, SessionKey
+from trunkline.runtimes.interface import Address
 from trunkline.sessions.elsewhere import SessionElsewhereError
 from trunkline.store.records import NodeRecord
 
@@ -288,11 +289,13 @@ class Way:
 
 
 @asynccontextmanager
-async def two_gateways() -> AsyncIterator[tuple[Gateway, Gateway, Way, Departure]]:
+async def two_gateways(
+    agent: AbstractAsyncContextManager[Address] | None = None, **settings: Any
+) -> AsyncIterator[tuple[Gateway, Gateway, Way, Departure]]:
     async with (
-        agent(echo) as address,
-        running_gateway(address) as old,
-        running_gateway(address) as new,
+        agent or echo_agent(echo) as address,
+        running_gateway(address, **settings) as old,
+        running_gateway(address, **settings) as new,
     ):
 
         async def lease_moved(_: SessionKey) -> Any:
@@ -325,6 +328,42 @@ async def test_a_gateways_relays_go_on_in_another_and_no_byte_changes_its_place(
         ended = [*old.sessions.ended, *new.sessions.ended]
         assert len(ended) == 1
         assert ended[0]["in"]["frames"] == 301
+
+
+@pytest.mark.usefixtures("relay_of")
+@pytest.mark.parametrize("seen", [3, 8])
+async def test_one_that_is_ending_is_read_on_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, seen: int
+) -> None:
+    # Whoever is held until it is settled, and can't be, is held for good.
+    monkeypatch.setattr(moving, "_PATIENCE_S", 60.0)
+    monkeypatch.setattr(moving, "_MOST_PATIENCE_S", 60.0)
+    closing, answer = b"\x88\x82\0\0\0\0\x03\xe8", b"\x88\x02\x03\xe8"
+    got, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept_upgrade(reader, writer)
+        await reader.readexactly(seen)
+        got.set()
+        await reader.readexactly(len(closing) - seen)
+        await may_answer.wait()
+        writer.write(answer)
+
+    async with two_gateways(raw_agent(serve)) as (old, _, way, departure):
+        reader, writer = await old.open()
+        writer.write(old.upgrade_head())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(closing[:seen])
+        await got.wait()
+        departing = asyncio.create_task(departure.move(way, 10.0))
+        # By then it has been tried for a second time.
+        await asyncio.sleep(0.05)
+        writer.write(closing[seen:])
+        may_answer.set()
+        assert await reader.read() == answer
+        moved = await departing
+        assert (moved.relays, moved.left) == (0, 0)
+        writer.close()
 
 
 async def test_who_ends_before_it_has_taken_a_relay_touches_nothing_of_it() -> None:
