@@ -21,7 +21,8 @@ _MAX_REMEMBERED: Final = 20_000
 class RateSettings:
     """How many a second, in each process of the platform, whose workers count together.
 
-    Ten seconds' worth may come at once; 0 is no limit. An address of IPv6 counts as its /64.
+    Ten seconds' worth may come at once; who comes more often is refused with 429 and told when to
+    come again. 0 is no limit. An address of IPv6 counts as its /64.
     """
 
     upgrades_per_address: float = 200.0

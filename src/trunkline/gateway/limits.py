@@ -135,7 +135,8 @@ class Tally:
 
     def _refusal(self) -> TooManyConnectionsError:
         return TooManyConnectionsError(
-            f"{self._whose} has {self._most} connections open, and may have no more "
+            f"{self._whose} has {self._most} connection{'s' * (self._most != 1)} open, and may "
+            "have no more "
             f"({self._setting}); close some, or try again later"
         ).by_limit(self._setting)
 

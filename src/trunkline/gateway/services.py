@@ -19,6 +19,7 @@ from trunkline.gateway.carrier import Carrier
 from trunkline.gateway.leases import Sessions
 from trunkline.gateway.limits import ConnectionLimits
 from trunkline.gateway.live import ErrorsToday, LiveConnections
+from trunkline.gateway.notices import LimitNotices
 from trunkline.gateway.passes import Passes
 from trunkline.gateway.peers import Peers
 from trunkline.gateway.routes import Projects
@@ -67,6 +68,8 @@ class GatewayServices:
     """What connections are counted in, if several processes have the limits in common."""
     stranded: list[tuple[int, bytes]] = field(default_factory=list)
     """Connections that are to be moved to another process: their files, and what was read."""
+    notices: LimitNotices = field(default_factory=LimitNotices)
+    """Tells the log which limits refuse."""
     relayed: set[Any] = field(default_factory=set)
     """The connections that are relayed now, each a `gateway.relayed.Relayed`."""
     answering: set[Answering] = field(default_factory=set)
@@ -105,6 +108,7 @@ class GatewayServices:
             raise UnavailableError("the platform is restarting; connect again")
 
     def count_refusal(self, error: TrunklineError) -> None:
-        """Count it, if it is about a limit."""
+        """Count it, if it is about a limit, and see to it that the log tells of it."""
         if error.limit:
             self.metrics.refusals.labels(error.limit).inc()
+            self.notices.refused(error)

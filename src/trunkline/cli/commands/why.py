@@ -50,7 +50,10 @@ def why(  # noqa: PLR0913 - one parameter per option
         output.put_json([end.as_dict() for end in ends])
         return
     if not ends:
-        output.say(f"no connection to {agent} has ended in session {sid}")
+        output.say(
+            f"no connection to {agent} has ended in session {sid}; what was refused before it "
+            "began is in the platform's log"
+        )
     for end in ends:
         _put(end, agent, sid)
 
