@@ -1,9 +1,11 @@
 """Lets callers in: from a request's headers to a caller, or to 401."""
 
+import functools
+
 from trunkline.auth import noted
 from trunkline.auth.caller import Caller, HeaderGetter, acting_for
 from trunkline.auth.revocations import Revocations
-from trunkline.auth.verify import TokenVerifier
+from trunkline.auth.verify import Later, TokenVerifier
 
 
 class Admission:
@@ -30,7 +32,23 @@ class Admission:
         Raises:
             AuthenticationError: If nobody can be told from it, or they were revoked.
         """
-        caller = await self._verifier.identify(authorization)
+        told = self.look(authorization)
+        return told if isinstance(told, Caller) else await told()
+
+    def look(self, authorization: str | None) -> Caller | Later:
+        """Return the same, or what tells it where something has to be waited for.
+
+        Raises:
+            AuthenticationError: As for :meth:`identify`.
+        """
+        told = self._verifier.look(authorization)
+        if isinstance(told, Caller):
+            self.revocations.check(told)
+            return told
+        return functools.partial(self._unless_revoked, told)
+
+    async def _unless_revoked(self, told: Later) -> Caller:
+        caller = await told()
         self.revocations.check(caller)
         return caller
 

@@ -1,22 +1,25 @@
 """Verifies bearer tokens: issuer, algorithm, key, signature, time, audience, and what they grant.
 
 A token that was verified is remembered by its digest until it expires, so a client that comes
-again costs a hash and a look into a table. Nothing here blocks: the only wait is for an issuer's
-keys, and there is at most one request for them at a time.
+again costs a hash and a look into a table. Nothing here blocks. Where something has to be waited
+for, which is an issuer's keys or whoever knows opaque tokens, that is said and not done: what needs
+no waiting is told in the very call that asks.
 """
 
+import functools
 import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from trunkline.auth.caller import Caller
 from trunkline.auth.claims import ClaimsMapping
 from trunkline.auth.compact import Compact, take_apart
 from trunkline.auth.grants import Grants
+from trunkline.auth.identity import Identity
 from trunkline.auth.issuer import ALGORITHM, ISSUER, ROLES_CLAIM
-from trunkline.auth.keys import FixedKeys, KeySource
+from trunkline.auth.keys import FixedKeys, KeySource, PublicKey
 from trunkline.auth.providers import Provider
 from trunkline.auth.settings import AuthSettings
 from trunkline.auth.validity import check_claims
@@ -26,6 +29,31 @@ _ABSENT: Final = (
     "no bearer token: send `Authorization: Bearer TOKEN`; "
     "`trunkline token` prints one for development"
 )
+_UNSIGNED: Final = "the token doesn't verify"
+#: Tells who it is where something has to be waited for. Called once, if at all.
+Later = Callable[[], Awaitable[Caller]]
+
+
+class _Claimed(NamedTuple):
+    """A token that would be good if its signature were.
+
+    Attributes:
+        digest: The token's, SHA-256.
+        parts: What it is made of.
+        provider: Whose it says it is.
+        keys: That provider's.
+        identity: Who it says it is about.
+        expires_at: When it ends, in Unix seconds.
+        issued_at: When it was issued, in Unix seconds.
+    """
+
+    digest: bytes
+    parts: Compact
+    provider: Provider
+    keys: KeySource
+    identity: Identity
+    expires_at: float
+    issued_at: float
 
 
 class OpaqueTokens(Protocol):
@@ -69,8 +97,24 @@ class TokenVerifier:
         self._verified: OrderedDict[bytes, tuple[Caller, KeySource, int]] = OrderedDict()
         self._max_verified = settings.max_verified_tokens
 
-    def identify(self, authorization: str | None) -> Awaitable[Caller]:
+    async def identify(self, authorization: str | None) -> Caller:
         """Return who sends this ``Authorization`` header.
+
+        Raises:
+            TrunklineError: As for :meth:`look`, and for what that says has to be waited for.
+        """
+        return await _told(self.look(authorization))
+
+    async def identify_token(self, token: str) -> Caller:
+        """Return whose token it is.
+
+        Raises:
+            TrunklineError: As for :meth:`identify`.
+        """
+        return await _told(self._look_at(token))
+
+    def look(self, authorization: str | None) -> Caller | Later:
+        """Return who sends this ``Authorization`` header, or what tells it later.
 
         Raises:
             AuthenticationError: If nobody can be told from it; the text says what is wrong
@@ -84,14 +128,9 @@ class TokenVerifier:
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise AuthenticationError("the Authorization header must be `Bearer TOKEN`")
-        return self.identify_token(token)
+        return self._look_at(token)
 
-    async def identify_token(self, token: str) -> Caller:
-        """Return whose token it is.
-
-        Raises:
-            TrunklineError: As for :meth:`identify`.
-        """
+    def _look_at(self, token: str) -> Caller | Later:
         sent = token.encode("utf-8", "surrogateescape")
         digest = hashlib.sha256(sent).digest()
         known = self.recall(digest)
@@ -99,29 +138,63 @@ class TokenVerifier:
             return known
         for knower in self._opaque:
             if knower.is_theirs(token):
-                return await knower.identify(token)
+                return functools.partial(knower.identify, token)
         # What costs nothing comes first: nobody makes the platform look for keys, or verify a
         # signature, with a token that couldn't be good anyway.
         parts = take_apart(sent)
         provider, keys = self._issuer_of(parts)
         expires_at, issued_at = check_claims(parts.claims, provider, self._clock())
         identity = provider.claims.identity_of(parts.claims, provider.identity_issuer)
-        key = keys.known(parts.key_id) or await keys.find(parts.key_id)
+        claimed = _Claimed(digest, parts, provider, keys, identity, expires_at, issued_at)
+        key = keys.known(parts.key_id)
+        if key is None:
+            return functools.partial(self._find_key, claimed)
+        return self._check(claimed, key)
+
+    async def _find_key(self, claimed: _Claimed) -> Caller:
+        key = await claimed.keys.find(claimed.parts.key_id)
         if key is None:
             raise AuthenticationError("the token's key id isn't known here")
+        return await _told(self._check(claimed, key))
+
+    def _check(self, claimed: _Claimed, key: PublicKey) -> Caller | Later:
+        """Check the signature."""
+        parts = claimed.parts
         if parts.algorithm not in key.algorithms:
             raise AuthenticationError("the token's algorithm isn't the one its key is for")
-        generation = keys.generation
+        if key.verifies(parts.algorithm, parts.signed, parts.signature):
+            return self._caller_of(claimed)
+        if parts.key_id:
+            raise AuthenticationError(_UNSIGNED)
+        # It doesn't say which key it is of, and isn't of this one.
+        return functools.partial(self._check_anew, claimed, claimed.keys.generation)
+
+    async def _check_anew(self, claimed: _Claimed, generation: int) -> Caller:
+        """Check it with the next key, if there is one."""
+        parts, keys = claimed.parts, claimed.keys
+        await keys.renew()
+        key = keys.known("")
+        if key is None or generation == keys.generation:
+            raise AuthenticationError(_UNSIGNED)
         if not key.verifies(parts.algorithm, parts.signed, parts.signature):
-            generation = await self._verify_anew(parts, keys, generation)
+            raise AuthenticationError(_UNSIGNED)
+        return self._caller_of(claimed)
+
+    def _caller_of(self, claimed: _Claimed) -> Caller:
+        """Return whose it is, and remember that: its signature is good."""
+        digest, provider, keys = claimed.digest, claimed.provider, claimed.keys
         caller = Caller(
-            identity=identity,
-            grants=provider.claims.grants_of(parts.claims),
-            expires_at=expires_at + provider.leeway_s,
-            issued_at=issued_at,
-            credential=f"token:{digest[:8].hex()}",
+            claimed.identity,
+            provider.claims.grants_of(claimed.parts.claims),
+            None,
+            claimed.expires_at + provider.leeway_s,
+            claimed.issued_at,
+            f"token:{digest[:8].hex()}",
         )
-        self._remember(digest, caller, keys, generation)
+        if self._max_verified:
+            self._verified[digest] = (caller, keys, keys.generation)
+            if len(self._verified) > self._max_verified:
+                self._verified.popitem(last=False)
         return caller
 
     def recall(self, digest: bytes) -> Caller | None:
@@ -136,13 +209,6 @@ class TokenVerifier:
         self._verified.move_to_end(digest)
         return caller
 
-    def _remember(self, digest: bytes, caller: Caller, keys: KeySource, generation: int) -> None:
-        if not self._max_verified:
-            return
-        self._verified[digest] = (caller, keys, generation)
-        if len(self._verified) > self._max_verified:
-            self._verified.popitem(last=False)
-
     def _issuer_of(self, parts: Compact) -> tuple[Provider, KeySource]:
         found = self._issuers.get(parts.issuer)
         if found is None:
@@ -154,16 +220,9 @@ class TokenVerifier:
             )
         return found
 
-    async def _verify_anew(self, parts: Compact, keys: KeySource, generation: int) -> int:
-        """Verify with the next key what doesn't say which key it is of, and isn't of this one."""
-        if not parts.key_id:
-            await keys.renew()
-            key = keys.known("")
-            if generation != keys.generation and key is not None:
-                generation = keys.generation
-                if key.verifies(parts.algorithm, parts.signed, parts.signature):
-                    return generation
-        raise AuthenticationError("the token doesn't verify")
+
+async def _told(told: Caller | Later) -> Caller:
+    return told if isinstance(told, Caller) else await told()
 
 
 def development(

@@ -3,14 +3,11 @@
 import asyncio
 import logging
 import os
-from typing import Any, Final
+from typing import Any
 
-from trunkline.auth.admission import speaking_for
-from trunkline.auth.caller import Caller, acting_for
-from trunkline.auth.grants import Permission
-from trunkline.auth.identity import Identity
+from trunkline.auth.caller import Caller
 from trunkline.gateway import carriage, routes, upstream
-from trunkline.gateway.handshake import check_handshake
+from trunkline.gateway.entrance import Entrance, Shown, ShownLater
 from trunkline.gateway.leases import Lease
 from trunkline.gateway.lifetimes import close_revoked
 from trunkline.gateway.limits import Place
@@ -25,27 +22,18 @@ from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     INTERNAL_ERROR,
     AuthenticationError,
-    InvalidRequestError,
-    NotFoundError,
     TrunklineError,
     UnavailableError,
 )
 from trunkline.protocol.ids import SessionKey
-from trunkline.sessions.directory import new_session_id
 from trunkline.sessions.elsewhere import SessionElsewhereError
 
 _log = logging.getLogger("trunkline.gateway")
-_FEATURES = headers.FOUNDRY_FEATURES.encode()
 _MAX_EARLY_BYTES = 64 * 1024
 _SWITCHING = 101
 #: Headers of an answer that are the platform's; an agent's of the same name are dropped.
 _SESSION_ID, _REQUEST_ID = headers.SESSION_ID.encode(), headers.REQUEST_ID.encode()
 _OUR_ANSWERS = frozenset({_SESSION_ID, _REQUEST_ID})
-
-#: Until it is known what the upgrade brings.
-_NOTHING: Final = carriage.Carried()
-#: Until it is known who has come.
-_NOBODY = Caller(identity=Identity("", ""))
 
 
 class Upgrade(asyncio.Protocol):
@@ -68,16 +56,13 @@ class Upgrade(asyncio.Protocol):
         self._client = services.limits.proxies.client_of(
             place.peer, request.header(b"x-forwarded-for")
         )
-        self._request = request
-        self._carried = _NOTHING
+        self._entrance = Entrance(request, services, place, self._client)
         self._transport = transport
         self._services = services
         self._connections = connections
         self._early = bytearray()
         self._marks = marks_of(request.fields.marking)
         self._request_id = self._marks.request_id
-        self._session: SessionKey | None = None
-        self._caller: Caller = _NOBODY
         #: What is under way, one or the other: a question to the agent, with the right to ask it,
         #: or all that has to be waited for.
         self._asked: tuple[Lease, upstream.Asking] | None = None
@@ -87,8 +72,8 @@ class Upgrade(asyncio.Protocol):
     def begin(self, early: bytes, found: Pass | None = None, seen: SeenHead | None = None) -> None:
         """Begin: it is the connection's protocol.
 
-        An upgrade that is like one before it, to a session that runs, gets as far as the agent
-        here and now. Any other becomes a task.
+        If nothing has to be waited for, it gets as far as the agent here and now. Otherwise it
+        becomes a task, which goes on from there.
 
         Args:
             early: What the client has sent behind its head.
@@ -97,17 +82,22 @@ class Upgrade(asyncio.Protocol):
         """
         if early:
             self.data_received(early)
-        admitted = None if found is None else found.admitted
+        entrance = self._entrance
+        way: Admitted | ShownLater
         try:
-            if admitted is not None:
-                self._let_in_again(admitted)
-                if self._ask_now(admitted):
-                    return
+            if found is not None:
+                way = found.admitted
+                entrance.let_in_again(way)
+            else:
+                shown = entrance.look()
+                way = entrance.let_in(shown, seen) if isinstance(shown, Shown) else shown
+            if isinstance(way, Admitted) and self._ask_now(way):
+                return
         except Exception as error:  # noqa: BLE001 - a callback's outermost frame
             self._fail(error)
             return
         self._task = self._services.tasks.spawn(
-            self._run(admitted, seen), name=f"upgrade:{self._request_id}"
+            self._run(way, seen), name=f"upgrade:{self._request_id}"
         )
 
     def data_received(self, data: bytes) -> None:
@@ -139,11 +129,11 @@ class Upgrade(asyncio.Protocol):
             asking.abort()
             lease.release()
 
-    async def _run(self, admitted: Admitted | None, seen: SeenHead | None) -> None:
+    async def _run(self, way: Admitted | ShownLater, seen: SeenHead | None) -> None:
         try:
-            if admitted is None:
-                admitted = await self._let_in(seen)
-            await self._ask(admitted)
+            if not isinstance(way, Admitted):
+                way = self._entrance.let_in(await way(), seen)
+            await self._ask(way)
         except Exception as error:  # noqa: BLE001 - the task's outermost frame
             self._fail(error)
 
@@ -155,118 +145,52 @@ class Upgrade(asyncio.Protocol):
         self._refuse(INTERNAL_ERROR)
 
     def _refuse(self, error: TrunklineError) -> None:
+        session = self._entrance.session
         self._services.metrics.upgrades.labels(str(error.status)).inc()
         self._services.count_refusal(error)
         if isinstance(error, AuthenticationError):
             self._services.rates.failures_by_address.count(self._client)
-        if error.status >= 500 and self._session is not None:
-            self._services.errors.add(self._session.project, self._session.agent)
+        if error.status >= 500 and session is not None:
+            self._services.errors.add(session.project, session.agent)
         self._record(error.status)
         _log.info(
             "upgrade refused: status=%d code=%s limit=%s session=%s address=%s request_id=%s",
             error.status,
             error.code,
             error.limit or "-",
-            self._session,
+            session,
             self._client,
             self._request_id,
         )
         if self._transport.is_closing():
             return
         extra = [(headers.REQUEST_ID, self._request_id)]
-        if self._session is not None:
-            extra.append((headers.SESSION_ID, self._session.session_id))
+        if session is not None:
+            extra.append((headers.SESSION_ID, session.session_id))
         self._transport.write(refusal(error, *extra))
         self._transport.close()
 
     def _record(self, status: int) -> None:
-        key = self._session
+        key = self._entrance.session
         self._services.audit.add(
             "connect",
             status,
             place=(None, None, None) if key is None else (key.project, key.agent, key.session_id),
-            caller=None if self._caller is _NOBODY else self._caller,
+            caller=self._entrance.caller,
             address=self._client,
             request_id=self._request_id,
         )
 
-    async def _let_in(self, seen: SeenHead | None) -> Admitted:
-        """Return what the upgrade may go to.
-
-        Raises:
-            TrunklineError: If it may go nowhere.
-        """
-        request, services = self._request, self._services
-        if not routes.is_websocket_path(request.path):
-            raise NotFoundError("no WebSocket endpoint is at this path")
-        self._check_address()
-        origin = request.header(b"origin")
-        if origin is not None:
-            services.origins.check(origin, request.header(b"host"))
-        request, carried = carriage.take_out(request)
-        self._request, self._carried = request, carried
-        caller, bound_to = await self._admit(request, carried)
-        self._caller = caller
-        check_handshake(request)
-        self._place.take_address(self._client)
-        target = routes.match_websocket(
-            request.path,
-            request.query,
-            request.header(_FEATURES),
-            services.projects,
-        )
-        if bound_to is not None:
-            _check_ticket(target, bound_to)
-            session_id = bound_to.session_id
-        else:
-            session_id = target.session_id or new_session_id()
-        self._session = key = SessionKey(target.project, target.agent, session_id)
-        caller.require(Permission.USE, key.project, key.agent)
-        admitted = Admitted(
-            caller,
-            key,
-            bound_to is not None or target.session_id is not None,
-            upstream.head_start(target.query, request.fields.forwarded),
-            f"{headers.USER_ID}: {services.pseudonyms.of(caller.user)}\r\n",
-        )
-        self._take_identity(caller)
-        # A session that wasn't named is another one each time.
-        if seen is not None and carried.ticket is None and target.session_id is not None:
-            services.passes.keep(seen, request, admitted, services.admission)
-        return admitted
-
-    def _let_in_again(self, admitted: Admitted) -> None:
-        """Do of `_let_in` what doesn't come out the same each time.
-
-        Raises:
-            TrunklineError: If it may go nowhere.
-        """
-        self._check_address()
-        self._caller = admitted.caller
-        self._place.take_address(self._client)
-        self._session = admitted.key
-        self._take_identity(admitted.caller)
-
-    def _check_address(self) -> None:
-        services = self._services
-        services.refuse_if_draining()
-        services.rates.failures_by_address.check(self._client)
-        services.rates.upgrades_by_address.take(self._client)
-
-    def _take_identity(self, caller: Caller) -> None:
-        owner = caller.user.owner
-        self._services.rates.upgrades_by_identity.take(owner)
-        self._place.take_identity(owner)
-
     def _head(self, admitted: Admitted) -> bytes:
         """Return the head that the agent gets."""
         ours = f"{admitted.told}{headers.CALL_ID}: {new_call_id()}\r\n{self._marks.lines}\r\n"
-        return admitted.start + self._request.own_forwarded + ours.encode("latin-1")
+        return admitted.start + self._entrance.request.own_forwarded + ours.encode("latin-1")
 
     def _ask_now(self, admitted: Admitted) -> bool:
         """Ask the agent, if that takes no waiting; tell whether it is asked."""
         services = self._services
-        if not self._is_for_pump:
+        # A session that wasn't named isn't there yet.
+        if not (admitted.is_named and self._is_for_pump):
             return False
         lease = services.sessions.acquire_now(
             admitted.key, admitted.caller, protocol=routes.PROTOCOL
@@ -311,7 +235,7 @@ class Upgrade(asyncio.Protocol):
 
         async def ask(lease: Lease) -> upstream.Upgraded:
             # Only here it is known that the session is the caller's, and which one it is.
-            self._session = lease.key
+            self._entrance.session = lease.key
             self._place.take_session(lease.key)
             return await upstream.upgrade(
                 lease.address,
@@ -342,25 +266,8 @@ class Upgrade(asyncio.Protocol):
         is_encrypted = self._transport.get_extra_info("ssl_object") is not None
         return self._services.carrier.is_available and not is_encrypted
 
-    async def _admit(
-        self, request: UpgradeRequest, carried: carriage.Carried
-    ) -> tuple[Caller, SessionKey | None]:
-        def get(name: str) -> str | None:
-            return request.header(name.encode())
-
-        admission = self._services.admission
-        if carried.ticket is None:
-            caller = await admission.identify(carried.authorization)
-            # Few name somebody, and which fields do so is known of those that came before.
-            return speaking_for(caller, get) if request.fields.names_user else caller, None
-        if acting_for(get) is not None:
-            raise InvalidRequestError("whoever made the ticket has said whom it is for")
-        caller, key = await self._services.tickets.redeem(carried.ticket, request.header(b"origin"))
-        admission.revocations.check(caller)
-        return caller, key
-
     async def _for_peer(self, caller: Caller, key: SessionKey) -> UpgradeRequest:
-        request, carried = self._request, self._carried
+        request, carried = self._entrance.request, self._entrance.carried
         if carried.ticket is None:
             authorization = carried.authorization or request.header(b"authorization")
             assert authorization, "without a ticket nobody comes in without it"
@@ -401,24 +308,24 @@ class Upgrade(asyncio.Protocol):
             upgraded.transport.abort()
             agent.release()
             return
-        services = self._services
+        services, caller = self._services, self._entrance.caller
+        assert caller is not None
         self._connections.discard(self)
         relayed = Relayed(
             services,
             self._connections,
             agent=agent,
-            visitor=Visitor(caller=self._caller, address=self._client, request_id=self._request_id),
+            visitor=Visitor(caller=caller, address=self._client, request_id=self._request_id),
             place=self._place,
         )
         relay = relayed.begin(self._transport, upgraded.transport)
         services.metrics.upgraded.inc()
         self._record(_SWITCHING)
         agent.event("ConnectionOpened", f"request_id={self._request_id}")
-        self._transport.write(
-            answer_head(upgraded.head, agent.key, self._request_id, self._carried.sentinel)
-        )
+        sentinel = self._entrance.carried.sentinel
+        self._transport.write(answer_head(upgraded.head, agent.key, self._request_id, sentinel))
         relay.start(upgraded.rest, bytes(self._early))
-        if services.admission.revocations.covers(self._caller):
+        if services.admission.revocations.covers(caller):
             # It was revoked while the agent was being started.
             close_revoked(relayed)
 
@@ -450,10 +357,3 @@ def answer_head(head: bytes, key: SessionKey, request_id: str, sentinel: str | N
 
 def _is_protocol(line: bytes) -> bool:
     return line.partition(b":")[0].strip().lower() == b"sec-websocket-protocol"
-
-
-def _check_ticket(target: routes.Target, key: SessionKey) -> None:
-    if (target.project, target.agent) != (key.project, key.agent):
-        raise AuthenticationError("the ticket is for another agent")
-    if target.session_id not in (None, key.session_id):
-        raise AuthenticationError("the ticket is for another session")

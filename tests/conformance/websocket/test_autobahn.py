@@ -13,7 +13,7 @@ from tests.conformance.websocket.support import (
 )
 from tests.support.gateway import NEW_PATH, Gateway, running_gateway
 from trunkline.auth.caller import Caller
-from trunkline.auth.verify import TokenVerifier
+from trunkline.auth.verify import Later, TokenVerifier
 from trunkline.runtimes.interface import Address
 
 FOLDER = Path(__file__).parent
@@ -48,13 +48,13 @@ async def run_through_gateway(
 def _lend_token(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     # The cases' client can't send headers. A verifier that is handed a token leaves every byte
     # between client and gateway as it was, which nothing put in between them would.
-    identify = TokenVerifier.identify
+    look = TokenVerifier.look
     token = gateway.token()
 
-    async def identify_anybody(self: TokenVerifier, given: str | None) -> Caller:
-        return await identify(self, given or f"Bearer {token}")
+    def look_at_anybody(self: TokenVerifier, given: str | None) -> Caller | Later:
+        return look(self, given or f"Bearer {token}")
 
-    monkeypatch.setattr(TokenVerifier, "identify", identify_anybody)
+    monkeypatch.setattr(TokenVerifier, "look", look_at_anybody)
 
 
 def without_races(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
+from trunkline.auth.caller import Caller
 from trunkline.auth.claims import ClaimsMapping
 from trunkline.auth.keys import FixedKeys, PublicKey
 from trunkline.auth.providers import Provider
@@ -75,6 +76,35 @@ async def refused(token: str, **changes: Any) -> WatchedKeys:
 async def test_the_good_token_that_the_others_are_made_of_gets_in() -> None:
     caller = await verifier_with(WatchedKeys()).identify(f"Bearer {signed()}")
     assert caller.identity.subject == "olga"
+
+
+async def test_a_known_keys_token_is_looked_at_without_waiting() -> None:
+    keys = WatchedKeys()
+    verifier = verifier_with(keys)
+    for _ in range(2):
+        caller = verifier.look(f"Bearer {signed()}")
+        assert isinstance(caller, Caller)
+        assert caller.identity.subject == "olga"
+    assert keys.asked == []
+
+
+async def test_a_key_that_has_to_be_looked_for_is_asked_for_by_who_waits() -> None:
+    keys = WatchedKeys()
+    later = verifier_with(keys).look(f"Bearer {signed(kid='k2')}")
+    assert callable(later)
+    assert keys.asked == []
+    keys._keys["k2"] = keys._keys["k1"]
+    assert (await later()).identity.subject == "olga"
+    assert keys.asked == ["k2"]
+
+
+async def test_a_key_found_meanwhile_lets_nobody_in_by_a_bad_signature() -> None:
+    keys = WatchedKeys()
+    later = verifier_with(keys).look(f"Bearer {signed(EVIL, kid='k2')}")
+    assert callable(later)
+    keys._keys["k2"] = keys._keys["k1"]
+    with pytest.raises(AuthenticationError, match="doesn't verify"):
+        await later()
 
 
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
