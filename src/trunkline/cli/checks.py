@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,9 +17,12 @@ from trunkline.config import SettingsError
 from trunkline.manifest.agent import LoadedAgent
 from trunkline.manifest.definition import definition_from_agent
 from trunkline.manifest.env_files import find_project_root
-from trunkline.platform.doctor import check_relay, check_sandbox
+from trunkline.platform.doctor import check_descriptors, check_relay, check_sandbox
 from trunkline.protocol.errors import TrunklineError
 
+_RAISE = "`ulimit -n` as root, LimitNOFILE= of a service, --ulimit nofile= of a container"
+#: One agent with its environment takes a few hundred megabytes.
+_ENOUGH_FREE_BYTES = 512 * 1024**2
 _PROJECT_FILES = ("agent.yaml", "agent.yml", "azure.yaml", "azure.yml")
 
 
@@ -68,6 +72,13 @@ async def _sandbox(env: Mapping[str, str]) -> AsyncIterator[Check]:
         yield Check("local.settings", Status.FAIL, str(exc), "mend the variable, or remove it")
         return
     yield Check("local.settings", Status.PASS, "the TRUNKLINE_* variables are settings")
+    descriptors = check_descriptors(env)
+    yield Check(
+        "local.descriptors",
+        Status.PASS if descriptors.is_ok else Status.WARN,
+        descriptors.text,
+        "" if descriptors.is_ok else _RAISE,
+    )
     for each in found:
         name = each.name.replace(" ", ".")
         if each.is_ok:
@@ -83,7 +94,12 @@ def _state_dir(state_dir: Path) -> Check:
     while not place.exists() and place != place.parent:
         place = place.parent
     if place.is_dir() and os.access(place, os.W_OK):
-        return Check("local.state-dir", Status.PASS, f"{state_dir} can be written")
+        free = shutil.disk_usage(place).free
+        said = f"{state_dir} can be written, and {free / 1024**2:,.0f} MiB are free there"
+        if free >= _ENOUGH_FREE_BYTES:
+            return Check("local.state-dir", Status.PASS, said)
+        advice = "free some space: the store, agents' code, homes and logs are kept there"
+        return Check("local.state-dir", Status.WARN, said, advice)
     return Check(
         "local.state-dir",
         Status.FAIL,

@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import sys
 
 _log = logging.getLogger("trunkline.platform")
 #: For the store, logs, and agents' pipes and sockets.
@@ -22,6 +23,13 @@ def raise_to_hard_limit() -> int:
     return hard
 
 
+def how_many_fit(descriptors: int) -> int:
+    """Return how many connections a process with so many descriptors takes."""
+    if descriptors == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max((descriptors - _SPARE) // _EACH, descriptors // (2 * _EACH), 1)
+
+
 def connections_within(most: int, descriptors: int, *, sharers: int = 1) -> int:
     """Return how many connections there may be at once; a warning tells if it is fewer.
 
@@ -34,7 +42,7 @@ def connections_within(most: int, descriptors: int, *, sharers: int = 1) -> int:
     """
     if descriptors == resource.RLIM_INFINITY:
         return most
-    fit = max((descriptors - _SPARE) // _EACH, descriptors // (2 * _EACH), 1)
+    fit = how_many_fit(descriptors)
     if most > fit * sharers > 0:
         _log.warning(
             "max_connections is %d, and there will be %d at most: the system lets a process have "

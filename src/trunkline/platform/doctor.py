@@ -1,11 +1,13 @@
 """What this machine gives the platform, and what it lacks: the checks of ``trunkline doctor``."""
 
+import resource
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.gateway import carrier
+from trunkline.platform import descriptors
 from trunkline.platform.settings import load_settings
 from trunkline.runtimes.process.listening import prepare_run_dir
 from trunkline.runtimes.process.sandbox.egress import Resolver
@@ -34,6 +36,23 @@ def check_relay() -> Check:
     return Check(
         "relay", False, "no compiled relay: a frame costs the gateway up to half as much again"
     )
+
+
+def check_descriptors(env: Mapping[str, str]) -> Check:
+    """Say whether a platform with an environment's settings had descriptors for all connections.
+
+    Raises:
+        SettingsError: If the settings are wrong.
+    """
+    settings = load_settings(env, Path(tempfile.gettempdir())).gateway
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fit = descriptors.how_many_fit(hard) * settings.workers
+    has = "any number of" if hard == resource.RLIM_INFINITY else f"{hard}"
+    said = f"a process may have {has} descriptors, enough for"
+    most = settings.max_connections
+    if most <= fit:
+        return Check("descriptors", True, f"{said} max_connections ({most or 'no limit'})")
+    return Check("descriptors", False, f"{said} {fit} connections and not for {most}")
 
 
 async def check_sandbox(env: Mapping[str, str]) -> list[Check]:

@@ -57,6 +57,7 @@ from trunkline.platform.guard import Guard
 from trunkline.platform.handover import ReloadFailedError
 from trunkline.platform.health import Health
 from trunkline.platform.locks import Locks
+from trunkline.platform.machine_errors import in_words
 from trunkline.platform.server import Server, url_of
 from trunkline.platform.settings import PlatformSettings, load_settings
 from trunkline.platform.state_id import check_state_dir
@@ -122,6 +123,12 @@ def run_up(options: UpOptions) -> int:
         return 2
     except TrunklineError as exc:
         _say_why(options, [str(exc)])
+        return 1
+    except OSError as exc:
+        told = in_words(exc, options.state_dir.absolute())
+        if told is None:
+            raise
+        _say_why(options, [told])
         return 1
     return 0
 

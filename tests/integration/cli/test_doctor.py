@@ -1,7 +1,9 @@
 """doctor: what it looks at, what it advises, and how it ends."""
 
+import resource
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,6 +125,26 @@ async def test_settings_that_are_none_are_told() -> None:
     found = [c async for c in checks_sandbox({"TRUNKLINE_GATEWAY_MAX_FRAME_BYTES": "x"})]
     assert [(c.id, c.status) for c in found] == [("local.settings", Status.FAIL)]
     assert "TRUNKLINE_GATEWAY_MAX_FRAME_BYTES" in found[0].message
+
+
+async def test_too_few_descriptors_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 3000))
+    (found,) = [c async for c in checks_sandbox({}) if c.id == "local.descriptors"]
+    assert found.status is Status.WARN
+    assert "3000 descriptors, enough for 1000 connections and not for 20000" in found.message
+    assert "LimitNOFILE=" in found.advice
+    enough = {"TRUNKLINE_GATEWAY_MAX_CONNECTIONS": "1000"}
+    (found,) = [c async for c in checks_sandbox(enough) if c.id == "local.descriptors"]
+    assert found.status is Status.PASS
+
+
+def test_a_disk_that_is_nearly_full_is_told(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = SimpleNamespace(free=3 * 1024**2)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: full)
+    done = cli("doctor", "--local-only")
+    assert "(!) state-dir: " in done.out
+    assert "3 MiB are free there" in done.out
+    assert "local.state-dir: free some space" in done.out
 
 
 checks_sandbox = checks._sandbox

@@ -13,7 +13,7 @@ from threading import Barrier
 import pytest
 
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName
-from trunkline.store.errors import SchemaTooNewError
+from trunkline.store.errors import SchemaTooNewError, StoreNotOpenError
 from trunkline.store.paging import EVERYTHING
 from trunkline.store.records import NewVersion
 from trunkline.store.sql.engine import Db
@@ -152,7 +152,7 @@ async def test_the_state_directory_is_for_its_owner_alone(tmp_path: Path) -> Non
 async def test_a_file_that_is_no_database_does_not_open(tmp_path: Path) -> None:
     path = tmp_path / "trunkline.db"
     path.write_bytes(b"this is text, and long enough to be read as a header" * 100)
-    with pytest.raises(sqlite3.DatabaseError):
+    with pytest.raises(StoreNotOpenError, match=r"trunkline.db: file is not a database"):
         await open_sqlite(path)
 
 

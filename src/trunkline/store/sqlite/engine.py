@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trunkline.store.errors import StoreNotOpenError
 from trunkline.store.sql.engine import Db, Row
 from trunkline.store.sql.queries import load_queries
 from trunkline.store.sql.store import SqlStore
@@ -21,6 +22,7 @@ async def open_sqlite(path: Path) -> SqlStore:
 
     Raises:
         SchemaTooNewError: If a newer trunkline wrote it.
+        StoreNotOpenError: If it can't be used; it says why.
     """
     return SqlStore(await SqliteEngine.open(path))
 
@@ -97,7 +99,9 @@ class SqliteEngine:
             result = work(self._statements)
             self._db.execute("commit")
         except BaseException:
-            self._db.execute("rollback")
+            # Some errors, a full disk's among them, have rolled it back already.
+            if self._db.in_transaction:
+                self._db.execute("rollback")
             raise
         return result
 
@@ -113,6 +117,14 @@ class SqliteEngine:
 
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        return _open(path)
+    except sqlite3.DatabaseError as exc:
+        # A full disk, a file of another program's, another user's directory.
+        raise StoreNotOpenError(f"the store can't be used: {path}: {exc}") from exc
+
+
+def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, timeout=10)
     try:
         db.row_factory = sqlite3.Row

@@ -25,7 +25,9 @@ def migrate(db: sqlite3.Connection) -> None:
             db.execute(f"pragma user_version = {migration.number}")
         db.execute("commit")
     except BaseException:
-        db.execute("rollback")
+        # Some errors, a full disk's among them, have rolled it back already.
+        if db.in_transaction:
+            db.execute("rollback")
         raise
 
 
