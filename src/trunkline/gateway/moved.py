@@ -5,6 +5,8 @@ import socket
 from dataclasses import dataclass
 from typing import cast
 
+from trunkline.aio.light import LightTransport, Lookout
+
 
 @dataclass(frozen=True, slots=True)
 class MovedLeg:
@@ -43,7 +45,7 @@ class Arrival(asyncio.Protocol):
     def __init__(self) -> None:
         self._early = bytearray()
         self._has_eof = False
-        self._lost: list[Exception | None] = []
+        self._has_ended = False
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,7 +60,17 @@ class Arrival(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost.append(exc)
+        self._has_ended = True
+
+    def settle(self, lookout: Lookout) -> asyncio.Transport:
+        """Return its transport, which somebody else takes over in this turn of the loop.
+
+        If the connection has ended on the way, it is one that tells so as any other does, a turn
+        later: of its own nothing can even be asked any more.
+        """
+        if self._has_ended:
+            LightTransport(socket.socket(), self, lookout).abort()
+        return self.transport
 
     def tell(self, protocol: asyncio.Protocol) -> None:
         """Tell the protocol that took over what it missed."""
@@ -66,8 +78,6 @@ class Arrival(asyncio.Protocol):
             protocol.data_received(bytes(self._early))
         if self._has_eof and not protocol.eof_received():
             self.transport.close()
-        for exc in self._lost:
-            protocol.connection_lost(exc)
 
 
 async def arrive(fd: int) -> Arrival:

@@ -332,7 +332,8 @@ class Entrance:
             ),
             place=self._services.limits.moved_place(data["place"], key_from(data["key"])),
         )
-        relay = relayed.begin(client.transport, server.transport, moved)
+        lookout = self._services.lookout
+        relay = relayed.begin(client.settle(lookout), server.settle(lookout), moved)
         client.tell(relay.downstream)
         server.tell(relay.upstream)
         if self._services.admission.revocations.covers(relayed.caller):
@@ -353,14 +354,15 @@ class Entrance:
             origin: Where it is from, if another process has it, which passes its bytes on.
         """
         arrival = await arrive(file)
+        transport = arrival.settle(self._services.lookout)
         door = self._new_door()
         door.origin = origin
-        door.connection_made(arrival.transport)
-        arrival.transport.set_protocol(door)
+        door.connection_made(transport)
+        transport.set_protocol(door)
         if data:
             door.data_received(data)
         # By now it may be the upgrade's.
-        arrival.tell(cast("asyncio.Protocol", arrival.transport.get_protocol()))
+        arrival.tell(cast("asyncio.Protocol", transport.get_protocol()))
 
 
 def _release(asking: "asyncio.Task[Agent]") -> None:

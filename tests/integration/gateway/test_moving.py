@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -297,9 +298,12 @@ async def two_gateways(
         running_gateway(address, **settings) as old,
         running_gateway(address, **settings) as new,
     ):
+        moved = set()
 
         async def lease_moved(_: SessionKey) -> Any:
-            return next(iter(old.sessions.held))
+            lease = next(iter(old.sessions.held - moved))
+            moved.add(lease)
+            return lease
 
         entrance = Entrance(new.services, new.server.connections, lease_moved, new.server.new_door)
         departure = Departure(old.services, old.server.connections)
@@ -364,6 +368,40 @@ async def test_one_that_is_ending_is_read_on_where_it_is(
         moved = await departing
         assert (moved.relays, moved.left) == (0, 0)
         writer.close()
+
+
+def reset_when_closed(sock: socket.socket) -> None:
+    """Have it end as of a process that is killed with bytes unread."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def test_who_is_cut_off_on_the_way_ends_there_and_nobody_else() -> None:
+    async with two_gateways() as (old, new, way, departure):
+        loop, pass_on = asyncio.get_running_loop(), way.relays
+        client = socket.create_connection(("127.0.0.1", old.port))
+        client.setblocking(False)
+        await loop.sock_sendall(client, old.upgrade_head() + FRAME[:100])
+        assert b" 101 " in await loop.sock_recv(client, 4096)
+        reset_when_closed(client)
+
+        async def cut_off(relays: Sequence[Mapping[str, Any]], files: Sequence[int]) -> None:
+            client.close()
+            await pass_on(relays, files)
+
+        async with old.connect() as websocket:
+            while len(old.services.relayed) < 2:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.005)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(way, "relays", cut_off)
+                moved = await departure.move(way, 10.0)
+            assert (moved.relays, moved.left) == (2, 0)
+            await old.sessions.closed.wait()
+            assert len(new.services.relayed) == 1
+            await websocket.send("after")
+            assert await websocket.recv() == "after"
+        await old.sessions.all_returned.wait()
+        first, second = (each["reason"] for each in old.sessions.ended)
+        assert (first, second) == ("the client went away", "")
 
 
 async def test_who_ends_before_it_has_taken_a_relay_touches_nothing_of_it() -> None:
@@ -525,10 +563,15 @@ async def test_an_upgrade_moves_as_it_came_with_what_was_sent_too_early() -> Non
         writer.close()
 
 
-async def test_a_client_that_left_on_the_way_is_let_go() -> None:
+@pytest.mark.parametrize("is_reset", [False, True])
+async def test_a_client_that_left_on_the_way_is_let_go(is_reset: bool) -> None:
     async with two_gateways() as (old, new, way, departure):
-        ours, theirs = socket.socketpair()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ours = socket.create_connection(server.getsockname())
+            theirs, _ = server.accept()
         old.services.stranded.append((theirs.detach(), new.upgrade_head()))
+        if is_reset:
+            reset_when_closed(ours)
         ours.close()
         moved = await departure.move(way, 10.0)
         await way.settled()
