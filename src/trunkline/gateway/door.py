@@ -23,6 +23,7 @@ from trunkline.gateway.limits import Place
 from trunkline.gateway.requests import UpgradeRequest, new_request_id
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
+from trunkline.gateway.unread_bodies import framing_of, parser_of_body
 from trunkline.gateway.upgrade import Upgrade
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
@@ -96,6 +97,8 @@ class FrontDoor(HttpToolsProtocol):
         self._header_count = 0
         self._wanted_upgrade: bytes | None = None
         self._upgrade_is_known = False
+        #: Where the body ends of a request that the parser gives no body.
+        self._unread_body: bytes | None = None
         #: Whether this read held more than one part, or payload: then it isn't all overhead.
         self._read_is_mixed = False
         self._refused = False
@@ -271,19 +274,31 @@ class FrontDoor(HttpToolsProtocol):
             # Also for what the parser passes over before a request, such as empty lines.
             self._start_head_timer()
         self._read_is_mixed = False
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as exc:
-            if self._should_upgrade():
-                self._upgrade(data[exc.args[0] :])
-            return
-        except httptools.HttpParserError:
-            self._refuse(InvalidRequestError("this isn't an HTTP request"))
-            return
+        left = data
+        while left:
+            try:
+                self.parser.feed_data(left)
+                break
+            except httptools.HttpParserUpgrade as exc:
+                left = left[exc.args[0] :]
+                if self._should_upgrade():
+                    self._upgrade(left)
+                    return
+                self._go_on_without_upgrade()
+            except httptools.HttpParserError:
+                self._refuse(InvalidRequestError("this isn't an HTTP request"))
+                return
         # A line that isn't complete is nowhere but in the parser: count what came.
         self._overhead_bytes = 0 if self._read_is_mixed else self._overhead_bytes + len(data)
         if self._overhead_bytes > self._settings.max_head_bytes:
             self._refuse_large_head()
+
+    def _go_on_without_upgrade(self) -> None:
+        # Nobody here speaks what else a request may ask for, so HTTP goes on behind it (RFC 9110
+        # section 7.8). One that isn't answered would give its answer's place to another's.
+        framing, self._unread_body = self._unread_body, None
+        if framing is not None and not self._refused:
+            self.parser = parser_of_body(self, framing)
 
     def on_message_begin(self) -> None:
         if self._refused:
@@ -336,8 +351,10 @@ class FrontDoor(HttpToolsProtocol):
             check_head(self.parser.get_http_version(), self.headers)
         except TrunklineError as error:
             self._refuse(error)
-        else:
-            self.begin_request()
+            return
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            self._unread_body = framing_of(self.headers)
+        self.begin_request()
 
     def begin_request(self) -> None:
         """Serve the request whose head is whole, unless it is an upgrade."""
@@ -376,6 +393,9 @@ class FrontDoor(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._unread_body is not None:
+            # So says a parser that gives it no body.
+            return
         self._part = _Part.QUIET
         self._read_is_mixed = True
         if self._refused:

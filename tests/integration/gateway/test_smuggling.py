@@ -10,6 +10,8 @@ from tests.support.gateway import NEW_PATH, Gateway, raw_agent, running_gateway
 
 #: What an attacker wants to be taken for a request of its own.
 SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+#: How a client asks for HTTP/2, as Java's does in each of its requests.
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
 
 
 def post(*lines: str, version: str = "1.1") -> bytes:
@@ -188,7 +190,55 @@ async def test_only_a_get_upgrades(method: str) -> None:
 
 async def test_another_protocol_is_not_upgraded_to() -> None:
     async with echo_gateway() as gateway:
-        lines = ("Host: x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
-        answer = await all_of(gateway, get(*lines, "HTTP2-Settings: AAMAAABkAAQAAP__") + SMUGGLED)
+        answer = await all_of(gateway, get("Host: x", *H2C) + SMUGGLED)
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"101" not in answer.split(b"\r\n")[0]
+        # It is a request as any other: the one behind it has an answer of its own, in its place.
+        assert answer.count(b"HTTP/1.1 200 ") == 2
+        assert b"trunkline_upgrades" in answer.split(b"HTTP/1.1 200 ")[2]
+
+
+#: A body that is a request, and how it is announced and written.
+BODIES_OF_UPGRADES = {
+    "length": (f"Content-Length: {len(SMUGGLED)}", SMUGGLED),
+    "chunks": (
+        "Transfer-Encoding: chunked",
+        b"%x\r\n%b\r\n0\r\nX-Trailer: 1\r\n\r\n" % (len(SMUGGLED), SMUGGLED),
+    ),
+}
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("kind", BODIES_OF_UPGRADES)
+async def test_the_body_of_a_request_for_another_protocol_is_its_body(
+    kind: str, is_late: bool
+) -> None:
+    got: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        end = b"0\r\n\r\n" if b"chunked" in head.lower() else SMUGGLED
+        got.append(await reader.readuntil(end))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nagent")
+
+    announced, body = BODIES_OF_UPGRADES[kind]
+    async with raw_agent(take) as address, running_gateway(address) as gateway:
+        lines = [
+            f"POST {INVOKE} HTTP/1.1",
+            "Host: x",
+            f"Authorization: Bearer {gateway.token()}",
+            *H2C,
+            announced,
+        ]
+        reader, writer = await gateway.open()
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+        if is_late:
+            await gateway.answers()
+        writer.write(body + get("Host: x", "Connection: close"))
+        answer = await reader.read()
+        writer.close()
+        # One for the request, one for what is behind its body, and none for what is in its body.
+        assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200"]
+        assert b"agent" in answer
+        assert answer.endswith(b'{"status":"alive"}')
+        assert SMUGGLED in got[0]
