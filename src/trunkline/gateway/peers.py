@@ -36,11 +36,13 @@ _T = TypeVar("_T")
 HOPS: Final = "x-trunkline-hops"
 _MAX_HOPS = 3
 _NUMBER = re.compile(r"[0-9]{1,3}")
+#: Where a request's state says whom it is from, as this process sees it.
+ADDRESS: Final = "address"
 _FORWARDED_FOR: Final = "x-forwarded-for"
 #: How often to look whether a process that doesn't answer is still there.
 _LOOK_S = 2.0
 #: Of one connection, written anew for the next, or looked at once for all.
-_DROPPED = headers.HOP_BY_HOP | MARKING | {"host", "expect", "origin", HOPS}
+_DROPPED = headers.HOP_BY_HOP | MARKING | {"host", "expect", "origin", HOPS, _FORWARDED_FOR}
 #: A machine that is gone must be noticed: others take over its sessions.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
@@ -110,7 +112,7 @@ class Peers:
         lines += [
             name + b": " + value
             for name, value in request.headers
-            if name.decode("latin-1") not in _DROPPED | {"content-length", _FORWARDED_FOR}
+            if name.decode("latin-1") not in _DROPPED | {"content-length"}
         ]
         host, _, port = place.rpartition(":")
 
@@ -126,7 +128,8 @@ class Peers:
     async def forward(self, request: Request, error: SessionElsewhereError) -> Response:
         """Send an HTTP request on; return the answer as it comes.
 
-        If its body was read already, all of it is in ``request.state.body``.
+        If its body was read already, all of it is in ``request.state.body``. Whom it is from is in
+        ``request.state.address``, and told as for an upgrade.
 
         Raises:
             UnavailableError: If the process can't be reached, or dies before it answers.
@@ -139,6 +142,8 @@ class Peers:
                 named.add(text, value.decode("utf-8", "surrogateescape"))
         named.update(marks_in(request.scope).headers())
         named[HOPS] = str(hops)
+        if client := getattr(request.state, ADDRESS, ""):
+            named[_FORWARDED_FOR] = client
         query = request.scope["query_string"].decode("latin-1")
         target = request.scope["raw_path"].decode("latin-1") + ("?" + query if query else "")
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trunkline.auth import noted
 from trunkline.gateway.answering import Answering
+from trunkline.gateway.peers import ADDRESS
 from trunkline.gateway.requests import marks_in
 from trunkline.gateway.responses import headers_for
 from trunkline.gateway.services import GatewayServices
@@ -35,7 +36,10 @@ class Guard:
             return
         services, given = self._services, Headers(scope=scope)
         peer = scope["client"][0] if scope.get("client") else ""
-        address = services.limits.proxies.client_of(peer, given.get("x-forwarded-for"))
+        # All of its lines: a proxy may add one of its own behind those that the client made up.
+        forwarded = ",".join(given.getlist("x-forwarded-for"))
+        address = services.limits.proxies.client_of(peer, forwarded)
+        scope.setdefault("state", {})[ADDRESS] = address
         note = noted.begin()
         answering = Answering(note, scope, services.projects)
         request_id = marks_in(scope).request_id

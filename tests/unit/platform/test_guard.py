@@ -76,6 +76,19 @@ def test_behind_a_trusted_proxy_the_address_is_the_one_it_names() -> None:
     assert [ask(eve, f"203.0.113.{number}") for number in (3, 4)] == [200, 429]
 
 
+def test_whom_a_proxy_names_in_a_line_of_its_own_counts_and_not_what_came_before_it() -> None:
+    platform = Platform(calls_per_address=0.1)
+    proxy = platform.client("192.0.2.1")
+
+    def ask(made_up: str) -> int:
+        # As HAProxy does it (`option forwardfor`): it leaves the client's own line as it is.
+        lines = [("x-forwarded-for", made_up), ("x-forwarded-for", "203.0.113.1")]
+        return proxy.get("/api/x", headers=lines).status_code
+
+    assert [ask(f"198.51.100.{number}") for number in range(3)] == [200, 429, 429]
+    assert {address for _, address in platform.recorded} == {"203.0.113.1"}
+
+
 def test_a_bad_token_counts_and_too_many_are_not_looked_at() -> None:
     platform = Platform(failures_per_address=0.2)
 
