@@ -71,14 +71,17 @@ class Pair:
             return None
 
 
+#: One that is killed is to be missed soon, and one that is only slow is not.
+MORTALS = {
+    "TRUNKLINE_SESSIONS_UPKEEP_INTERVAL_S": "0.3",
+    "TRUNKLINE_SESSIONS_NODE_TIMEOUT_S": "4",
+}
+
+
 @contextlib.contextmanager
-def running_pair(database: str) -> Iterator[Pair]:
+def running_pair(database: str, **settings: str) -> Iterator[Pair]:
     folder = Path(tempfile.mkdtemp(prefix="trunkline-test-"))
-    settings = {
-        "TRUNKLINE_STORE_URL": database,
-        "TRUNKLINE_SESSIONS_UPKEEP_INTERVAL_S": "0.3",
-        "TRUNKLINE_SESSIONS_NODE_TIMEOUT_S": "1.5",
-    }
+    settings["TRUNKLINE_STORE_URL"] = database
     one, two = (Platform(folder / "state", **settings) for _ in range(2))
     one.log_path, two.log_path = folder / "one.log", folder / "two.log"
     try:
@@ -107,7 +110,7 @@ def pair(postgres: PostgresServer) -> Iterator[Pair]:
 @pytest.fixture
 def mortal(postgres: PostgresServer) -> Iterator[Pair]:
     """Two platforms of which a test may kill one."""
-    with postgres.database() as database, running_pair(database) as pair:
+    with postgres.database() as database, running_pair(database, **MORTALS) as pair:
         yield pair
 
 

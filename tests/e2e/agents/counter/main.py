@@ -6,6 +6,7 @@ one that isn't the next is answered with what was wrong, and the conversation en
 
 import asyncio
 import contextlib
+import itertools
 import os
 
 from starlette.requests import Request
@@ -15,6 +16,8 @@ from starlette.websockets import WebSocket
 from trunkline.agentserver import InvocationAgentServerHost
 
 app = InvocationAgentServerHost()
+#: Set by a call that says so: then those end that go on until then.
+finish = asyncio.Event()
 #: Slow to be ready, for those who look at what happens meanwhile.
 DELAY_S = float(os.environ.get("START_DELAY_S", "0"))
 
@@ -40,10 +43,17 @@ async def handle(websocket: WebSocket) -> None:
 
 @app.invoke_handler
 async def invoke(request: Request) -> Response:
-    seconds = float(request.query_params["seconds"])
+    seconds = request.query_params.get("seconds")
+    if "finish" in request.query_params:
+        finish.set()
+
+    def is_over(tenth):
+        return finish.is_set() if seconds is None else tenth >= int(float(seconds) * 10)
 
     async def parts():
-        for tenth in range(int(seconds * 10)):
+        for tenth in itertools.count():
+            if is_over(tenth):
+                return
             yield f"{tenth}\n"
             await asyncio.sleep(0.1)
 
