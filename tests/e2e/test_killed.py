@@ -208,14 +208,21 @@ class Story:
         assert not done.cards or card["description"] in done.cards[-2:]
 
 
-def agents_running(state_dir: Path) -> list[int]:
-    """Return the processes of one platform's agents: they work in its state directory."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+def working_in(state_dir: Path) -> dict[int, bytes]:
+    """Return the processes that work in a state directory, and what each was started as."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if os.readlink(folder / "cwd").startswith(f"{state_dir}/"):
-                found.append(int(folder.name))
+            if os.readlink(process / "cwd").startswith(f"{state_dir}/"):
+                found[int(process.name)] = (process / "cmdline").read_bytes()
     return found
+
+
+def agents_running(platform: Platform) -> list[int]:
+    """Return the processes of one platform's agents; others build versions."""
+    working = working_in(platform.state_dir)
+    return [pid for pid, command in working.items() if command.endswith(b"\0main.py\0")
+            and b"compileall" not in command]  # fmt: skip
 
 
 @pytest.fixture
@@ -247,12 +254,15 @@ def survive(platform: Platform, kills: int, seed: int) -> None:
         assert not working.is_alive()
         if story.failure is not None:
             raise AssertionError(f"kill {number} of seed {seed}") from story.failure
+        left = working_in(platform.state_dir)
         platform.start()
-        assert agents_running(platform.state_dir) == []
+        assert agents_running(platform) == []
+        # Those that work there now are new: a version whose building was cut off is built again.
+        assert not left.keys() & working_in(platform.state_dir).keys()
         after = Story(platform, done, number)
         after.check()
         # What is looked for would be found, if it were there.
-        assert bool(agents_running(platform.state_dir)) == bool(done.sessions)
+        assert bool(agents_running(platform)) == bool(done.sessions)
         after.close()
         print(f"kill {number} of {kills}: {len(done.used)} sessions used", flush=True)
     assert "Traceback" not in platform.log(), platform.log()
