@@ -102,6 +102,26 @@ def test_an_agent_shows_where_it_is_its_versions_and_its_sessions(
     expect(page.get_by_label("Build log", exact=True)).to_contain_text("building echo version 1")
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_why_a_version_couldnt_be_built_is_there_to_be_read(
+    page: Page, platform: Platform, size: str, tmp_path: Path
+) -> None:
+    (tmp_path / "main.py").touch()
+    (tmp_path / "requirements.txt").write_text("./a-folder-that-is-not-there-and-has-a-long-name\n")
+    (tmp_path / "agent.yaml").write_text(
+        "kind: hosted\nname: unbuilt\nprotocols: [{protocol: invocations_ws, version: 1.0.0}]\n"
+    )
+    assert platform.run("deploy", str(tmp_path)).code == 1
+    page.set_viewport_size(SIZES[size])
+    page.goto(f"{platform.url}/console/#/agents/unbuilt")
+    why = page.locator("td.words .dim").first
+    expect(why).to_contain_text("couldn't be built")
+    box, card = why.bounding_box(), page.locator(".table-box").first.bounding_box()
+    assert box is not None
+    assert card is not None
+    assert box["x"] + box["width"] <= card["x"] + card["width"]
+
+
 def test_what_isnt_there_is_said_and_nothing_else(page: Page, platform: Platform) -> None:
     for path, named in (
         ("agents/nosuch", "no agent"),

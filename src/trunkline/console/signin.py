@@ -30,7 +30,6 @@ SIGN_IN_LIFETIME_S: Final = 12 * 3600
 #: A page gets a new token while it is open, so that one which leaks is soon worthless.
 TOKEN_LIFETIME_S: Final = 900
 FOLDER: Final = "console"
-_AGAIN: Final = "`trunkline console` prints a link that does"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,9 @@ class SignIns:
         """
         held = self._links.take(key)
         if held is None:
-            raise AuthenticationError(f"this link was used, or is too old; {_AGAIN}")
+            raise AuthenticationError(
+                "this link was used, or is too old; `trunkline console` prints another one"
+            )
         self._check(held)
         return self._access(held.user, self._renewals.make(held.user, SIGN_IN_LIFETIME_S))
 
@@ -99,7 +100,9 @@ class SignIns:
         """
         held = self._renewals.find(renewal)
         if held is None:
-            raise AuthenticationError(f"you aren't signed in any more; {_AGAIN}")
+            raise AuthenticationError(
+                "you aren't signed in any more; `trunkline console` prints a link that signs you in"
+            )
         # Or whoever was revoked would make themselves newer tokens for as long as a page is open.
         self._check(held)
         return self._access(held.user, renewal)

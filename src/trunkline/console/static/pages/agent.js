@@ -165,7 +165,7 @@ function versionRow(first, shares, showLog) {
     "tr",
     {},
     h("th", { scope: "row" }, first.version, first.draft && h("span", { class: "dim" }, " draft")),
-    h("td", {}, status, " ", why),
+    h("td", { class: "words" }, status, " ", why),
     h("td", {}, since(first.created_at)),
     share,
     h("td", {}, button("Log", { kind: "small", "aria-label": `Build log of version ${first.version}`, press: () => showLog(first.version) })),

@@ -27,10 +27,11 @@ export function agentsPage({ api, signal }) {
   const list = h("ul", { class: "agents" });
   const empty = h(
     "div",
-    { class: "card", hidden: true },
+    { class: "card start", hidden: true },
     h("h2", {}, "No agent is deployed yet"),
-    h("p", {}, "In a shell, beside an agent's ", h("code", {}, "agent.yaml"), ":"),
-    h("pre", {}, "trunkline deploy"),
+    h("p", {}, "In a shell on the platform's machine, make one and deploy it:"),
+    h("pre", {}, "trunkline init my-agent\ntrunkline deploy my-agent"),
+    h("p", { class: "dim" }, "An agent that is there already: ", h("code", {}, "trunkline deploy"), " beside its ", h("code", {}, "agent.yaml"), "."),
   );
   const problem = h("p", { class: "alert", role: "alert", hidden: true });
 
@@ -66,8 +67,8 @@ export function agentsPage({ api, signal }) {
     body: [
       problem,
       h("div", { class: "tiles" }, Object.values(tiles).map(({ element }) => element)),
-      card("Now", {}, chart.element),
       empty,
+      card("Now", {}, chart.element),
       list,
     ],
   };
