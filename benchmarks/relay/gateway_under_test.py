@@ -16,14 +16,13 @@ from pathlib import Path
 import uvloop
 
 from trunkline.aio.garbage import collect_seldom
-from trunkline.auth.admission import Admission
 from trunkline.auth.caller import Caller
-from trunkline.auth.issuer import DevelopmentIssuer
+from trunkline.auth.identity import Identity
+from trunkline.auth.issuer import ISSUER, DevelopmentIssuer
+from trunkline.auth.providers import load_providers
 from trunkline.auth.pseudonym import Pseudonyms
 from trunkline.auth.rates import Rates, RateSettings
 from trunkline.auth.settings import AuthSettings
-from trunkline.auth.verify import TokenVerifier, development
-from trunkline.control.api_keys import ApiKeyTokens
 from trunkline.gateway.audit import AuditTrail
 from trunkline.gateway.invocations import Invocations
 from trunkline.gateway.lifetimes import Lifetimes
@@ -32,6 +31,7 @@ from trunkline.gateway.routes import PROTOCOL, Projects
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.ticket_office import TicketOffice
+from trunkline.platform.access import open_admission
 from trunkline.platform.app import build_app
 from trunkline.platform.health import Health
 from trunkline.platform.server import Server, listen
@@ -108,7 +108,7 @@ async def _deploy(store: Store) -> None:
     await store.finish_version(version, launch=launch_to_json(launch))
 
 
-async def serve(upstream_port: int, state_dir: Path) -> None:
+async def serve(upstream_port: int, state_dir: Path, providers_file: Path | None) -> None:
     async with AsyncExitStack() as stack:
         issuer = DevelopmentIssuer.open(state_dir)
         metrics, settings = Metrics(), GatewaySettings()
@@ -124,15 +124,12 @@ async def serve(upstream_port: int, state_dir: Path) -> None:
             node=_NODE,
         )
         stack.push_async_callback(sessions.aclose)
-        verifier = TokenVerifier(
-            AuthSettings(),
-            development(AuthSettings(), issuer.jwks()),
-            opaque=[ApiKeyTokens(store)],
-        )
+        auth = AuthSettings(providers_file=providers_file)
+        admission = open_admission(auth, state_dir, host="127.0.0.1", keys=store, stack=stack)
         services = GatewayServices(
             settings=settings,
             projects=Projects(settings.projects),
-            admission=Admission(verifier),
+            admission=admission,
             pseudonyms=Pseudonyms.open(state_dir),
             sessions=sessions,
             peers=Peers(store, connect_timeout_s=settings.connect_timeout_s),
@@ -152,31 +149,41 @@ async def serve(upstream_port: int, state_dir: Path) -> None:
             issuer=issuer,
             peers=services.peers,
         )
-        caller = await verifier.identify_token(issuer.issue(USER))
-        paths = [await _start_session(sessions, caller, f"s{n}") for n in range(_SESSIONS)]
+        paths = await _start_sessions(sessions, ISSUER, "s")
+        provider_paths = [
+            path
+            for provider in load_providers(auth)
+            for path in await _start_sessions(sessions, provider.identity_issuer, "p")
+        ]
         sock = stack.enter_context(listen("127.0.0.1", 0))
 
         def ready() -> None:
-            print(json.dumps({"port": sock.getsockname()[1], "paths": paths}), flush=True)
+            said = {"paths": paths, "provider_paths": provider_paths}
+            print(json.dumps({"port": sock.getsockname()[1], **said}), flush=True)
 
         await Server(app, services, on_ready=ready, on_drain=lambda: None).serve([sock])
 
 
-async def _start_session(sessions: SessionDirectory, caller: Caller, name: str) -> str:
-    key = SessionKey(_PROJECT, _AGENT, SessionId(name))
-    (await sessions.acquire(key, caller, protocol=PROTOCOL)).release()
-    return f"{_PATH}{name}"
+async def _start_sessions(sessions: SessionDirectory, issuer: str, prefix: str) -> list[str]:
+    """Start the sessions of an issuer's user; return where they are."""
+    caller = Caller(identity=Identity(issuer, USER))
+    names = [f"{prefix}{number}" for number in range(_SESSIONS)]
+    for name in names:
+        key = SessionKey(_PROJECT, _AGENT, SessionId(name))
+        (await sessions.acquire(key, caller, protocol=PROTOCOL)).release()
+    return [f"{_PATH}{name}" for name in names]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--upstream", type=int, required=True)
     parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--providers", type=Path, help="the providers' file, if there is one")
     options = parser.parse_args()
     set_up_logging()
     # As the platform's own processes do.
     collect_seldom()
-    uvloop.run(serve(options.upstream, options.state_dir))
+    uvloop.run(serve(options.upstream, options.state_dir, options.providers))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from benchmarks.relay.proxies import Target
 from benchmarks.support.processes import Child, ChildError
 
 DIRECT = "direct"
-#: What set-ups are filed under whose tokens nobody has seen before.
-STRANGERS = "trunkline, each a new token"
 _WARM_UP_TRIPS = 500
 _WARM_UP_CONNECTIONS = 50
 _SETTLE_S = 0.3
@@ -91,6 +89,18 @@ def measure(
         if target.name != DIRECT:
             progress(f"{plan.idle_connections} idle connections through {target.name}")
             samples.idle_kib[target.name] = _idle_kib(load, target, plan.idle_connections)
+    strangers: dict[str, Target] = {}
+    if "set-ups" in plan.parts:
+        progress("issuing tokens")
+        strangers = {
+            name: each.with_tokens(plan.set_ups * plan.rounds + 1)
+            for target in targets
+            for name, each in target.strangers.items()
+        }
+    for each in strangers.values():
+        # A provider's keys are asked for when its first token comes, and then they are known.
+        _open(load, each, 1, 1, are_strangers=True)
+        load.ask(do="close")
     for number in range(plan.rounds):
         # Another target goes first in each round.
         turn = number % len(targets)
@@ -102,9 +112,10 @@ def measure(
                 _measure_frames(load, target, size, plan, samples)
         for target in in_turn if "set-ups" in plan.parts else ():
             progress(f"{where}: setting up connections, {target.name}")
-            _measure_set_up(load, target, plan, samples)
-            if target.new_token is not None:
-                _measure_set_up(load, target, plan, samples, are_strangers=True)
+            _measure_set_up(load, target, plan, samples, target.name)
+            for name in target.strangers:
+                progress(f"{where}: setting up connections, {name}")
+                _measure_set_up(load, strangers[name], plan, samples, name, are_strangers=True)
         if number < plan.voice_rounds and "voices" in plan.parts:
             for target in in_turn:
                 progress(f"{where}: voices, {target.name}")
@@ -113,9 +124,15 @@ def measure(
 
 
 def _measure_set_up(
-    load: Child, target: Target, plan: Plan, samples: Samples, *, are_strangers: bool = False
+    load: Child,
+    target: Target,
+    plan: Plan,
+    samples: Samples,
+    name: str,
+    *,
+    are_strangers: bool = False,
 ) -> None:
-    key = STRANGERS if are_strangers else target.name, 0
+    key = name, 0
     before = target.child.cpu_ns()
     found = _open(load, target, 1, plan.set_ups, are_strangers=are_strangers)
     samples.set_up_cpu_us[key].append((target.child.cpu_ns() - before) / 1000 / plan.set_ups)

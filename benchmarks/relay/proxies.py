@@ -7,15 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.relay.gateway_under_test import USER
+from benchmarks.relay.provider import ALGORITHM as PROVIDERS_ALGORITHM, Provider
 from benchmarks.support.processes import Child, Children
-from trunkline.auth.issuer import DevelopmentIssuer
+from trunkline.auth.issuer import ALGORITHM, DevelopmentIssuer
 from trunkline.gateway.carrier import IS_BUILT
 
+#: Whose tokens nobody has seen before, by what they are signed with.
+STRANGERS = (
+    f"trunkline, new {PROVIDERS_ALGORITHM} tokens",
+    f"trunkline, new {ALGORITHM} tokens",
+)
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy"}
 _START_S = 10.0
 
@@ -79,6 +85,14 @@ class Target:
     paths: tuple[str, ...] = ("/",)
     token: str = ""
     new_token: Callable[[], str] | None = None
+    #: The same proxy for those who come with a token each, by what their figures are filed under.
+    strangers: "Mapping[str, Target]" = field(default_factory=dict)
+
+    def with_tokens(self, most: int) -> "Target":
+        """Return the same with as many new tokens at hand: issuing them takes a while."""
+        assert self.new_token is not None
+        tokens = [self.new_token() for _ in range(most)]
+        return replace(self, new_token=tokens.pop)
 
     def upgrades(
         self, most: int, *, are_strangers: bool = False
@@ -172,22 +186,22 @@ def start_targets(children: Children, paths: Mapping[str, str], folder: Path) ->
     echo = children.start_python("upstream", "benchmarks.relay.echo_server")
     upstream: int = echo.read()["port"]
     state_dir = folder / "state"
-    issuer = DevelopmentIssuer.open(state_dir)
+    issuer, provider = DevelopmentIssuer.open(state_dir), Provider()
     gateway = children.start_python(
         "trunkline", "benchmarks.relay.gateway_under_test",
         "--upstream", str(upstream), "--state-dir", str(state_dir),
+        "--providers", str(provider.configure(folder / "providers.toml")),
     )  # fmt: skip
     said = gateway.read()
+    port, paths_of_ours = said["port"], tuple(said["paths"])
+    paths_of_theirs = tuple(said["provider_paths"])
+    ours = Target("trunkline", gateway, port, paths_of_ours, issuer.issue(USER),
+                  lambda: issuer.issue(USER))  # fmt: skip
+    theirs = Target("trunkline", gateway, port, paths_of_theirs, provider.issue(USER),
+                    lambda: provider.issue(USER))  # fmt: skip
     return [
         Target("direct", echo, upstream),
-        Target(
-            "trunkline",
-            gateway,
-            said["port"],
-            tuple(said["paths"]),
-            issuer.issue(USER),
-            lambda: issuer.issue(USER),
-        ),
+        replace(ours, strangers=dict(zip(STRANGERS, (theirs, ours), strict=True))),
         _start_nginx(children, paths["nginx"], folder, upstream),
         _start_haproxy(children, paths["haproxy"], folder, upstream),
     ]

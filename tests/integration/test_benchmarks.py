@@ -1,6 +1,7 @@
 """What the benchmarks measure still runs."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.relay.gateway_under_test import USER
+from benchmarks.relay.provider import Provider
 from benchmarks.support.processes import Children
 from tests.support.gateway import running_gateway
 from trunkline.auth.issuer import DevelopmentIssuer
@@ -17,7 +19,7 @@ from trunkline.runtimes.interface import Address
 
 
 def test_the_gateway_under_test_relays_what_the_load_sends(tmp_path: Path) -> None:
-    with Children(tmp_path) as children:
+    with contextlib.closing(Provider()) as provider, Children(tmp_path) as children:
         echo = children.start_python("upstream", "benchmarks.relay.echo_server")
         port = str(echo.read()["port"])
         state = tmp_path / "state"
@@ -25,13 +27,21 @@ def test_the_gateway_under_test_relays_what_the_load_sends(tmp_path: Path) -> No
         gateway = children.start_python(
             "trunkline", "benchmarks.relay.gateway_under_test",
             "--upstream", port, "--state-dir", str(state),
+            "--providers", str(provider.configure(tmp_path / "providers.toml")),
         )  # fmt: skip
         said = gateway.read()
         load = children.start_python("load", "benchmarks.support.load")
         load.ask(
             do="open",
             port=said["port"],
-            upgrades=[(path, {"Authorization": f"Bearer {token}"}) for path in said["paths"]],
+            upgrades=[
+                (path, {"Authorization": f"Bearer {token}"})
+                for path, token in (
+                    (said["paths"][0], token),
+                    (said["provider_paths"][0], provider.issue(USER)),
+                    (said["provider_paths"][1], provider.issue(USER)),
+                )
+            ],
             frame_bytes=640,
             connections=3,
         )
