@@ -5,50 +5,64 @@ import contextlib
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
 from tests.e2e.conftest import counting_platform
 from tests.e2e.test_reload import reload
-from tests.e2e.test_workers import sockets_of
 from tests.support.counting import Conversation
 from tests.support.platform import Platform, children_of, until_ended
 
 MANY = 120
-#: By then it has taken over some, and others have yet to come.
-ENOUGH_SOCKETS = 70
+
+#: Read by every Python that a platform starts: one that takes over waits in the middle of it. By
+#: then it goes on with some conversations, has been told of others, and has yet to hear of others.
+_WAITING = """
+import os, pathlib, sys
+def patch():
+    import asyncio
+    from trunkline.gateway.moving import Entrance
+    real, folder, come = Entrance.take_relays, pathlib.Path(os.environ["WAITS_IN"]), 0
+    async def take_relays(self, relays, files, say_taken):
+        nonlocal come
+        come += len(relays)
+        while come > 30 and not (folder / "go").exists():
+            (folder / f"waits-{os.getpid()}").touch()
+            await asyncio.sleep(0.01)
+        await real(self, relays, files, say_taken)
+    Entrance.take_relays = take_relays
+if "trunkline.platform" in " ".join(sys.orig_argv):
+    patch()
+"""
 
 
-def newest(platform: Platform, role: str) -> int | None:
-    """Return a process of those that take over: the main one, or one that relays."""
-    mains = children_of(platform.pid, b"trunkline.platform.process")
-    if len(mains) < 2:
-        return None
+async def killed_while_it_takes_over(platform: Platform, role: str, folder: Path) -> int:
+    """Kill a process that takes over, the main one or one that relays; return its number."""
+    while not (waiting := list(folder.glob("waits-*"))):  # noqa: ASYNC110 - files tell nobody
+        await asyncio.sleep(0.01)
+    pid = int(waiting[0].name.partition("-")[2])
     if role == "main":
-        return mains[-1]
-    workers = children_of(mains[-1], b"trunkline.platform.workers.process")
-    return workers[0] if workers else None
-
-
-async def killed_while_it_takes_over(platform: Platform, role: str, watched: str) -> int:
-    """Kill a process that takes over once one that relays has connections; return its number."""
-    while True:
-        await asyncio.sleep(0.001)
-        with contextlib.suppress(FileNotFoundError):
-            pid, relaying = newest(platform, role), newest(platform, watched)
-            if pid and relaying and sockets_of(relaying) > ENOUGH_SOCKETS:
-                os.kill(pid, signal.SIGKILL)
-                return pid
+        old, pid = children_of(platform.pid, b"trunkline.platform.process")
+        assert old != pid
+    os.kill(pid, signal.SIGKILL)
+    (folder / "go").touch()
+    return pid
 
 
 @pytest.mark.parametrize(
     ("workers", "role"),
     [("1", "main"), ("2", "worker"), pytest.param("2", "main", marks=pytest.mark.long)],
 )
-async def test_what_had_not_moved_goes_on(workers: str, role: str) -> None:
+async def test_what_had_not_moved_goes_on(workers: str, role: str, tmp_path: Path) -> None:
     sessions = [f"c{number % 2}" for number in range(MANY)]
-    async with counting_platform(workers) as platform, contextlib.AsyncExitStack() as stack:
+    (tmp_path / "sitecustomize.py").write_text(_WAITING)
+    waits = {"PYTHONPATH": str(tmp_path), "WAITS_IN": str(tmp_path)}
+    async with (
+        counting_platform(workers, **waits) as platform,
+        contextlib.AsyncExitStack() as stack,
+    ):
         token, keeper, before = platform.token(), platform.pid, platform.serving_pid
         talking = [
             Conversation(
@@ -58,8 +72,7 @@ async def test_what_had_not_moved_goes_on(workers: str, role: str) -> None:
             for session in sessions
         ]
         running = [asyncio.create_task(each.run()) for each in talking]
-        watched = "main" if workers == "1" else "worker"
-        killing = asyncio.create_task(killed_while_it_takes_over(platform, role, watched))
+        killing = asyncio.create_task(killed_while_it_takes_over(platform, role, tmp_path))
         report = await reload(platform)
         killed = await asyncio.wait_for(killing, 5)
         # Another one has taken its place, with the port and the sessions.
