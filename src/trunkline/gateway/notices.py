@@ -45,10 +45,10 @@ class LimitNotices:
         self._told_at[error.limit] = now
         _log.log(
             logging.INFO if error.limit in _OF_HEADS else logging.WARNING,
-            "refused with %d: %s: %s sets the limit, trunkline_limit_refusals_total counts, and "
-            "the log is silent on it for %g s",
+            "refused with %d by %s: %s (trunkline_limit_refusals_total counts them; for %g s the "
+            "log says no more of it)",
             error.status,
-            error,
             variable,
+            error,
             _SILENCE_S,
         )

@@ -25,8 +25,8 @@ def test_a_limit_that_refuses_is_told_with_its_variable(caplog: pytest.LogCaptur
     LimitNotices().refused(full())
     ((level, line),) = told(caplog)
     assert level == logging.WARNING
-    assert line.startswith("refused with 503: 3 connections are open: ")
-    assert "TRUNKLINE_GATEWAY_MAX_CONNECTIONS sets the limit" in line
+    by = "refused with 503 by TRUNKLINE_GATEWAY_MAX_CONNECTIONS: 3 connections are open "
+    assert line.startswith(by)
 
 
 def test_a_limit_on_how_often_one_asks_has_its_own_variable(
