@@ -133,8 +133,10 @@ async def test_what_waits_for_slow_readers_moves_with_them(workers: str) -> None
             )
             readers.append(SlowReader(await stack.enter_async_context(connecting)))
         await asyncio.gather(*(reader.until_stuck() for reader in readers))
-        report = await reload(platform)
-        assert (report["connections_moved"], report["left_behind"]) == (2, 0), report
+        # The second time they come from a process that has never read anything of them.
+        for _ in range(2):
+            report = await reload(platform)
+            assert (report["connections_moved"], report["left_behind"]) == (2, 0), report
         counts = await asyncio.gather(*(reader.finish() for reader in readers))
         # More than what the gateway keeps of it: the agents had to wait.
         assert min(counts) * len(TEXT) > 1_000_000

@@ -359,6 +359,20 @@ class LightTransport(asyncio.Transport):
             except OSError as exc:
                 self._end(exc)
 
+    def take_unsent(self) -> bytes:
+        """Return what was written and isn't sent, and send it no more.
+
+        For somebody else who goes on with the connection, or to be written again. What the
+        protocol was told of how full it is holds no longer.
+        """
+        if self._unsent is None:
+            return b""
+        if not self._is_gathering:
+            self._lookout.loop.remove_writer(self._socket.fileno())
+        unsent, self._unsent = bytes(self._unsent), None
+        self._is_gathering = self._is_full = False
+        return unsent
+
     def close(self) -> None:
         if not self._is_closing:
             self.pause_reading()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
+from trunkline.aio.light import LightTransport
 from trunkline.aio.passing import close_all
 from trunkline.aio.sockets import unsent_bytes
 from trunkline.gateway.carrier import Counters, Given, Taken
@@ -176,6 +177,13 @@ class Leg(asyncio.Protocol):
             self.is_lost or self.transport.is_closing() or self.transport.get_write_buffer_size()
         )
 
+    @property
+    def is_known(self) -> bool:
+        """Whether its transport keeps nothing to itself of what is to be sent."""
+        return self.is_quiet or (
+            isinstance(self.transport, LightTransport) and not self.transport.is_closing()
+        )
+
     def stalled_s(self, now: float) -> float:
         """Return for how long nothing of what waits for it has been taken."""
         waiting = self.waiting_bytes
@@ -203,7 +211,9 @@ class Leg(asyncio.Protocol):
         """Read nothing more; give up what it knows of its direction, on which all is as usual."""
         self.transport.pause_reading()
         scanner, rest = self.scanner, self.scanner.take_rest()
-        return Taken(scanner.frames, self.bytes_read - len(rest), scanner.left, rest, b"")
+        to = self.peer.transport
+        unsent = to.take_unsent() if isinstance(to, LightTransport) else b""
+        return Taken(scanner.frames, self.bytes_read - len(rest), scanner.left, rest, unsent)
 
     def moved(self, taken: Taken, file: int) -> MovedLeg:
         """Hear nothing more of the connection, which has moved or comes back; describe it."""
@@ -234,7 +244,7 @@ class Leg(asyncio.Protocol):
 
     def come_back(self) -> None:
         """Hear of the connection again."""
-        self.is_held = False
+        self.is_held = self.is_full = False
         self.transport.set_protocol(self)
         self.transport.resume_reading()
 

@@ -80,9 +80,18 @@ class Arrival(asyncio.Protocol):
             self.transport.close()
 
 
-async def arrive(fd: int) -> Arrival:
-    """Give a moved connection's descriptor to this event loop."""
+async def arrive(fd: int, lookout: Lookout | None = None) -> Arrival:
+    """Give a moved connection's descriptor to this event loop.
+
+    Args:
+        fd: The descriptor, which is the connection's from here on.
+        lookout: Watches the connection, if the event loop will have little to do with it.
+    """
     sock = socket.socket(fileno=fd)
     sock.setblocking(False)
+    if lookout is not None:
+        arrival = Arrival()
+        LightTransport(sock, arrival, lookout)
+        return arrival
     _, arrival = await asyncio.get_running_loop().connect_accepted_socket(Arrival, sock)
     return arrival

@@ -320,7 +320,12 @@ class Entrance:
             _leg_from(data["upstream"], upstream),
             data["started_at"],
         )
-        client, server = await asyncio.gather(arrive(downstream), arrive(upstream))
+        services, lookout = self._services, self._services.lookout
+        # What one of the lookout's transports has yet to send can move once more.
+        watching = lookout if services.carrier.is_available else None
+        client, server = await asyncio.gather(
+            arrive(downstream, watching), arrive(upstream, watching)
+        )
         relayed = Relayed(
             self._services,
             self._connections,
@@ -332,7 +337,6 @@ class Entrance:
             ),
             place=self._services.limits.moved_place(data["place"], key_from(data["key"])),
         )
-        lookout = self._services.lookout
         relay = relayed.begin(client.settle(lookout), server.settle(lookout), moved)
         client.tell(relay.downstream)
         server.tell(relay.upstream)

@@ -141,8 +141,8 @@ class Relay:
         legs = (self.downstream, self.upstream)
         if self._is_encrypted or self._has_ended:
             return None
-        is_movable = self._carried is not None or self._is_settled()
-        if not is_movable or (files := duplicates_of(legs)) is None:
+        is_known = self._carried is not None or all(leg.is_known for leg in legs)
+        if self.is_ending or not is_known or (files := duplicates_of(legs)) is None:
             return None
         if self._carried is not None:
             taken, self._carried = self._carried.take_back(), None

@@ -16,11 +16,11 @@ import pytest
 
 from tests.integration.gateway.test_relay import agent as echo_agent, echo
 from tests.support.gateway import NEW_PATH, Gateway, accept_upgrade, raw_agent, running_gateway
-from trunkline.aio.light import LightTransport, Lookout
+from trunkline.aio.light import Lookout
 from trunkline.aio.passing import PassingError, close_all
 from trunkline.gateway import carrier, moving
 from trunkline.gateway.carrier import Carrier
-from trunkline.gateway.moved import Arrival, MovedRelay, arrive
+from trunkline.gateway.moved import MovedRelay, arrive
 from trunkline.gateway.moving import Departure, Entrance
 from trunkline.gateway.relay import Relay
 from trunkline.gateway.settings import GatewaySettings
@@ -48,14 +48,9 @@ class Place:
     async def relay(
         self, downstream: socket.socket, upstream: socket.socket, moved: MovedRelay | None = None
     ) -> Relay:
-        client = await arrive(downstream.detach())
-        server = Arrival()
-        if moved is None and carrier.IS_BUILT:
-            # As the gateway connects to an agent.
-            upstream.setblocking(False)
-            LightTransport(upstream, server, self.lookout)
-        else:
-            server = await arrive(upstream.detach())
+        lookout = self.lookout if carrier.IS_BUILT else None
+        client = await arrive(downstream.detach(), lookout)
+        server = await arrive(upstream.detach(), lookout)
         arrivals = (client, server)
 
         async def explain() -> str:
@@ -144,9 +139,22 @@ async def test_what_a_slow_reader_has_yet_to_get_moves_too() -> None:
     assert moved is not None
     assert moved.downstream.unsent
     relay.leave()
-    await second.relay(
-        socket.socket(fileno=moved.downstream.fd), socket.socket(fileno=moved.upstream.fd), moved
-    )
+    # And again, while the one that it moved to has yet to send it; at last it comes back to it.
+    for number in range(3):
+        relay = await second.relay(
+            socket.socket(fileno=moved.downstream.fd),
+            socket.socket(fileno=moved.upstream.fd),
+            moved,
+        )
+        while not relay.upstream.is_full:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)
+        moved = relay.detach()
+        assert moved is not None
+        assert len(moved.downstream.unsent) > GatewaySettings().write_buffer_bytes
+        if number < 2:
+            relay.leave()
+    close_all((moved.downstream.fd, moved.upstream.fd))
+    relay.come_back(moved)
     received = bytearray()
     while len(received) < count * len(FRAME):
         received += await loop.sock_recv(agent, 65536)

@@ -112,6 +112,31 @@ async def test_a_slow_reader_is_told_of_and_gets_everything_before_the_end() -> 
         assert transport.get_write_buffer_size() == 0
 
 
+@pytest.mark.parametrize("gathers", [False, True])
+async def test_what_is_unsent_can_be_taken_and_written_again(gathers: bool) -> None:
+    told, size = Told(), 1_000_000
+    with connected(told) as (transport, theirs):
+        assert transport.take_unsent() == b""
+        if gathers:
+            transport.gather_writes()
+        transport.write(b"x" * size)
+        assert told.is_full
+        sent = size - transport.get_write_buffer_size()
+        unsent = transport.take_unsent()
+        assert unsent == b"x" * (size - sent)
+        assert transport.get_write_buffer_size() == 0
+        # There is room, and nothing is sent.
+        assert await read(theirs, sent) == sent
+        await asyncio.sleep(0.01)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+        told.is_full = False
+        transport.write(unsent)
+        assert told.is_full
+        assert await read(theirs, len(unsent)) == len(unsent)
+        assert not told.is_full
+
+
 @pytest.mark.parametrize("stays_open", [True, False])
 async def test_an_end_is_told_once_and_closes_unless_it_may_stay(stays_open: bool) -> None:
     told = Told(stays_open=stays_open)
