@@ -48,13 +48,28 @@ async def metric(platform: Platform, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def sockets_of(pid: int) -> int:
-    """How many sockets a process has open."""
-    number = 0
+async def until_metric(platform: Platform, name: str, value: float) -> None:
+    """Wait until a metric has a value: a connection has ended when its agent has ended it, too."""
+    deadline = time.monotonic() + 20
+    while (found := await metric(platform, name)) != value:
+        assert time.monotonic() < deadline, f"{name} is {found}"
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Return the sockets that a process has open, as the system names them."""
+    found = set()
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            number += os.readlink(file).startswith("socket:")
-    return number
+            found.add(os.readlink(file))
+    return found
+
+
+def far_end_of(websocket: ClientConnection) -> str:
+    """Return the socket at the other end of a connection, as the system names it."""
+    remote = f":{websocket.local_address[1]:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    (number,) = (row[9] for row in rows if row[2].endswith(remote))
+    return f"socket:[{number}]"
 
 
 async def spread(
@@ -64,12 +79,10 @@ async def spread(
     workers = platform.workers
     owned: dict[int, list[ClientConnection]] = {pid: [] for pid in workers}
     while not all(owned.values()):
-        before = {pid: sockets_of(pid) for pid in workers}
         websocket = await stack.enter_async_context(platform.connect(agent, session, token=token))
         await ask(websocket, "facts")
-        grown = [pid for pid in workers if sockets_of(pid) > before[pid]]
-        assert len(grown) == 1
-        owned[grown[0]].append(websocket)
+        (owner,) = (pid for pid in workers if far_end_of(websocket) in sockets_of(pid))
+        owned[owner].append(websocket)
     return owned
 
 
@@ -99,7 +112,7 @@ async def test_connections_are_spread_and_their_session_is_one(
         answer = await http.get(path, params={"state": "open"})
         assert len(answer.json()["data"]) == len(every)
         assert {event["address"] for event in answer.json()["data"]} == {"127.0.0.1"}
-    assert await metric(platform, "trunkline_connections") == 0
+    await until_metric(platform, "trunkline_connections", 0)
 
 
 async def test_limits_hold_for_all_workers_together(
@@ -137,11 +150,12 @@ async def test_every_connection_is_accounted_for(
     platform: Platform, probe: str, token: str, http: httpx2.AsyncClient
 ) -> None:
     closed = 'trunkline_connections_closed_total{by="client",code="1000"}'
+    await until_metric(platform, "trunkline_connections", 0)
     before = await metric(platform, closed)
     for _ in range(10):
         async with platform.connect(probe, "counted", token=token) as websocket:
             await ask(websocket, "facts")
-    assert await metric(platform, closed) == before + 10
+    await until_metric(platform, closed, before + 10)
     told = platform.run("why", probe, "--session-id", "counted", "-n", "50", "-o", "json")
     ends = json.loads(told.stdout)
     assert len({end["request_id"] for end in ends}) == len(ends) == 10
@@ -267,6 +281,7 @@ async def test_nobody_says_by_a_header_where_they_are_from(
     }
     async with connect(url, additional_headers=forged, proxy=None, open_timeout=60) as websocket:
         await ask(websocket, "facts")
+    await until_metric(platform, "trunkline_connections", 0)
     told = platform.run("why", probe, "--session-id", "liar", "-o", "json")
     assert [end["address"] for end in json.loads(told.stdout)] == ["127.0.0.1"]
 
@@ -291,7 +306,7 @@ async def test_a_worker_that_is_killed_is_replaced(
                 assert (await ask(websocket, "facts"))["pid"] == agent
         assert len(platform.workers) == 2
         assert victim not in platform.workers
-        assert await metric(platform, "trunkline_connections") == len(owned[other])
+        await until_metric(platform, "trunkline_connections", len(owned[other]))
         told = platform.run("why", probe, "--session-id", "survives", "-n", "50", "-o", "json")
         ends = [end for end in json.loads(told.stdout) if end["closed_by"] == "network"]
         assert len(ends) == lost
