@@ -10,6 +10,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.relay.goals import verdicts
 from benchmarks.relay.measure import (
     DIRECT,
     PARTS,
@@ -29,11 +30,14 @@ from benchmarks.relay.proxies import (
 from benchmarks.support.processes import ChildError, Children, exit_on_sigterm, raise_file_limit
 from benchmarks.support.report import console, machine, middle, ratio, table
 
+#: Fewer say little.
+ENOUGH_ROUNDS = 6
 FRAME_SIZES = (640, 16 * 1024)
 OURS, OTHERS = "trunkline", ("nginx", "HAProxy")
 
 
-def parse(arguments: list[str] | None = None) -> Plan:
+def parse(arguments: list[str] | None = None) -> tuple[Plan, bool]:
+    """Return what to measure, and whether a goal that isn't met is a failure."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.relay",
         description=__doc__,
@@ -54,6 +58,7 @@ def parse(arguments: list[str] | None = None) -> Plan:
         "--only", action="append", choices=PARTS, help="measure this; more than once for more"
     )
     parser.add_argument("--quick", action="store_true", help="two short rounds, to try it out")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a goal isn't met")
     options = parser.parse_args(arguments)
     for name in (
         "rounds",
@@ -66,7 +71,7 @@ def parse(arguments: list[str] | None = None) -> Plan:
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     share = 6 if options.quick else 1
-    return Plan(
+    plan = Plan(
         parts=frozenset(options.only or PARTS),
         frame_sizes=FRAME_SIZES,
         rounds=2 if options.quick else options.rounds,
@@ -78,10 +83,11 @@ def parse(arguments: list[str] | None = None) -> Plan:
         voice_sessions=options.voice_sessions,
         voice_s=options.voice_s / share,
     )
+    return plan, options.check
 
 
 def main() -> int:
-    plan = parse()
+    plan, is_check = parse()
     exit_on_sigterm()
     raise_file_limit()
     out = console()
@@ -101,7 +107,14 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     report(out, plan, samples, versions(paths))
-    return 0
+    found = list(verdicts(plan, samples))
+    if found:
+        out.print("\nThe goals, as the medians of this run have them:")
+    for each in found:
+        out.print(f"  {each}")
+    if plan.rounds < ENOUGH_ROUNDS:
+        out.print(f"  {plan.rounds} rounds show that it works; figures take {ENOUGH_ROUNDS}.")
+    return int(is_check and not all(each.is_met for each in found))
 
 
 def report(out: Console, plan: Plan, samples: Samples, compared: Mapping[str, str]) -> None:
@@ -111,7 +124,9 @@ def report(out: Console, plan: Plan, samples: Samples, compared: Mapping[str, st
     out.print(
         f"One worker or thread each, TCP on loopback, no TLS. Medians of {plan.rounds} rounds, the "
         "proxies taking turns.\nA round trip is one masked binary frame to an echo server and "
-        "the echo back: two frames.\nCPU is what the proxy's process used, user and system."
+        "the echo back: two frames.\nCPU is what the proxy's process used, user and system.\n"
+        f'"{OURS} / it" divides within each round and shows the median: less than 1 is less than '
+        "the other.\nIn parentheses: where half of the rounds lie. Far apart, the machine was busy."
     )
     made = {"voices": _voice_table, "set-ups": _set_up_table, "memory": _memory_table}
     for part in PARTS:

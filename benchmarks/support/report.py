@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +39,11 @@ def ratio(ours: float, theirs: float) -> str:
 
 def middle(ratios: Sequence[float]) -> str:
     """Return the median, and between which two half of an ascending list lies."""
-    last = len(ratios) - 1
-    low, mid, high = (ratios[round(last * share)] for share in (0.25, 0.5, 0.75))
+    low, mid, high = quartiles(ratios)
     return f"{mid:.2f} ({low:.2f} to {high:.2f})"
+
+
+def quartiles(found: Sequence[float]) -> tuple[float, float, float]:
+    """Return between which two half of an ascending list lies, with its median in the middle."""
+    last = len(found) - 1
+    return found[round(last * 0.25)], median(found), found[round(last * 0.75)]

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.relay.__main__ import parse
 from benchmarks.relay.gateway_under_test import USER
+from benchmarks.relay.goals import verdicts
+from benchmarks.relay.measure import Samples
 from benchmarks.relay.provider import Provider
+from benchmarks.relay.proxies import STRANGERS
 from benchmarks.support.processes import Children
 from tests.support.gateway import running_gateway
 from trunkline.auth.issuer import DevelopmentIssuer
@@ -107,3 +111,28 @@ async def test_the_flood_of_bad_tokens_is_answered() -> None:
         flood.stdin.close()
         assert await flood.wait() == 0
     assert counts["sent"] >= counts["404"]
+
+
+def test_a_run_says_which_goals_it_meets() -> None:
+    plan, is_check = parse(["--only", "frames", "--only", "memory", "--only", "set-ups", "--check"])
+    assert is_check
+    found = Samples()
+    for size in plan.frame_sizes:
+        found.cpu_us["trunkline", size] = [10.0, 11.0, 12.0, 13.0]
+        found.cpu_us["nginx", size] = [10.0] * 4
+        found.cpu_us["HAProxy", size] = [20.0] * 4
+    for name, per_s in (("trunkline", 600.0), ("nginx", 1000.0), *((n, 400.0) for n in STRANGERS)):
+        found.set_ups_per_s[name, 0] = [per_s] * 4
+    found.idle_kib["trunkline"] = 3.5
+    said = [str(each) for each in verdicts(plan, found)]
+    cpu = "CPU per round trip, 640 bytes, 32 connections"
+    assert said[:2] == [
+        f"missed  {cpu}, of nginx's: 1.15 (goal: at most 1.1); unsure, the rounds differ",
+        f"met     {cpu}, of HAProxy's: 0.57 (goal: at most 1)",
+    ]
+    assert said[4] == (
+        "met     connections set up a second, trunkline, of nginx's: 0.60 (goal: at least 0.5)"
+    )
+    assert all(each.startswith("missed") for each in said[5:-1])
+    assert len(said) == 6 + len(STRANGERS)
+    assert said[-1] == "met     KiB per idle connection: 3.50 (goal: at most 6)"
