@@ -50,6 +50,7 @@ class FakeRelay:
 
     def __init__(self, *, tries: float = 1, is_encrypted: bool = False) -> None:
         self.is_encrypted = is_encrypted
+        self.is_ending = False
         self.left = tries
         self.done: list[str] = []
         self.closed: tuple[int, ClosedBy] | None = None
