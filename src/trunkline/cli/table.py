@@ -45,6 +45,7 @@ COMMANDS = {
     "revoke": Entry("revoke", "Make worthless what somebody was issued so far."),
     "audit": Entry("audit", "Show who did what."),
     "console": Entry("console", "Print a link that opens the console."),
+    "config": Entry("config", "Check and show the settings of a platform."),
     "doctor": Entry("doctor", "Say what this machine and project lack."),
     "token": Entry("token", "Print a token for the platform on this machine."),
     "completion": Entry("completion", "Print the completion script of a shell."),

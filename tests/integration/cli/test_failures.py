@@ -37,8 +37,11 @@ ALONE = (
     ("load agent.yaml a", 2, "trunkline record"),
     ("doctor nowhere --local-only", 1, "agent.yaml"),
 )
-#: What these print is always there.
-NEVER = {"env list", "completion bash", "completion zsh", "completion fish"}
+#: What these print is always there; what settings do to `config`, test_config.py has.
+NEVER = {
+    "env list", "completion bash", "completion zsh", "completion fish", "config check",
+    "config show",
+}  # fmt: skip
 
 
 def names() -> Iterator[str]:

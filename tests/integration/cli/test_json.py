@@ -49,6 +49,7 @@ WALK: tuple[tuple[str, str], ...] = (
     ("revoke dev|somebody", ""),
     ("revoke --list", ""),
     ("audit --limit 5", ""),
+    ("config show --defaults", ""),
     ("doctor", ""),
     ("gateway reload", ""),
     ("delete parrot --force", ""),

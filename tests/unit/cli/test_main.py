@@ -97,7 +97,7 @@ def test_whatever_prints_data_prints_json(words: tuple[str, ...]) -> None:
         "up", "run", "token", "completion", "console", "proxy", "env set", "env select",
         "files upload",
         "files download", "files mkdir", "files delete", "sessions stop", "sessions delete",
-        "secret set", "secret delete", "keys revoke",
+        "secret set", "secret delete", "keys revoke", "config check",
     }  # fmt: skip
     command = get_command(table.load_app(words[0]))
     for word in words[1:]:
