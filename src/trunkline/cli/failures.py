@@ -67,9 +67,15 @@ def advise(error: Exception) -> str:
             return "run it again with --debug to see where, and please report it"
 
 
+#: What OpenSSL calls a certificate of nobody that this machine knows, whoever passes that on.
+_NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+
+
 def _advise_unreachable(error: UnreachableError) -> str:
     if error.is_connected:
         return "run the command again; `trunkline monitor` may show what happened"
+    if _NOT_TRUSTED in str(error):
+        return "name a file with its certificate's authority in SSL_CERT_FILE"
     return "start it with `trunkline up`, or name another platform with --endpoint"
 
 

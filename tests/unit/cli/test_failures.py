@@ -33,6 +33,11 @@ def refused(status: int, code: str, **header: str) -> RefusedError:
             1,
         ),
         (UnreachableError("http://x", "reset", is_connected=True), "run the command again", 1),
+        (
+            UnreachableError("https://x", "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"),
+            "authority in SSL_CERT_FILE",
+            1,
+        ),
         (refused(401, "unauthenticated"), "it said no: set TRUNKLINE_TOKEN", 1),
         (refused(404, "agent_not_found"), "`trunkline list`", 1),
         (refused(424, "session_not_ready"), "`trunkline monitor AGENT` shows why", 1),
