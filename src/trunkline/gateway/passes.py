@@ -5,6 +5,9 @@ decided about an upgrade from its target, its header fields and its token comes 
 for as long as the token holds. So it is remembered by a digest of the head without the key: the
 head isn't even taken apart. What depends on anything else is decided each time: rates, numbers of
 connections, revocations, and all that the session's state has a say in.
+
+Only a head that comes again is remembered: those who bring a new token each time wouldn't be found,
+and would drive out the others.
 """
 
 import hashlib
@@ -19,6 +22,7 @@ from trunkline.protocol.ids import SessionKey
 
 #: Each takes about a kibibyte.
 _MAX_KEPT: Final = 4096
+_MAX_ONCE: Final = 4096
 _KEY_CHARS: Final = 24
 
 
@@ -117,6 +121,8 @@ class Passes:
 
     def __init__(self) -> None:
         self._kept: dict[bytes, Pass] = {}
+        #: The digests of heads that came once.
+        self._once: set[bytes] = set()
 
     def find(self, name: Name, admission: Admission) -> Pass | None:
         """Return what is remembered of a head, if its token holds still."""
@@ -128,16 +134,24 @@ class Passes:
     def keep(
         self, seen: SeenHead, request: UpgradeRequest, admitted: Admitted, admission: Admission
     ) -> None:
-        """Remember what a head came to, if its token is one that is recalled."""
+        """Remember what a head came to, if it comes again and its token is one that is recalled."""
+        digest = seen.name.digest
+        if digest not in self._once:
+            if len(self._once) >= _MAX_ONCE:
+                # Who comes often is soon there again.
+                self._once.clear()
+            self._once.add(digest)
+            return
         bearer = request.own[TOKEN_NAME]
         token = hashlib.sha256(bearer.removeprefix(BEARER)).digest()
         shown = admission.recall(token)
         if shown is None:
             return
-        if len(self._kept) >= _MAX_KEPT:
+        self._once.discard(digest)
+        if len(self._kept) >= _MAX_KEPT and digest not in self._kept:
             # The one that was kept first. What comes often is soon kept again.
             del self._kept[next(iter(self._kept))]
-        self._kept[seen.name.digest] = Pass(
+        self._kept[digest] = Pass(
             request.path, request.query, request.fields, seen.bearer, token, shown, admitted
         )
 

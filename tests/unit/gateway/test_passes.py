@@ -45,9 +45,15 @@ def seen(head: bytes, token: bytes = TOKEN) -> tuple[SeenHead, UpgradeRequest]:
     return SeenHead(name, slice(at, at + len(bearer))), request
 
 
+def keep(kept: Passes, head: bytes, known: Admission, token: bytes = TOKEN) -> None:
+    """Have a head come twice."""
+    for _ in range(2):
+        kept.keep(*seen(head, token), ADMITTED, known)
+
+
 def test_a_head_with_another_key_is_found_and_has_its_own() -> None:
     kept, known = Passes(), admission()
-    kept.keep(*seen(HEAD % (KEY, TOKEN)), ADMITTED, known)
+    keep(kept, HEAD % (KEY, TOKEN), known)
     data = HEAD % (OTHER_KEY, TOKEN) + b"frames"
     name = name_of(data)
     assert name is not None
@@ -73,7 +79,7 @@ def test_a_head_with_another_key_is_found_and_has_its_own() -> None:
 )  # fmt: skip
 def test_any_other_difference_is_another_head(change: tuple[bytes, bytes]) -> None:
     kept, known = Passes(), admission()
-    kept.keep(*seen(HEAD % (KEY, TOKEN)), ADMITTED, known)
+    keep(kept, HEAD % (KEY, TOKEN), known)
     name = name_of((HEAD % (KEY, TOKEN)).replace(*change))
     assert name is None or kept.find(name, known) is None
 
@@ -96,7 +102,7 @@ def test_what_has_no_name_is_for_others_to_read(data: bytes) -> None:
 
 def test_a_key_that_is_longer_is_part_of_another_head() -> None:
     kept, known = Passes(), admission()
-    kept.keep(*seen(HEAD % (KEY, TOKEN)), ADMITTED, known)
+    keep(kept, HEAD % (KEY, TOKEN), known)
     name = name_of(HEAD % (KEY + b"A", TOKEN))
     assert name is None or kept.find(name, known) is None
 
@@ -104,7 +110,7 @@ def test_a_key_that_is_longer_is_part_of_another_head() -> None:
 def test_a_token_that_holds_no_more_lets_nobody_in() -> None:
     kept, verifier, revoked = Passes(), Verifier(), Revocations()
     known = Admission(verifier, revoked)  # type: ignore[arg-type]
-    kept.keep(*seen(HEAD % (KEY, TOKEN)), ADMITTED, known)
+    keep(kept, HEAD % (KEY, TOKEN), known)
     name = name_of(HEAD % (KEY, TOKEN))
     assert name is not None
     assert kept.find(name, known) is not None
@@ -120,13 +126,27 @@ def test_a_token_that_holds_no_more_lets_nobody_in() -> None:
 
 def test_a_token_that_is_not_recalled_is_not_remembered() -> None:
     kept = Passes()
-    kept.keep(*seen(HEAD % (KEY, b"api-key"), b"api-key"), ADMITTED, admission())
+    keep(kept, HEAD % (KEY, b"api-key"), admission(), b"api-key")
     assert len(kept) == 0
+
+
+def test_a_head_that_came_once_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "_MAX_ONCE", 3)
+    kept, known = Passes(), admission()
+    for number in range(10):
+        head = (HEAD % (KEY, TOKEN)).replace(b"/p", b"/%d" % number)
+        kept.keep(*seen(head), ADMITTED, known)
+        assert len(kept._once) <= 3
+    assert len(kept) == 0
+    kept.keep(*seen(head), ADMITTED, known)
+    assert len(kept) == 1
+    # It has to come twice again, should it be forgotten.
+    assert seen(head)[0].name.digest not in kept._once
 
 
 def test_no_token_is_kept() -> None:
     kept = Passes()
-    kept.keep(*seen(HEAD % (KEY, TOKEN)), ADMITTED, admission())
+    keep(kept, HEAD % (KEY, TOKEN), admission())
     assert len(kept) == 1
     assert TOKEN.decode() not in repr(vars(kept))
 
@@ -136,7 +156,7 @@ def test_there_are_no_more_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, known = Passes(), admission()
     heads = [(HEAD % (KEY, TOKEN)).replace(b"/p", b"/%d" % number) for number in range(5)]
     for head in heads:
-        kept.keep(*seen(head), ADMITTED, known)
+        keep(kept, head, known)
     assert len(kept) == 3
     names = [name_of(head) for head in heads]
     assert [kept.find(name, known) is not None for name in names if name] == [False] * 2 + [
