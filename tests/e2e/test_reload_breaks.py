@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
 from tests.e2e.conftest import counting_platform
 from tests.e2e.test_reload import reload
@@ -105,3 +105,22 @@ async def test_what_had_not_moved_goes_on(workers: str, role: str, tmp_path: Pat
             assert platform.events("counter", session).count("Started") == 1
         report = await reload(platform)
         assert report["left_behind"] == 0
+
+
+async def test_who_is_told_to_stop_meanwhile_stops_and_says_so() -> None:
+    async with counting_platform("1", TRUNKLINE_GATEWAY_DRAIN_TIMEOUT_S="2") as platform:
+        async with platform.connect("counter", "c0", token=platform.token()) as websocket:
+            reloading = asyncio.create_task(reload(platform))
+            mains: list[int] = []
+            while len(mains) < 2:
+                mains = children_of(platform.pid, b"trunkline.platform.process")
+                await asyncio.sleep(0.005)
+            platform.signal(signal.SIGTERM)
+            with pytest.raises(AssertionError, match="wasn't replaced and ends: it was told to st"):
+                await reloading
+            with pytest.raises(ConnectionClosedOK) as closed:
+                await websocket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1001
+        assert await asyncio.to_thread(platform.wait) == 0
+        await until_ended(mains[-1])

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from trunkline.platform.handover import PlatformEndsError
 from trunkline.protocol.errors import TrunklineError
 
 _FOLDER: Final = "run"
@@ -69,6 +70,8 @@ class ControlSocket:
             if await reader.readline() != b"reload\n":
                 return
             answer = dict(await self._reload())
+        except PlatformEndsError as exc:
+            answer = {"failed": str(exc), "goes_on": False}
         except TrunklineError as exc:
             answer = {"failed": str(exc)}
         except Exception as exc:  # noqa: BLE001 - whoever waits is told, the log has the rest

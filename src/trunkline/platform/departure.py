@@ -15,7 +15,13 @@ from trunkline.aio.passing import Passing, PassingError, close_all
 from trunkline.gateway.moving import Departure, Moved
 from trunkline.gateway.services import GatewayServices
 from trunkline.platform.control_socket import ControlSocket
-from trunkline.platform.handover import ANSWER_TIMEOUT_S, Line, NextProcess, ReloadFailedError
+from trunkline.platform.handover import (
+    ANSWER_TIMEOUT_S,
+    Line,
+    NextProcess,
+    PlatformEndsError,
+    ReloadFailedError,
+)
 from trunkline.platform.server import Server
 from trunkline.platform.workers.fleet import Fleet
 from trunkline.protocol.errors import TrunklineError
@@ -32,6 +38,7 @@ _log = logging.getLogger("trunkline.platform")
 _START_TIMEOUT_S: Final = 60.0
 #: So many processes are started if each ends while it takes over.
 _TRIES: Final = 3
+_STOPPING: Final = "it was told to stop"
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
@@ -109,7 +116,7 @@ class Replacement:
     async def _run(self) -> dict[str, Any]:
         parts = self._parts
         if parts.server.is_draining:
-            raise ReloadFailedError("the platform is stopping")
+            raise PlatformEndsError(_STOPPING)
         if parts.keeper is None:
             raise ReloadFailedError("this platform has no keeper: reloading takes Linux")
         # The server closes its own when it accepts nothing more, and a second try needs them, too.
@@ -124,12 +131,12 @@ class Replacement:
                     return await self._follow(pid, line)
                 except PassingError as exc:
                     if parts.server.is_draining:
-                        raise ReloadFailedError("the platform is stopping") from exc
+                        raise PlatformEndsError(_STOPPING) from exc
                     _log.error("reload: the new process ended while it took over: %s", exc)
                     await _end(pid, line)
                     line.close()
             parts.server.stop()
-            raise ReloadFailedError("each new process ended while it took over; the platform stops")
+            raise PlatformEndsError("each new process ended while it took over")
         finally:
             for sock in self._listeners:
                 sock.close()
@@ -151,14 +158,22 @@ class Replacement:
         except BaseException as exc:
             await _end(pid, line)
             line.close()
+            is_stopping = self._parts.server.is_draining
             if is_first:
                 self._parts.sessions.leaving.take_back()
             else:
                 # Nobody has the sessions: what is still open here ends in good order.
                 self._parts.server.stop()
-            if isinstance(exc, TrunklineError | asyncio.CancelledError):
+            if isinstance(exc, asyncio.CancelledError):
                 raise
-            raise ReloadFailedError(f"the new process ended too early: {exc}") from exc
+            if is_stopping:
+                # The keeper tells both, and a new one ends at once.
+                raise PlatformEndsError(_STOPPING) from exc
+            if is_first and isinstance(exc, TrunklineError):
+                raise
+            is_ours = isinstance(exc, TrunklineError)
+            reason = str(exc) if is_ours else f"the new process ended too early: {exc}"
+            raise (ReloadFailedError if is_first else PlatformEndsError)(reason) from exc
 
     async def _prepare(self, line: Line) -> None:
         given = self._inheritance
@@ -313,6 +328,8 @@ def _tell(task: "asyncio.Task[dict[str, Any]]") -> None:
     elif (error := task.exception()) is None:
         words = " ".join(f"{name}={value}" for name, value in task.result().items())
         _log.info("reload: another process serves from here on: %s", words)
+    elif isinstance(error, PlatformEndsError):
+        _log.error("reload failed, and the platform ends: %s", error)
     elif isinstance(error, TrunklineError):
         _log.error("reload failed, and this process goes on: %s", error)
     else:

@@ -26,6 +26,10 @@ class ReloadFailedError(TrunklineError):
     code = "reload_failed"
 
 
+class PlatformEndsError(ReloadFailedError):
+    """It couldn't be replaced, and ends all the same."""
+
+
 class Line:
     """The line between the two processes, for a running event loop."""
 

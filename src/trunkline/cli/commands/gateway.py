@@ -43,7 +43,9 @@ def reload(
     """
     report = request_reload(state_dir or config.default_state_dir(), pid)
     if "failed" in report:
-        output.fail(f"the platform wasn't replaced and goes on as it is: {report['failed']}")
+        # Older platforms don't say.
+        rest = "goes on as it is" if report.get("goes_on", True) else "ends"
+        output.fail(f"the platform wasn't replaced and {rest}: {report['failed']}")
         raise typer.Exit(ExitCode.FAILED)
     if output_format is Format.JSON:
         output.put_json(report)

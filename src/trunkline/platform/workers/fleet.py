@@ -131,8 +131,12 @@ class Fleet:
             raise WorkerFailedError(
                 f"the gateway's workers weren't ready after {_START_TIMEOUT_S:g} s"
             ) from None
-        if any(worker.state is _State.ENDED for worker in self._workers.values()):
-            raise WorkerFailedError("a worker of the gateway couldn't start; it has said why")
+        for worker in self._workers.values():
+            if worker.state is _State.ENDED:
+                raise WorkerFailedError(
+                    f"worker {worker.number} of the gateway {_how(worker.process.returncode or 0)} "
+                    "before it was ready; if it has said why, that is in the log"
+                )
 
     async def _start(self, number: int) -> None:
         given = self._options
