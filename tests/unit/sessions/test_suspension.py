@@ -1,6 +1,7 @@
 """When an agent is frozen, and when it isn't: decisions, on a freezer in memory."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,7 @@ class FakeFreezer:
 
     def __init__(self) -> None:
         self.now = Doing(0.0, 0, 0)
+        self._share, self._since = 0.0, 0.0
         self.is_frozen = False
         self.takes_for_ever = False
         self.failure = ""
@@ -39,7 +41,15 @@ class FakeFreezer:
         self.froze.clear()
 
     def doing(self) -> Doing:
-        return self.now
+        if self.now.cpu_s is None:
+            return self.now
+        return replace(
+            self.now, cpu_s=self.now.cpu_s + self._share * (time.monotonic() - self._since)
+        )
+
+    def work(self, share: float) -> None:
+        """Use so much of a processor from now on, whenever somebody looks."""
+        self.now, self._share, self._since = self.doing(), share, time.monotonic()
 
 
 class FakeConnection:
@@ -172,13 +182,11 @@ async def test_it_stays_awake(
 
 
 async def test_who_works_stays_awake(bed: Bed, suspension: Suspension) -> None:
-    for _ in range(20):
-        used = bed.freezer.now.cpu_s or 0.0
-        bed.freezer.now = Doing(used + 0.02 * AFTER_S / 4, 0, 0)
-        await asyncio.sleep(AFTER_S / 4)
+    bed.freezer.work(0.02)
+    await windows(5)
     assert not bed.freezer.tries
     # A thousandth of a processor is what timers take.
-    bed.freezer.now = replace(bed.freezer.now)
+    bed.freezer.work(0.001)
     await until(lambda: bed.frozen == 1)
 
 
