@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import logging
 import os
 import sqlite3
 import stat
@@ -12,6 +13,7 @@ from threading import Barrier
 
 import pytest
 
+from trunkline.protocol.errors import UnavailableError
 from trunkline.protocol.ids import AgentName, NodeId, ProjectName
 from trunkline.store.errors import SchemaTooNewError, StoreNotOpenError
 from trunkline.store.paging import EVERYTHING
@@ -19,7 +21,7 @@ from trunkline.store.records import NewVersion
 from trunkline.store.sql.engine import Db
 from trunkline.store.sql.queries import load_queries
 from trunkline.store.sqlite import schema
-from trunkline.store.sqlite.engine import open_sqlite
+from trunkline.store.sqlite.engine import SqliteEngine, open_sqlite
 from trunkline.store.sqlite.schema import migrate
 
 MIGRATIONS = Path(schema.__file__).parent / "migrations"
@@ -154,6 +156,34 @@ async def test_a_file_that_is_no_database_does_not_open(tmp_path: Path) -> None:
     path.write_bytes(b"this is text, and long enough to be read as a header" * 100)
     with pytest.raises(StoreNotOpenError, match=r"trunkline.db: file is not a database"):
         await open_sqlite(path)
+
+
+async def test_a_full_disk_is_no_answer_for_now_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = await SqliteEngine.open(tmp_path / "trunkline.db")
+
+    def fill(_db: Db) -> None:
+        engine._db.execute("create table if not exists filler (text)")
+        engine._db.execute("insert into filler values (zeroblob(100000))")
+
+    def pragma(text: str) -> int:
+        return int(engine._db.execute(f"pragma {text}").fetchone()[0])
+
+    # As a disk would have it that has no room for more.
+    pages = await engine._run(lambda: pragma("page_count"))
+    await engine._run(lambda: pragma(f"max_page_count = {pages}"))
+    with caplog.at_level(logging.INFO, "trunkline.store"):
+        for _ in range(3):
+            with pytest.raises(UnavailableError, match="the store can't be written"):
+                await engine.write(fill)
+        assert [record.getMessage() for record in caplog.records] == [
+            "the store can't be written, and calls that need it get 503: database or disk is full"
+        ]
+        await engine._run(lambda: pragma(f"max_page_count = {pages + 100}"))
+        await engine.write(fill)
+        assert caplog.messages[1:] == ["the store can be written again"]
+    await engine.aclose()
 
 
 async def test_a_call_cancelled_while_it_runs_is_done_whole(tmp_path: Path) -> None:

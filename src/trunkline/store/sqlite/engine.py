@@ -1,12 +1,14 @@
 """SQLite as an engine: one file, a thread that works on it, and a connection to look things up."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+from trunkline.protocol.errors import UnavailableError
 from trunkline.store.errors import StoreNotOpenError
 from trunkline.store.sql.engine import Db, Row
 from trunkline.store.sql.queries import load_queries
@@ -15,6 +17,13 @@ from trunkline.store.sqlite.lookups import BusyError, Lookups, Statements
 from trunkline.store.sqlite.schema import migrate
 
 _T = TypeVar("_T")
+_log = logging.getLogger("trunkline.store")
+#: What whoever looks after the machine can mend, and a program can't.
+_OF_THE_DISK: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+)
+#: The bits of a code that tell the kind; the others tell more of it.
+_PRIMARY_CODE: Final = 0xFF
 
 
 async def open_sqlite(path: Path) -> SqlStore:
@@ -43,6 +52,7 @@ class SqliteEngine:
         self._thread = thread
         self._lookups = lookups
         self._statements = Statements(db, sql)
+        self._is_writable = True
 
     @classmethod
     async def open(cls, path: Path) -> "SqliteEngine":
@@ -94,16 +104,28 @@ class SqliteEngine:
         return await self.step(name, **values)
 
     def _transact(self, work: Callable[[Db], _T]) -> _T:
-        self._db.execute("begin immediate")
         try:
+            self._db.execute("begin immediate")
             result = work(self._statements)
             self._db.execute("commit")
-        except BaseException:
+        except BaseException as exc:
             # Some errors, a full disk's among them, have rolled it back already.
             if self._db.in_transaction:
                 self._db.execute("rollback")
+            if getattr(exc, "sqlite_errorcode", 0) & _PRIMARY_CODE in _OF_THE_DISK:
+                self._tell_of(exc)
+                raise UnavailableError("the store can't be written; try again later") from exc
             raise
+        if not self._is_writable:
+            self._is_writable = True
+            _log.info("the store can be written again")
         return result
+
+    def _tell_of(self, error: BaseException) -> None:
+        # Once, and not for each call: the log may be on the same disk.
+        if self._is_writable:
+            self._is_writable = False
+            _log.error("the store can't be written, and calls that need it get 503: %s", error)
 
     async def aclose(self) -> None:
         # Closing a closed connection does nothing; a thread that was shut down takes no work.
