@@ -71,6 +71,7 @@ class AuditTrail:
         self._numbers = itertools.count()
         #: When it was last recorded of whom that they ask too often.
         self._told_at: OrderedDict[str, float] = OrderedDict()
+        self._is_late = False
 
     def add(
         self,
@@ -160,9 +161,13 @@ class AuditTrail:
             try:
                 await store.add_audit(some)
             except TrunklineError as exc:
-                _log.warning("the audit log is written later: %s", exc)
+                # Once for each time that it can't be: it is tried several times a second.
+                if not self._is_late:
+                    _log.warning("the audit log is written later: %s", exc)
+                self._is_late = True
                 self._has_some.set()
                 return
+            self._is_late = False
             for _ in some:
                 self._waiting.popleft()
         loop = asyncio.get_running_loop()

@@ -41,13 +41,19 @@ class Uses:
             self._telling = self._tasks.spawn(self._tell_later(), name="uses")
 
     async def _tell_later(self) -> None:
+        is_late = False
         try:
             while self._untold:
                 await asyncio.sleep(_PAUSE_S)
                 try:
                     await self.tell()
                 except TrunklineError as exc:
-                    _log.warning("when sessions were used is told to the store later: %s", exc)
+                    # Once for each time that it can't be told.
+                    if not is_late:
+                        _log.warning("when sessions were used is told to the store later: %s", exc)
+                    is_late = True
+                else:
+                    is_late = False
         finally:
             self._telling = None
 

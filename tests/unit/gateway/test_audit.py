@@ -11,6 +11,7 @@ from trunkline.auth.caller import Caller
 from trunkline.auth.identity import Identity
 from trunkline.gateway import audit
 from trunkline.gateway.audit import AuditTrail
+from trunkline.protocol.errors import UnavailableError
 from trunkline.store.records import AuditRecord
 
 
@@ -97,3 +98,25 @@ async def test_who_reads_while_entries_are_written_waits_and_has_each_of_them_on
         slow.answer.set()
     assert writer.done()
     assert [entry.status for entry in slow.entries] == [200, 201]
+
+
+async def test_a_store_that_takes_nothing_is_told_of_once_until_it_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(Kept):
+        is_full = True
+
+        async def add_audit(self, records: Sequence[AuditRecord]) -> None:
+            if self.is_full:
+                raise UnavailableError("the store can't be written")
+            await super().add_audit(records)
+
+    kept = Full()
+    store: Any = kept
+    trail = AuditTrail(store, kept_for=dt.timedelta(days=1))
+    for is_full in (True, True, False, True, True):
+        kept.is_full = is_full
+        add(trail, 200, "192.0.2.1")
+        await trail.flush()
+    assert caplog.text.count("the audit log is written later") == 2
+    assert len(kept.entries) == 3
