@@ -64,7 +64,8 @@ class Channel:
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._answering: dict[int, asyncio.Task[None]] = {}
         self._read = bytearray()
-        self._files: deque[int] = deque()
+        #: The files that came, those of each message together, and in the messages' order.
+        self._files: deque[list[int]] = deque()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self._unsent_bytes = 0
         self._all_sent = asyncio.Event()
@@ -87,7 +88,11 @@ class Channel:
     def tell(self, message: Mapping[str, Any], files: Sequence[int] = ()) -> None:
         """Send a message that wants no answer. The files stay open here.
 
-        If the other end is gone nothing happens: that is told by ``on_lost``.
+        If the other end is gone nothing happens: that is told by ``on_lost``. If it has no
+        descriptors for the files, it hears nothing of the message.
+
+        Raises:
+            OSError: If this process has no descriptors to send the files from. Nothing is sent.
         """
         self._send(["tell", 0, message], files)
 
@@ -122,7 +127,12 @@ class Channel:
         if not self._is_open:
             return
         body = json.dumps(words, separators=(",", ":")).encode()
-        own = [os.dup(file) for file in files]
+        own: list[int] = []
+        try:
+            own.extend(map(os.dup, files))
+        except OSError:
+            close_all(own)
+            raise
         self._unsent.append((_HEADER.pack(len(body), len(own)) + body, own))
         self._unsent_bytes += len(body)
         self._all_sent.clear()
@@ -165,16 +175,21 @@ class Channel:
     def _receive(self) -> None:
         space = socket.CMSG_SPACE(MAX_FILES * _FILE_BYTES)
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(_READ_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = self._sock.recvmsg(
+                _READ_BYTES, space, socket.MSG_CMSG_CLOEXEC
+            )
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data, ancillary = b"", []
+            data, ancillary, flags = b"", [], 0
+        files = array.array("i")
         for level, kind, rights in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                files = array.array("i")
                 files.frombytes(rights[: len(rights) - len(rights) % _FILE_BYTES])
-                self._files.extend(files)
+        if files or flags & socket.MSG_CTRUNC:
+            # The system gives those of one message at a time, and of them as many as this process
+            # has descriptors for: none, perhaps, but then they aren't another message's.
+            self._files.append(list(files))
         if not data:
             self._lose()
             return
@@ -191,7 +206,18 @@ class Channel:
             return False
         kind, number, message = json.loads(bytes(self._read[_HEADER.size : end]))
         del self._read[:end]
-        files = [self._files.popleft() for _ in range(count)]
+        files = self._files.popleft() if count else []
+        if len(files) != count:
+            close_all(files)
+            _log.error(
+                "another process sent %d open files, and there are descriptors for %d: what it "
+                "wanted with them isn't done (%s); raise the limit on descriptors (`ulimit -n`, "
+                "LimitNOFILE= of a service), or have fewer connections",
+                count,
+                len(files),
+                message.get("do"),
+            )
+            return True
         match kind:
             case "tell":
                 self._take_told(message, files)
@@ -244,6 +270,7 @@ class Channel:
         for _, files in self._unsent:
             close_all(files)
         self._unsent.clear()
-        close_all(list(self._files))
+        for files in self._files:
+            close_all(files)
         self._files.clear()
         self._all_sent.set()

@@ -6,7 +6,6 @@ what isn't so. Where TLS ends here its bytes are passed on instead, through a pa
 """
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,11 +15,13 @@ from uvicorn.server import ServerState
 
 from trunkline.gateway.door import FrontDoor, Origin
 from trunkline.gateway.services import GatewayServices
+from trunkline.protocol.errors import UnavailableError
 
 _PIPE_BUFFER_BYTES: Final = 64 * 1024
 
 #: Gives a connection to the process that serves requests: what was read of it, its file, and
-#: where it is from if the file doesn't tell. The file stays the caller's.
+#: where it is from if the file doesn't tell. The file stays the caller's. OSError is raised if
+#: there is no descriptor to send it from.
 PassOn = Callable[[bytes, int, Origin | None], None]
 
 
@@ -58,28 +59,41 @@ class WorkerDoor(FrontDoor):
             self._is_for_others = self._refused = True
 
     def _give_away(self) -> None:
-        transport, came = self.transport, b"".join(self._came)
-        self._came.clear()
+        try:
+            self._pass_on_all(b"".join(self._came))
+        except OSError as exc:
+            # The system has no descriptors for it. What has come was read, so it can be told.
+            self._refused = False
+            self.transport.resume_reading()
+            self._refuse(
+                UnavailableError(
+                    f"the platform can't serve requests at the moment ({exc.strerror}); try again"
+                )
+            )
+        finally:
+            self._came.clear()
+
+    def _pass_on_all(self, came: bytes) -> None:
+        transport = self.transport
         if transport.get_extra_info("ssl_object") is None:
             transport.pause_reading()
-            file = os.dup(transport.get_extra_info("socket").fileno())
+            self._pass_on(came, transport.get_extra_info("socket").fileno(), None)
             transport.set_protocol(asyncio.Protocol())
             # Whoever is told of its end here cleans up what is here, and touches it no more.
             transport.abort()
             self.connection_lost(None)
-            try:
-                self._pass_on(came, file, None)
-            finally:
-                os.close(file)
             return
         assert self.client is not None
-        origin = Origin(self.client, "https")
         ours, theirs = socket.socketpair()
         with theirs:
-            pipe = Pipe(transport, ours, self.connections)
-            # An error, so that uvicorn leaves the connection open.
-            self.connection_lost(ConnectionAbortedError())
-            self._pass_on(came, theirs.fileno(), origin)
+            try:
+                self._pass_on(came, theirs.fileno(), Origin(self.client, "https"))
+            except BaseException:
+                ours.close()
+                raise
+        pipe = Pipe(transport, ours, self.connections)
+        # An error, so that uvicorn leaves the connection open.
+        self.connection_lost(ConnectionAbortedError())
         pipe.begin(self._services.tasks.spawn)
 
 

@@ -1,9 +1,12 @@
 """Two ends of a channel on one event loop."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -173,3 +176,46 @@ async def test_one_message_that_cannot_be_done_keeps_no_other_from_being_heard(
     await a.channel.ask({})
     assert heard == [{"do": "go on"}]
     assert "break" in caplog.text
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Leave this process no descriptor to open anything with."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+async def test_files_that_there_are_no_descriptors_for_are_not_replaced_by_the_next_ones(
+    ends: tuple[End, End], caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    here, there = ends
+    with tempfile.TemporaryFile() as lost, tempfile.TemporaryFile() as kept:
+        kept.write(b"kept")
+        kept.flush()
+        # A large one comes in several pieces, the last of which is read with the next message.
+        here.channel.tell({"do": "lose", "data": "x" * size}, [lost.fileno()])
+        here.channel.tell({"do": "keep"}, [kept.fileno()])
+        with no_descriptors():
+            there.channel._receive()
+        await here.channel.ask({})
+        assert [message["do"] for message in there.told] == ["keep"]
+        (file,) = there.files
+        assert os.pread(file, 10, 0) == b"kept"
+        assert "descriptors for 0" in caplog.text
+        assert "(lose)" in caplog.text
+        assert "ulimit -n" in caplog.text
+
+
+async def test_a_message_whose_files_cannot_be_sent_is_not_sent(ends: tuple[End, End]) -> None:
+    here, there = ends
+    with tempfile.TemporaryFile() as file, no_descriptors(), pytest.raises(OSError, match="files"):
+        here.channel.tell({"do": "x"}, [file.fileno()])
+    await here.channel.ask({})
+    assert (there.told, there.files) == ([], [])
