@@ -153,7 +153,14 @@ class Carrier:
         for number in self._pump.take_out():
             # The one before may have ended it.
             if (on_out := self._owners.get(number)) is not None:
-                on_out()
+                self._give_back(on_out)
+
+    def _give_back(self, on_out: Callable[[], None]) -> None:
+        try:
+            on_out()
+        except Exception:  # noqa: BLE001 - one that fails must not keep the others from it
+            # They are told once: nobody would read from their sockets again.
+            _log.exception("taking a connection back from the compiled pump failed")
 
     def forget(self, number: int) -> None:
         """Note that somebody took back what was his."""
@@ -163,7 +170,7 @@ class Carrier:
         """Have everybody take back what is theirs, and end the thread. Twice is fine."""
         self._is_closed = True
         for on_out in list(self._owners.values()):
-            on_out()
+            self._give_back(on_out)
         if self._pump is not None and self._loop is not None:
             self._loop.remove_reader(self._pump.fileno())
             self._pump.close()

@@ -20,8 +20,9 @@ from trunkline.gateway.requests import Fields, UpgradeRequest
 from trunkline.gateway.seen_heads import BEARER, END, KEY_LINES, KEY_NAME, TOKEN_NAME
 from trunkline.protocol.ids import SessionKey
 
-#: Each takes about a kibibyte.
+#: Each takes about a kibibyte: what has a longer target isn't kept.
 _MAX_KEPT: Final = 4096
+_MAX_TARGET_CHARS: Final = 1024
 _MAX_ONCE: Final = 4096
 _KEY_CHARS: Final = 24
 
@@ -135,6 +136,8 @@ class Passes:
         self, seen: SeenHead, request: UpgradeRequest, admitted: Admitted, admission: Admission
     ) -> None:
         """Remember what a head came to, if it comes again and its token is one that is recalled."""
+        if len(request.path) + len(request.query) > _MAX_TARGET_CHARS:
+            return
         digest = seen.name.digest
         if digest not in self._once:
             if len(self._once) >= _MAX_ONCE:

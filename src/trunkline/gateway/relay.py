@@ -18,7 +18,7 @@ from trunkline.gateway.moved import MovedLeg, MovedRelay
 from trunkline.gateway.overdue import TimeLimits
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import ClosedBy, Summary, Tally, tell_nobody
-from trunkline.protocol.close import CloseCode, encode_close
+from trunkline.protocol.close import CloseCode, answer_to, encode_close
 from trunkline.protocol.frames import FrameScanner
 from trunkline.sessions.suspension import Traffic
 
@@ -452,10 +452,7 @@ class Relay:
         self._start_timer()
         if client.scanner.close is not None:
             # It asked to close; the agent closed without saying so. The client gets its answer.
-            code = client.scanner.close.code
-            self._write_close(
-                client, encode_close(CloseCode.NORMAL if code == CloseCode.NO_STATUS else code)
-            )
+            self._write_close(client, encode_close(answer_to(client.scanner.close.code)))
         else:
             self._note(ClosedBy.AGENT, CloseCode.INTERNAL_ERROR, reason)
             self._write_close(client, encode_close(CloseCode.INTERNAL_ERROR, reason))

@@ -11,6 +11,8 @@ _URL = re.compile(r"http://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 _MOST_WORKERS = 128
 _MAX_CONTROL_PAYLOAD = 125
+#: RFC 6455 section 5.2.
+_LONGEST_FRAME = 2**63 - 1
 _ABOVE_ZERO = (
     "head_timeout_s",
     "connect_timeout_s",
@@ -202,6 +204,8 @@ class GatewaySettings:
             raise ValueError(
                 "max_frame_bytes must be at least 125: control frames may be that long"
             )
+        if self.max_frame_bytes > _LONGEST_FRAME:
+            raise ValueError("max_frame_bytes must be less than 2**63: no frame is longer")
 
     def _check_network(self) -> None:
         if self.advertised_url and not _URL.fullmatch(self.advertised_url):

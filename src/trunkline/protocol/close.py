@@ -43,6 +43,9 @@ WORDS = {
     CloseCode.BAD_GATEWAY: "the gateway got a bad answer from the agent",
 }
 
+#: Those below 3000 that stand in a frame: 1005, 1006 and 1015 say that there was none.
+_SENDABLE = frozenset({*range(1000, 1004), *range(1007, 1015)})
+
 
 def explain(code: int) -> str:
     """Say in words what a close code means."""
@@ -51,6 +54,19 @@ def explain(code: int) -> str:
     if 4000 <= code <= 4999:
         return "the application's own code"
     return "a code without a meaning known here"
+
+
+def answer_to(code: int) -> int:
+    """Return the code to answer a close frame with: its own, if an endpoint may send that.
+
+    Args:
+        code: The one that came, or 1005 if none did.
+    """
+    if code == CloseCode.NO_STATUS:
+        return CloseCode.NORMAL
+    # RFC 6455 section 7.4, and the registry it begins.
+    is_sendable = code in _SENDABLE or 3000 <= code <= 4999
+    return code if is_sendable else CloseCode.PROTOCOL_ERROR
 
 
 def encode_close(code: int, reason: str = "", *, mask: bytes | None = None) -> bytes:

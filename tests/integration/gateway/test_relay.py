@@ -289,7 +289,10 @@ async def test_an_agent_that_dies_inside_a_frame_ends_the_connection_without_a_l
         assert "by=agent code=1006" in gateway.sessions.events[-1][1]
 
 
-async def test_an_agent_that_closes_without_an_answer_is_covered_for() -> None:
+@pytest.mark.parametrize(("code", "answered"), [(4000, 4000), (1006, 1002)])
+async def test_an_agent_that_closes_without_an_answer_is_covered_for(
+    code: int, answered: int
+) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await accept_upgrade(reader, writer)
         await reader.readexactly(8)
@@ -298,11 +301,11 @@ async def test_an_agent_that_closes_without_an_answer_is_covered_for() -> None:
         reader, writer = await gateway.open()
         writer.write(gateway.upgrade_head())
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(encode_close(4000, mask=MASK))
-        assert await reader.read() == encode_close(4000)
+        writer.write(encode_close(code, mask=MASK))
+        assert await reader.read() == encode_close(answered)
         writer.close()
         await gateway.sessions.closed.wait()
-        assert "by=client code=4000" in gateway.sessions.events[-1][1]
+        assert f"by=client code={code}" in gateway.sessions.events[-1][1]
 
 
 async def test_a_client_that_vanishes_ends_the_agents_connection() -> None:

@@ -1,6 +1,7 @@
 """What is remembered of upgrades: by all of their heads but the key, and so many of them."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -162,3 +163,12 @@ def test_there_are_no_more_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [kept.find(name, known) is not None for name in names if name] == [False] * 2 + [
         True
     ] * 3
+
+
+@pytest.mark.parametrize(("characters", "number"), [(1022, 1), (1023, 0)])
+def test_a_long_target_is_not_remembered(characters: int, number: int) -> None:
+    kept, (head, request) = Passes(), seen(HEAD % (KEY, TOKEN))
+    request = replace(request, query="q" * characters)
+    for _ in range(2):
+        kept.keep(head, request, ADMITTED, admission())
+    assert len(kept) == number

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trunkline.protocol.close import CloseCode, CloseInfo, encode_close, explain
+from trunkline.protocol.close import CloseCode, CloseInfo, answer_to, encode_close, explain
 
 
 def test_a_close_frame_is_code_and_reason() -> None:
@@ -33,3 +33,17 @@ def test_other_codes_are_told_apart() -> None:
 
 def test_a_payload_of_one_byte_has_no_status() -> None:
     assert CloseInfo.from_payload(b"\x03") == CloseInfo(CloseCode.NO_STATUS, "")
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 4999])
+def test_a_close_is_answered_with_its_own_code(code: int) -> None:
+    assert answer_to(code) == code
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 1016, 2999, 5000, 65535])
+def test_a_code_that_nobody_may_send_is_not_sent_back(code: int) -> None:
+    assert answer_to(code) == CloseCode.PROTOCOL_ERROR
+
+
+def test_a_close_without_a_code_is_answered_as_a_normal_one() -> None:
+    assert answer_to(CloseCode.NO_STATUS) == CloseCode.NORMAL
