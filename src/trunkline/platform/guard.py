@@ -34,12 +34,7 @@ class Guard:
         if scope["type"] != "http" or not scope["path"].startswith("/api/"):
             await self._app(scope, receive, send)
             return
-        services, given = self._services, Headers(scope=scope)
-        peer = scope["client"][0] if scope.get("client") else ""
-        # All of its lines: a proxy may add one of its own behind those that the client made up.
-        forwarded = ",".join(given.getlist("x-forwarded-for"))
-        address = services.limits.proxies.client_of(peer, forwarded)
-        scope.setdefault("state", {})[ADDRESS] = address
+        services, address = self._services, self._address_of(scope)
         note = noted.begin()
         answering = Answering(note, scope, services.projects)
         request_id = marks_in(scope).request_id
@@ -76,12 +71,29 @@ class Guard:
                     await refuse(answering.error)
                 else:
                     services.count_refusal(answering.error)
+            except Exception:
+                # Whoever stands around this answers it, with 500.
+                self._note(scope, note, status or 500, address, request_id)
+                raise
             finally:
                 services.answering.discard(answering)
+        self._note(scope, note, status, address, request_id)
+
+    def _address_of(self, scope: Scope) -> str:
+        peer = scope["client"][0] if scope.get("client") else ""
+        # All of its lines: a proxy may add one of its own behind those that the client made up.
+        forwarded = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
+        address = self._services.limits.proxies.client_of(peer, forwarded)
+        scope.setdefault("state", {})[ADDRESS] = address
+        return address
+
+    def _note(
+        self, scope: Scope, note: noted.Note, status: int, address: str, request_id: str
+    ) -> None:
         if status >= 500:
             self._count_failure(scope)
         if status == 401:
-            services.rates.failures_by_address.count(address)
+            self._services.rates.failures_by_address.count(address)
         self._record(scope, note, status, address, request_id)
 
     def _count_failure(self, scope: Scope) -> None:

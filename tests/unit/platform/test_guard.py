@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -22,6 +23,7 @@ class Platform:
         self.served: list[str] = []
         self.refused: list[TrunklineError] = []
         self.recorded: list[tuple[int, str]] = []
+        self.failed: list[tuple[str, ...]] = []
         services: Any = SimpleNamespace(
             limits=SimpleNamespace(proxies=TrustedProxies(("192.0.2.1",))),
             projects=Projects(("default",)),
@@ -29,6 +31,7 @@ class Platform:
             answering=set(),
             audit=SimpleNamespace(add=self._record),
             count_refusal=self.refused.append,
+            errors=SimpleNamespace(add=lambda *agent: self.failed.append(agent)),
         )
         self._guard = Guard(self._serve, services=services)
 
@@ -101,3 +104,17 @@ def test_a_bad_token_counts_and_too_many_are_not_looked_at() -> None:
     assert [eve.get("/api/x").status_code for _ in range(4)] == [401] * 2 + [429] * 2
     assert "failures_per_address" in eve.get("/api/x").json()["error"]["message"]
     assert len(platform.served) == 2
+
+
+def test_what_failed_by_a_mistake_of_ours_is_recorded_too() -> None:
+    platform = Platform()
+
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path_params"] = {"project": "default", "agent": "echo"}
+        raise RuntimeError("half done")
+
+    platform._guard._app = fail
+    with pytest.raises(RuntimeError, match="half done"):
+        platform.client("198.51.100.7").delete("/api/x")
+    assert platform.recorded == [(500, "198.51.100.7")]
+    assert platform.failed == [("default", "echo")]
