@@ -18,7 +18,6 @@ from tests.support.console import LISTEN, Watch, faults, latency_ms, link, signe
 from tests.support.platform import Platform
 from trunkline.recordings.format import read_recording
 
-pytestmark = pytest.mark.timeout(120)
 TONE_HZ = 660
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 

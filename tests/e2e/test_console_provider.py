@@ -14,7 +14,6 @@ from tests.support.console import Watch, faults, wait_until
 from tests.support.oidc import StrictProvider
 from tests.support.platform import Platform
 
-pytestmark = pytest.mark.timeout(120)
 AUDIENCE = "https://trunkline.example"
 TOKEN_S = 4
 SAMPLES = Path(__file__).parents[2] / "samples"

@@ -259,7 +259,6 @@ def test_an_upload_ends_in_no_other_session(
     assert list((platform.state_dir / "sessions/.uploads").iterdir()) == []
 
 
-@pytest.mark.timeout(180)
 def test_commands(platform: Platform, probe: str, files: str, tmp_path: Path) -> None:
     session = files.split("/")[-2]
 

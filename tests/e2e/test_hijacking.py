@@ -16,7 +16,6 @@ from tests.e2e.test_proxy import proxy as _proxy
 from tests.support.chromium import chromium
 from tests.support.platform import Platform
 
-pytestmark = pytest.mark.timeout(120)
 proxy = _proxy
 #: Opens a WebSocket as a page does, and tells what became of it.
 OPEN = """

@@ -15,7 +15,6 @@ from trunkline import __version__
 from trunkline.client._resume import RESUMABLE
 from trunkline.protocol.close import WORDS
 
-pytestmark = pytest.mark.timeout(150)
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "js"
 NPM = ROOT / ".cache" / "npm" / "node_modules"

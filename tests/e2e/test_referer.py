@@ -12,8 +12,6 @@ from tests.e2e.test_hijacking import ASK, OPEN, ticket
 from tests.support.chromium import chromium
 from tests.support.platform import Platform
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Site:
     """A site of somebody else that writes down what its visitors' browsers say they come from."""

@@ -46,7 +46,6 @@ async def reload(platform: Platform) -> dict[str, Any]:
     return report
 
 
-@pytest.mark.timeout(180)
 async def test_fifty_conversations_across_three_reloads(
     platform: Platform, counter: str, token: str
 ) -> None:

@@ -11,8 +11,6 @@ import pytest
 
 from tests.support.platform import clean_environment
 
-pytestmark = pytest.mark.timeout(180)
-
 
 class Shell:
     """A user's terminal, in a folder."""

@@ -11,8 +11,6 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.platform import Platform
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Rest:
     """The platform's REST API."""

@@ -40,7 +40,7 @@ def test_a_call_without_a_network(tmp_path: Path) -> None:
     called = subprocess.run(
         ["unshare", "--net", sys.executable, "-m", "tests.support.webrtc_call",
          str(platform.state_dir), str(wav)],
-        cwd=ROOT, capture_output=True, text=True, timeout=150, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert called.returncode == 0, f"{called.stderr}\n{platform.log()}"
     seen = json.loads(called.stdout.strip().splitlines()[-1])

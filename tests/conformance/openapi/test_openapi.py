@@ -19,6 +19,9 @@ from tests.support.environments import bin_with
 from tests.support.platform import Platform, running_platform
 from trunkline.platform.openapi import document
 
+# The first one waits for a platform, or for an environment with schemathesis.
+pytestmark = pytest.mark.timeout(240)
+
 HERE = Path(__file__).parent
 AGENT = HERE / "agent"
 #: Another one finds other things: run with it by hand.
@@ -110,7 +113,7 @@ def test_the_document_is_a_document(tmp_path: Path) -> None:
         [bin_with("schemathesis") / "openapi-spec-validator", file],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

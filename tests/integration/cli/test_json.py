@@ -108,7 +108,7 @@ def test_every_command_that_prints_json_is_in_the_walk() -> None:
     assert {name for name in every if prints_json(name)} <= walked
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_the_shapes_are_those_that_were_recorded(tmp_path: Path) -> None:
     box = Box(tmp_path)
     box.start()

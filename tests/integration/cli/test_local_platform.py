@@ -11,7 +11,7 @@ from trunkline.cli import local_platform
 from trunkline.cli.local_platform import LocalPlatform
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_platform_that_does_not_end_is_killed_after_ctrl_c(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,9 @@ import pytest
 
 from tests.integration.cli.box import MAIN_PY, Box
 
+# The first one waits for a platform, and for its agent's environment to be built.
+pytestmark = pytest.mark.timeout(240)
+
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
