@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 PARALLEL_CASES = 8
 _START_TIMEOUT_S = 20
+#: In a case's log: what was agreed on to be the end didn't come within a second.
+_KILLED = ["KLE"]
 _ACCEPTABLE = frozenset({"OK", "NON-STRICT", "INFORMATIONAL"})
 
 
@@ -27,11 +30,13 @@ class Verdict:
         behavior: ``OK``, ``NON-STRICT``, ``INFORMATIONAL``, or something worse.
         close: The same of the close.
         code: The close code that came back, None for none.
+        late: Which of Autobahn's own time limits the case has met, in words, "" for none.
     """
 
     behavior: str
     close: str
     code: int | None
+    late: str = field(default="", compare=False)
 
     @property
     def is_acceptable(self) -> bool:
@@ -39,7 +44,12 @@ class Verdict:
 
 
 async def run_cases(
-    url: str, report: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    url: str,
+    report: Path,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    at_once: int = PARALLEL_CASES,
 ) -> dict[str, Verdict]:
     """Run Autobahn's cases against a server.
 
@@ -48,11 +58,12 @@ async def run_cases(
         report: A folder for pages about each case, to read when one fails.
         include: Which cases, such as ``9.*``; none for all.
         exclude: Which of them not.
+        at_once: How many run at a time.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     program = shutil.which("kosoku", path=path)
     assert program is not None, "kosoku isn't installed; it is one of the development dependencies"
-    arguments = [url, "-p", str(PARALLEL_CASES), "-o", str(report)]
+    arguments = [url, "-p", str(at_once), "-o", str(report)]
     for case in include:
         arguments += ["-i", case]
     for case in exclude:
@@ -71,9 +82,23 @@ async def run_cases(
     # One name of a server, which is its address, and all its cases.
     (cases,) = json.loads(index.read_text()).values()
     return {
-        case: Verdict(found["behavior"], found["behaviorClose"], found["remoteCloseCode"])
+        case: Verdict(
+            found["behavior"],
+            found["behaviorClose"],
+            found["remoteCloseCode"],
+            _late(json.loads((report / found["reportfile"]).read_text())),
+        )
         for case, found in cases.items()
     }
+
+
+def _late(said: dict[str, Any]) -> str:
+    if "did not finish within" in str(said["result"]):
+        return str(said["result"])
+    if said["droppedByMe"] and _KILLED in said["wirelog"]:
+        return "the other side's part of the closing handshake did not come within a second."
+    # A connection that the other side has dropped isn't late.
+    return ""
 
 
 def unacceptable(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
