@@ -95,7 +95,11 @@ class Passing:
                 files.frombytes(rights[: len(rights) - len(rights) % _FILE_BYTES])
         if not data:
             raise PassingError("the other process closed the connection")
-        return data + self._read(_HEADER.size - len(data)), list(files)
+        try:
+            return data + self._read(_HEADER.size - len(data)), list(files)
+        except BaseException:
+            close_all(files)
+            raise
 
     def _read(self, size: int) -> bytes:
         parts = bytearray()

@@ -102,3 +102,18 @@ def test_what_was_said_just_before_is_heard(ends: tuple[Passing, Passing]) -> No
     with pytest.raises(PassingError):
         b.send({"too": "late"})
     assert a.receive() == ({"just": "in time"}, [])
+
+
+def test_a_file_that_came_with_the_beginning_of_a_header_is_closed() -> None:
+    one, other = socket.socketpair()
+    reading, writing = os.pipe()
+    with one, other:
+        socket.send_fds(one, [b"\0"], [writing])
+        os.close(writing)
+        one.close()
+        with pytest.raises(PassingError, match="inside a message"):
+            Passing(other).receive()
+        # At its end once nobody can write to it any more.
+        os.set_blocking(reading, False)
+        assert os.read(reading, 1) == b""
+    os.close(reading)
