@@ -66,9 +66,12 @@ def sockets_of(pid: int) -> set[str]:
 
 def far_end_of(websocket: ClientConnection) -> str:
     """Return the socket at the other end of a connection, as the system names it."""
-    remote = f":{websocket.local_address[1]:04X}"
+    # Both ports: others on this machine may have the same one as their own far end's.
+    local, remote = (
+        f":{address[1]:04X}" for address in (websocket.remote_address, websocket.local_address)
+    )
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-    (number,) = (row[9] for row in rows if row[2].endswith(remote))
+    (number,) = (r[9] for r in rows if r[1].endswith(local) and r[2].endswith(remote))
     return f"socket:[{number}]"
 
 
