@@ -132,13 +132,19 @@ def test_a_report_can_be_handed_on(report: Report) -> None:
     assert Report.from_json(report.to_json()) == report
 
 
-@pytest.mark.parametrize(("deadly", "said"), [("deadly", ""), ("stuck", "killed after 6 s")])
+@pytest.mark.parametrize(
+    ("deadly", "timeout_s", "said"),
+    # By then it has to have started, and to have come to the second test.
+    [("deadly", 60, ""), ("stuck", 15, "killed after 15 s")],
+)
 def test_a_process_that_dies_names_the_test_it_died_in(
-    tmp_path: Path, deadly: str, said: str
+    tmp_path: Path, deadly: str, timeout_s: float, said: str
 ) -> None:
     tests = upstream(tmp_path, test_c=DEADLY)
     wanted = [f"test_c.py::test_{name}" for name in ("alive", deadly, "late")]
-    report = run(tests, wanted, scratch(tmp_path, "scratch"), test_timeout_s=1, suite_timeout_s=6)
+    report = run(
+        tests, wanted, scratch(tmp_path, "scratch"), test_timeout_s=2, suite_timeout_s=timeout_s
+    )
     assert report.verdict(wanted[0]) == "passed"
     for test in wanted[1:]:
         assert report.verdict(test) == f"didn't run: the run ended in {wanted[1]}"
