@@ -3,7 +3,7 @@
 import datetime as dt
 
 from trunkline.client import EndedConnection
-from trunkline.protocol.close import CloseCode, explain
+from trunkline.protocol.close import WORKER_ENDED, CloseCode, explain
 
 _MINUTE_S, _HOUR_S = 60, 3600
 _KIB, _MIB = 1024, 1024 * 1024
@@ -56,6 +56,8 @@ def what_to_do(end: EndedConnection, agent: str, session_id: str) -> str:
     """Return what helps, or nothing if nothing has to be done."""
     if end.limit is not None and end.limit.name in _ABOUT_LIMITS:
         return _ABOUT_LIMITS[end.limit.name].format(setting=end.limit.setting)
+    if end.reason == WORKER_ENDED:
+        return f"the platform's log says why its worker ended; {_AGAIN}"
     if end.closed_by == "network":
         return f"the client or the network between went away without a word; {_AGAIN}"
     if end.closed_by == "agent" and end.code == CloseCode.ABNORMAL:
@@ -69,10 +71,13 @@ def what_to_do(end: EndedConnection, agent: str, session_id: str) -> str:
 
 def facts(end: EndedConnection) -> list[str]:
     """Return what else is known, a line each."""
-    lines = [
-        f"client to agent: {_went(end.sent.frames, end.sent.bytes, end.sent.quiet_s)}",
-        f"agent to client: {_went(end.received.frames, end.received.bytes, end.received.quiet_s)}",
-    ]
+    lines = []
+    if end.reason != WORKER_ENDED:
+        lines = [
+            f"client to agent: {_went(end.sent.frames, end.sent.bytes, end.sent.quiet_s)}",
+            "agent to client: "
+            + _went(end.received.frames, end.received.bytes, end.received.quiet_s),
+        ]
     if end.was_cut:
         lines.append("the close handshake wasn't over in close_timeout_s, and the rest was cut")
     known = [

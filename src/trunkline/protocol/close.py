@@ -6,6 +6,8 @@ from enum import IntEnum
 _CLOSE_OPCODE_FIN = 0x88
 _MASK_BIT = 0x80
 MAX_REASON_BYTES = 123
+#: Why a connection is said to have ended whose process died with all that it knew of it.
+WORKER_ENDED = "the gateway's worker that relayed it ended; what went either way isn't known"
 
 
 class CloseCode(IntEnum):

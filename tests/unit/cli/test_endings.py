@@ -11,6 +11,7 @@ from trunkline.client import EndedConnection
 from trunkline.gateway import overdue, relay
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import ClosedBy
+from trunkline.protocol.close import WORKER_ENDED
 
 
 def end(**given: Any) -> EndedConnection:
@@ -45,6 +46,12 @@ def end(**given: Any) -> EndedConnection:
             "the connection was lost: the client went away; there was no close frame (1006)",
             "the client or the network between went away without a word; connect again with the "
             "same session id; the session and its files are kept",
+        ),
+        (
+            {"closed_by": "network", "code": 1006, "reason": WORKER_ENDED},
+            f"the connection was lost: {WORKER_ENDED}; there was no close frame (1006)",
+            "the platform's log says why its worker ended; connect again with the same session "
+            "id; the session and its files are kept",
         ),
         (
             {"closed_by": "drain", "code": 1001, "reason": "restarting"},
@@ -116,3 +123,8 @@ def test_facts() -> None:
 
 def test_what_is_no_time_is_shown_as_it_is() -> None:
     assert endings.time_text("soon") == "soon"
+
+
+def test_of_a_worker_that_ended_no_counts_are_made_up() -> None:
+    lost = {"closed_by": "network", "code": 1006, "reason": WORKER_ENDED, "version": "2"}
+    assert endings.facts(end(**lost)) == ["version 2"]

@@ -15,7 +15,7 @@ from trunkline.gateway.live import ErrorsToday
 from trunkline.gateway.settings import GatewaySettings
 from trunkline.gateway.summary import ClosedBy, Summary
 from trunkline.platform.workers.words import error_words, key_words, record_from, record_words
-from trunkline.protocol.close import CloseCode
+from trunkline.protocol.close import WORKER_ENDED, CloseCode
 from trunkline.protocol.errors import INTERNAL_ERROR, NotFoundError, TrunklineError
 from trunkline.protocol.ids import NodeId
 from trunkline.sessions.arriving import key_from
@@ -27,7 +27,6 @@ from trunkline.telemetry.metrics import Metrics
 
 _log = logging.getLogger("trunkline.workers")
 _Answer = Mapping[str, Any]
-_LOST = "the gateway's worker that relayed it ended; what went either way isn't known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +232,7 @@ class Desk:
             Summary(
                 by=ClosedBy.NETWORK,
                 code=CloseCode.ABNORMAL,
-                reason=_LOST,
+                reason=WORKER_ENDED,
                 limit="",
                 frames_in=0,
                 frames_out=0,
@@ -242,7 +241,7 @@ class Desk:
                 age_s=time.monotonic() - use.began_at,
                 quiet_in_s=None,
                 quiet_out_s=None,
-                was_cut=True,
+                was_cut=False,
             ),
             self._services.settings,
             version=use.version,
