@@ -4,9 +4,16 @@ The parser (llhttp, strict) refuses the rest itself: both ``Content-Length`` and
 ``Transfer-Encoding``, two lengths, folded lines, bare CR and LF, bad chunks.
 """
 
+import re
+from typing import Final
+
 from trunkline.protocol import headers
 from trunkline.protocol.errors import InvalidRequestError
 
+#: RFC 9112 section 3.2: a name or an address, and perhaps a port; or nothing.
+_HOST: Final = re.compile(
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[A-Za-z0-9._~:%-]+\])(?::[0-9]{0,5})?"
+)
 _VERSIONS = ("1.0", "1.1")
 #: Who asks, for whom, and from which page. Of two, one server believes the first and another the
 #: last: a proxy that adds its own behind the client's would speak for whom the client says.
@@ -53,6 +60,8 @@ def check_head(version: str, given: list[tuple[bytes, bytes]]) -> None:
     for name, value in given:
         if name == b"host":
             hosts += 1
+            if not _HOST.fullmatch(value.strip(b" \t")):
+                raise InvalidRequestError("the Host header is neither a name nor an address")
         elif name == b"transfer-encoding":
             codings.append(value)
         elif name in _ONE_OF_EACH:

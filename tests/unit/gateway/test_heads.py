@@ -66,6 +66,12 @@ def test_the_harness_sees_what_is_decided(harness: FrontDoorHarness) -> None:
     [
         ("1.1", [(b"host", b"x")]),
         ("1.0", []),
+        ("1.1", [(b"host", b"")]),
+        ("1.1", [(b"host", b"agents.example.com:8080 ")]),
+        ("1.1", [(b"host", b"my_service.default.svc")]),
+        ("1.1", [(b"host", b"127.0.0.1:80")]),
+        ("1.1", [(b"host", b"[::1]:8080")]),
+        ("1.1", [(b"host", b"[fe80::1%25eth0]")]),
         ("1.1", [(b"host", b"x"), (b"transfer-encoding", b" Chunked\t")]),
     ],
 )
@@ -77,6 +83,10 @@ def test_heads_that_are_fine(version: str, headers: list[tuple[bytes, bytes]]) -
     ("version", "headers"),
     [
         ("1.1", []),
+        *(("1.1", [(b"host", host)]) for host in (
+            b"x y", b"x/y", b"x?y", b"x#y", b"x@y", b"x\\y", b"x:y", b"x:80:80", b"[::1", b"::1",
+            b"[::1]x", b"\xc3\xa4", b"x\0",
+        )),
         ("0.9", [(b"host", b"x")]),
         ("1.0", [(b"host", b"x"), (b"host", b"x")]),
         ("1.0", [(b"transfer-encoding", b"chunked")]),
@@ -87,7 +97,7 @@ def test_heads_that_are_fine(version: str, headers: list[tuple[bytes, bytes]]) -
         ("1.1", [(b"host", b"x"), *[(b"x-ms-user-identity", b"u")] * 2]),
         ("1.1", [(b"host", b"x"), *[(b"x-ms-user-isolation-key", b"u")] * 2]),
     ],
-)
+)  # fmt: skip
 def test_heads_that_are_not(version: str, headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(InvalidRequestError):
         check_head(version, headers)
