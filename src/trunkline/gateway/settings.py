@@ -9,6 +9,8 @@ from trunkline.auth.origins import Origins
 
 _URL = re.compile(r"http://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
+#: As grants name them.
+_PROJECT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MOST_WORKERS = 128
 _MAX_CONTROL_PAYLOAD = 125
 #: RFC 6455 section 5.2.
@@ -45,7 +47,8 @@ class GatewaySettings:
     """What the gateway bounds, and when it gives up."""
 
     projects: tuple[str, ...] = ("default",)
-    """The projects there are. `_default` and `_project` name the first."""
+    """The projects there are: names of letters, digits, `.`, `_` and `-`. `_default` and
+    `_project` name the first."""
 
     workers: int = 1
     """How many processes accept connections and relay WebSockets, each on a core of its own; on
@@ -185,8 +188,6 @@ class GatewaySettings:
     def __post_init__(self) -> None:
         self._check_access()
         self._check_network()
-        if not self.projects:
-            raise ValueError("projects must name at least one project")
         for name in _ABOVE_ZERO:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
@@ -219,6 +220,14 @@ class GatewaySettings:
                 raise ValueError(f"trusted_proxies: {exc}; give networks like 10.0.0.0/8") from None
 
     def _check_access(self) -> None:
+        if not self.projects:
+            raise ValueError("projects must name at least one project")
+        for name in self.projects:
+            if not _PROJECT.fullmatch(name):
+                raise ValueError(
+                    f"projects has {name[:64]!r}; give names of 1 to 64 letters, digits, '.', '_' "
+                    "and '-'"
+                )
         try:
             Origins(self.allowed_origins)
         except ValueError as exc:

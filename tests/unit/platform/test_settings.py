@@ -85,6 +85,7 @@ def test_values_that_make_no_sense(variable: str, value: str) -> None:
         ("PROCESS_DIRECT_RESOLVERS", "dns", "has 'dns'; give IPv4 addresses such as 9.9.9.9"),
         ("PROCESS_EGRESS_PRIVATE", "lan", "has 'lan'; give networks such as 10.1.0.0/16"),
         ("PROCESS_SANDBOX", "on", "is 'on'; give off, auto or required"),
+        ("GATEWAY_PROJECTS", "team a", "has 'team a'; give names of 1 to 64 letters"),
         ("GATEWAY_ON_EXPIRY", "shut", "must be ignore, close or refresh"),
     ],
 )
