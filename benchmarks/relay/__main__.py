@@ -93,6 +93,11 @@ def main() -> int:
     out = console()
     try:
         paths = find_proxies()
+        # Where nobody looks at a terminal, nothing is said until the end.
+        sys.stderr.write(
+            f"measuring {', '.join(part for part in PARTS if part in plan.parts)} in "
+            f"{plan.rounds} rounds; all of it in 12 takes three to five minutes\n"
+        )
         with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as name:
             folder = Path(name)
             # nginx's worker isn't root.
