@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -19,6 +20,18 @@ settings.load_profile("any machine")
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run on the loop that trunkline runs on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Undo what a platform or a host does to the logs: the next test may count lines."""
+    logs = [logging.getLogger(name) for name in (None, "trunkline", "azure.ai.agentserver")]
+    before = [(log, log.level, list(log.handlers)) for log in logs]
+    yield
+    for log, level, handlers in before:
+        log.setLevel(level)
+        for handler in set(log.handlers) - set(handlers):
+            log.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
