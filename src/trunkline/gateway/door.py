@@ -92,6 +92,8 @@ class FrontDoor(HttpToolsProtocol):
         self._part = _Part.QUIET
         #: Bytes of the head, or of what isn't payload behind it, that came in whole reads.
         self._overhead_bytes = 0
+        #: The head as it came, while it isn't whole; None if other bytes came with it.
+        self._beginning: bytes | None = b""
         #: Bytes of the head's lines that the parser has completed.
         self._parsed_bytes = 0
         self._header_count = 0
@@ -167,15 +169,20 @@ class FrontDoor(HttpToolsProtocol):
             self._place.release()
         super().connection_lost(exc)
 
-    def detach(self) -> int | None:
-        """Let go of a connection between two requests; return a duplicate of its descriptor.
+    def detach(self) -> tuple[int, bytes] | None:
+        """Let go of a connection between two requests, or in the head of the next.
 
-        None if it isn't between two requests, TLS ends here or in another process, or there is
-        no descriptor for it. Then nothing has changed.
+        Returns:
+            A duplicate of its descriptor, and what has come of that head. None if more is under
+            way, TLS ends here or in another process, or there is no descriptor for it. Then
+            nothing has changed.
         """
         transport = self.transport
-        is_busy = self._part is not _Part.QUIET or self._is_answering() or self._refused
-        if is_busy or transport.is_closing() or transport.get_write_buffer_size():
+        beginning = self._beginning if self._part is _Part.HEAD else b""
+        is_busy = self._part is _Part.BODY or self._is_answering() or self._refused
+        if is_busy or beginning is None:
+            return None
+        if transport.is_closing() or transport.get_write_buffer_size():
             return None
         if transport.get_extra_info("ssl_object") is not None or self.origin is not None:
             return None
@@ -188,7 +195,7 @@ class FrontDoor(HttpToolsProtocol):
         # Whoever is told of its end here cleans up what is here, and touches the client no more.
         transport.abort()
         self.connection_lost(None)
-        return file
+        return file, beginning
 
     def look(self, now: float) -> None:
         """Give up a client that takes nothing of its answer, also of one whose end is written."""
@@ -292,6 +299,9 @@ class FrontDoor(HttpToolsProtocol):
         self._overhead_bytes = 0 if self._read_is_mixed else self._overhead_bytes + len(data)
         if self._overhead_bytes > self._settings.max_head_bytes:
             self._refuse_large_head()
+        elif self._part is _Part.HEAD:
+            is_known = self._beginning is not None and not self._read_is_mixed
+            self._beginning = (self._beginning or b"") + data if is_known else None
 
     def _go_on_without_upgrade(self) -> None:
         # Nobody here speaks what else a request may ask for, so HTTP goes on behind it (RFC 9110
@@ -311,6 +321,7 @@ class FrontDoor(HttpToolsProtocol):
         # Bytes that came before it in the same read belong to another message.
         self._read_is_mixed = self._read_is_mixed or self._part is _Part.BODY
         self._part = _Part.HEAD
+        self._beginning = b""
         self._parsed_bytes = 0
         self._header_count = 0
         self._upgrade_is_known = False
@@ -339,6 +350,7 @@ class FrontDoor(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._part = _Part.BODY
+        self._beginning = b""
         self._read_is_mixed = True
         self._stop_head_timer()
         if self._parsed_bytes > self._settings.max_head_bytes:

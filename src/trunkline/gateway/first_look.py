@@ -109,7 +109,7 @@ class FirstLook(asyncio.Protocol):
         """Have the front door refuse it: no whole head came in time."""
         self._pass_on()
 
-    def detach(self) -> int | None:
+    def detach(self) -> tuple[int, bytes] | None:
         """Let go of the connection; as :meth:`FrontDoor.detach`."""
         return self._pass_on().detach()
 

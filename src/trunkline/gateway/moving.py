@@ -1,8 +1,9 @@
 """Moves connections to the process that replaces this one, and takes in those of the last one.
 
 A few at a time: each is still only while it is on its way, and the others go on. An HTTP
-connection moves between two requests; an upgrade that isn't connected to its agent yet moves as
-the bytes it came as. What neither relays nor rests finishes where it is.
+connection moves between two requests, or with what has come of the next one's head; an upgrade
+that isn't connected to its agent yet moves as the bytes it came as. What neither relays nor rests
+finishes where it is.
 """
 
 import asyncio
@@ -109,8 +110,8 @@ class Departure:
 
     def _move_resting(self, to: NextProcess, moved: Moved) -> None:
         for each in list(self._connections):
-            if isinstance(each, FirstLook | FrontDoor) and (file := each.detach()) is not None:
-                self._services.stranded.append((file, b""))
+            if isinstance(each, FirstLook | FrontDoor) and (taken := each.detach()) is not None:
+                self._services.stranded.append(taken)
         while self._services.stranded:
             file, data = self._services.stranded.pop()
             try:

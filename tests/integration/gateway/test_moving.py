@@ -470,6 +470,39 @@ async def test_a_connection_without_a_request_moves_and_is_served_there() -> Non
         writer.close()
 
 
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_a_head_that_is_not_whole_yet_moves_as_what_has_come_of_it(before: bytes) -> None:
+    async with two_gateways() as (old, new, way, departure):
+        reader, writer = await old.open()
+        if before:
+            writer.write(before)
+            await reader.readuntil(b'"alive"}')
+        head = new.upgrade_head()
+        for part in (head[:1], head[1:70]):
+            writer.write(part)
+            await old.answers()
+        moved = await departure.move(way, 10.0)
+        await way.settled()
+        assert moved.connections == 1
+        writer.write(head[70:])
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        assert len(new.services.relayed) == 1
+        writer.close()
+
+
+async def test_a_head_that_came_with_the_end_of_a_body_stays() -> None:
+    async with two_gateways() as (old, _, way, departure):
+        reader, writer = await old.open()
+        writer.write(
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab" + b"GET /hea"
+        )
+        await reader.readuntil(b'"alive"}')
+        assert (await departure.move(way, 10.0)).connections == 0
+        writer.write(b"lthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in await reader.readuntil(b'"alive"}')
+        writer.close()
+
+
 def without_descriptors(monkeypatch: pytest.MonkeyPatch, times: float) -> list[int]:
     """Have so many duplicates fail; return the descriptors for which one was wanted meanwhile."""
     dup = os.dup

@@ -285,9 +285,9 @@ async def test_connections_that_rest_move_and_busy_ones_finish_here(
         def __init__(self, file: int | None) -> None:
             self._file = file
 
-        def detach(self) -> int | None:
+        def detach(self) -> tuple[int, bytes] | None:
             file, self._file = self._file, None
-            return file
+            return None if file is None else (file, b"")
 
     monkeypatch.setattr(moving, "FrontDoor", Connection)
     assert FirstLook is not Connection
@@ -305,12 +305,12 @@ async def test_one_that_is_being_answered_is_waited_for_a_moment(
         def __init__(self) -> None:
             self.left = tries
 
-        def detach(self) -> int | None:
+        def detach(self) -> tuple[int, bytes] | None:
             self.left -= 1
             if self.left > 0:
                 return None
             gateway.connections.discard(self)
-            return new_file()
+            return new_file(), b""
 
     monkeypatch.setattr(moving, "FrontDoor", Answering)
     gateway.connections.add(Answering())
