@@ -7,7 +7,6 @@ from typing import Any
 
 from trunkline.auth.caller import Caller
 from trunkline.gateway import carriage, routes, upstream
-from trunkline.gateway.entrance import Entrance, Shown, ShownLater
 from trunkline.gateway.leases import Lease
 from trunkline.gateway.lifetimes import close_revoked
 from trunkline.gateway.limits import Place
@@ -18,6 +17,7 @@ from trunkline.gateway.requests import UpgradeRequest, marks_of, new_call_id
 from trunkline.gateway.responses import refusal
 from trunkline.gateway.services import GatewayServices
 from trunkline.gateway.ticket_office import MAX_LIFETIME_S
+from trunkline.gateway.vetting import Shown, ShownLater, Vetting
 from trunkline.protocol import headers
 from trunkline.protocol.errors import (
     INTERNAL_ERROR,
@@ -56,7 +56,7 @@ class Upgrade(asyncio.Protocol):
         self._client = services.limits.proxies.client_of(
             place.peer, request.header(b"x-forwarded-for")
         )
-        self._entrance = Entrance(request, services, place, self._client)
+        self._vetting = Vetting(request, services, place, self._client)
         self._transport = transport
         self._services = services
         self._connections = connections
@@ -82,15 +82,15 @@ class Upgrade(asyncio.Protocol):
         """
         if early:
             self.data_received(early)
-        entrance = self._entrance
+        vetting = self._vetting
         way: Admitted | ShownLater
         try:
             if found is not None:
                 way = found.admitted
-                entrance.let_in_again(way)
+                vetting.let_in_again(way)
             else:
-                shown = entrance.look()
-                way = entrance.let_in(shown, seen) if isinstance(shown, Shown) else shown
+                shown = vetting.look()
+                way = vetting.let_in(shown, seen) if isinstance(shown, Shown) else shown
             if isinstance(way, Admitted) and self._ask_now(way):
                 return
         except Exception as error:  # noqa: BLE001 - a callback's outermost frame
@@ -132,7 +132,7 @@ class Upgrade(asyncio.Protocol):
     async def _run(self, way: Admitted | ShownLater, seen: SeenHead | None) -> None:
         try:
             if not isinstance(way, Admitted):
-                way = self._entrance.let_in(await way(), seen)
+                way = self._vetting.let_in(await way(), seen)
             await self._ask(way)
         except Exception as error:  # noqa: BLE001 - the task's outermost frame
             self._fail(error)
@@ -145,7 +145,7 @@ class Upgrade(asyncio.Protocol):
         self._refuse(INTERNAL_ERROR)
 
     def _refuse(self, error: TrunklineError) -> None:
-        session = self._entrance.session
+        session = self._vetting.session
         self._services.metrics.upgrades.labels(str(error.status)).inc()
         self._services.count_refusal(error)
         if isinstance(error, AuthenticationError):
@@ -171,12 +171,12 @@ class Upgrade(asyncio.Protocol):
         self._transport.close()
 
     def _record(self, status: int) -> None:
-        key = self._entrance.session
+        key = self._vetting.session
         self._services.audit.add(
             "connect",
             status,
             place=(None, None, None) if key is None else (key.project, key.agent, key.session_id),
-            caller=self._entrance.caller,
+            caller=self._vetting.caller,
             address=self._client,
             request_id=self._request_id,
         )
@@ -184,7 +184,7 @@ class Upgrade(asyncio.Protocol):
     def _head(self, admitted: Admitted) -> bytes:
         """Return the head that the agent gets."""
         ours = f"{admitted.told}{headers.CALL_ID}: {new_call_id()}\r\n{self._marks.lines}\r\n"
-        return admitted.start + self._entrance.request.own_forwarded + ours.encode("latin-1")
+        return admitted.start + self._vetting.request.own_forwarded + ours.encode("latin-1")
 
     def _ask_now(self, admitted: Admitted) -> bool:
         """Ask the agent, if that takes no waiting; tell whether it is asked."""
@@ -235,7 +235,7 @@ class Upgrade(asyncio.Protocol):
 
         async def ask(lease: Lease) -> upstream.Upgraded:
             # Only here it is known that the session is the caller's, and which one it is.
-            self._entrance.session = lease.key
+            self._vetting.session = lease.key
             self._place.take_session(lease.key)
             return await upstream.upgrade(
                 lease.address,
@@ -267,7 +267,7 @@ class Upgrade(asyncio.Protocol):
         return self._services.carrier.is_available and not is_encrypted
 
     async def _for_peer(self, caller: Caller, key: SessionKey) -> UpgradeRequest:
-        request, carried = self._entrance.request, self._entrance.carried
+        request, carried = self._vetting.request, self._vetting.carried
         if carried.ticket is None:
             authorization = carried.authorization or request.header(b"authorization")
             assert authorization, "without a ticket nobody comes in without it"
@@ -308,7 +308,7 @@ class Upgrade(asyncio.Protocol):
             upgraded.transport.abort()
             agent.release()
             return
-        services, caller = self._services, self._entrance.caller
+        services, caller = self._services, self._vetting.caller
         assert caller is not None
         self._connections.discard(self)
         relayed = Relayed(
@@ -322,7 +322,7 @@ class Upgrade(asyncio.Protocol):
         services.metrics.upgraded.inc()
         self._record(_SWITCHING)
         agent.event("ConnectionOpened", f"request_id={self._request_id}")
-        sentinel = self._entrance.carried.sentinel
+        sentinel = self._vetting.carried.sentinel
         self._transport.write(answer_head(upgraded.head, agent.key, self._request_id, sentinel))
         relay.start(upgraded.rest, bytes(self._early))
         if services.admission.revocations.covers(caller):

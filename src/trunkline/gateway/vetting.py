@@ -2,8 +2,8 @@
 
 Nothing here waits. Most upgrades are decided in the call that brings them. Where somebody has to be
 asked first who it is that comes, such as the store about a ticket or a provider about its keys,
-:meth:`Entrance.look` says so and returns what asks; whoever has waited for that goes on with
-:meth:`Entrance.let_in`, as everybody else does.
+:meth:`Vetting.look` says so and returns what asks; whoever has waited for that goes on with
+:meth:`Vetting.let_in`, as everybody else does.
 """
 
 import functools
@@ -46,8 +46,8 @@ class Shown(NamedTuple):
 ShownLater = Callable[[], Awaitable[Shown]]
 
 
-class Entrance:
-    """The way in of one upgrade, and what it has turned out to be about so far."""
+class Vetting:
+    """The checks of one upgrade, and what it has turned out to be about so far."""
 
     __slots__ = ("_address", "_place", "_services", "caller", "carried", "request", "session")
 
