@@ -97,7 +97,7 @@ class Departure:
         while True:
             self._move_resting(to, moved)
             self._send_away_encrypted(moved)
-            await self._move_relays(to, moved)
+            await self._move_relays(to, moved, deadline)
             upgrades = any(isinstance(each, Upgrade) for each in self._connections)
             is_short = loop.time() < began + _SHORT_ANSWER_S
             answering = is_short and any(isinstance(each, FrontDoor) for each in self._connections)
@@ -133,7 +133,7 @@ class Departure:
                     ClosedBy.DRAIN,
                 )
 
-    async def _move_relays(self, to: NextProcess, moved: Moved) -> None:
+    async def _move_relays(self, to: NextProcess, moved: Moved, deadline: float) -> None:
         # One that is ending is read on, and never held: what it waits for is what comes next.
         waiting = [
             relayed
@@ -144,6 +144,9 @@ class Departure:
         for begin in range(0, len(fresh), _AT_ONCE):
             await self._move_batch(fresh[begin : begin + _AT_ONCE], 0.0, to, moved)
         for relayed in waiting:
+            if asyncio.get_running_loop().time() >= deadline:
+                # Waiting for each of many in turn takes longer than there is time.
+                return
             tries = self._tries[relayed]
             if tries and relayed in self._services.relayed and not relayed.relay.is_ending:
                 patience_s = min(_PATIENCE_S * 2.0 ** (tries - 1), _MOST_PATIENCE_S)

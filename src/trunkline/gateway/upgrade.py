@@ -158,7 +158,7 @@ class Upgrade(asyncio.Protocol):
             error.status,
             error.code,
             error.limit or "-",
-            session,
+            session or "-",
             self._client,
             self._request_id,
         )

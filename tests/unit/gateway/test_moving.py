@@ -149,6 +149,14 @@ def gateway() -> FakeGateway:
     return FakeGateway()
 
 
+async def test_when_the_time_is_over_nobody_is_waited_for_in_turn() -> None:
+    gateway = FakeGateway()
+    stuck = [gateway.add(str(number), tries=math.inf) for number in range(20)]
+    moved = await gateway.departure.move(cast("Any", NextOne()), 0.0)
+    assert moved.left == 20
+    assert [each.relay.done for each in stuck] == [["hold", "detach", "go_on"]] * 20
+
+
 async def test_with_nothing_to_move_it_is_over_at_once(gateway: FakeGateway) -> None:
     to = NextOne()
     moved = await gateway.departure.move(to, 5.0)
